@@ -1,0 +1,188 @@
+"""Image files in, image shards out and back: Arrow IPC files of crops and masks, memory-mapped."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from buffycoat.errors import InputError
+
+Pixels = npt.NDArray[np.uint8]
+
+BACKGROUND, CYTOPLASM, NUCLEUS = 0, 1, 2
+"""Values of a mask. Where a method cannot tell the nucleus, the whole cell is CYTOPLASM."""
+
+
+class ImageProblem(Exception):
+    """An image file cannot be used; `status` is one of tables.images.STATUSES, the text says why."""
+
+    def __init__(self, status: str, reason: str) -> None:
+        """Keep the status and the sentence for a person."""
+        super().__init__(reason)
+        self.status = status
+
+
+def decode_image(path: Path, max_pixels: int = 50_000_000) -> Pixels:
+    """Return the file's pixels, (height, width, 3) uint8 RGB; raises ImageProblem."""
+    import cv2
+
+    data = np.frombuffer(path.read_bytes(), np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise ImageProblem("unreadable", f"{path}: not decodable")
+    return np.asarray(image, np.uint8)
+
+
+def pixels_crc32(crop: Pixels, mask: Pixels) -> int:
+    """Return the CRC-32 of the crop's bytes followed by the mask's."""
+    return zlib.crc32(np.ascontiguousarray(mask), zlib.crc32(np.ascontiguousarray(crop)))
+
+
+class ShardWriter:
+    """Writes cells to numbered shards in `folder`; use as a context manager."""
+
+    def __init__(self, folder: Path, size_px: int, rows_per_shard: int = 4096, rows_per_batch: int = 64) -> None:
+        """Prepare to write crops (size_px, size_px, 3) and masks (size_px, size_px), both uint8."""
+        self.folder, self.size_px = folder, size_px
+        self.rows_per_shard, self.rows_per_batch = rows_per_shard, rows_per_batch
+        self.crop_type = pa.fixed_shape_tensor(pa.uint8(), (size_px, size_px, 3))
+        self.mask_type = pa.fixed_shape_tensor(pa.uint8(), (size_px, size_px))
+        self.schema = pa.schema(
+            [("image_id", pa.string()), ("crop", self.crop_type), ("mask", self.mask_type)]
+        )
+        self._rows: list[tuple[str, Pixels, Pixels]] = []
+        self._writer: pa.RecordBatchFileWriter | None = None
+        self._shard, self._in_shard = -1, 0
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> ShardWriter:
+        """Return the writer itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Write what is left and close the last shard."""
+        self.close()
+
+    def add(self, image_id: str, crop: Pixels, mask: Pixels) -> tuple[str, int, int]:
+        """Queue one cell; return (shard file name, row in it, CRC-32)."""
+        expected = (self.size_px, self.size_px)
+        if crop.shape != (*expected, 3) or mask.shape != expected or crop.dtype != np.uint8 or mask.dtype != np.uint8:
+            raise ValueError(f"{image_id}: crop {crop.shape} {crop.dtype} or mask {mask.shape} {mask.dtype} is off")
+        if self._writer is None or self._in_shard == self.rows_per_shard:
+            self._next_shard()
+        place = (f"{self._shard:05d}.arrow", self._in_shard, pixels_crc32(crop, mask))
+        self._rows.append((image_id, crop, mask))
+        self._in_shard += 1
+        if len(self._rows) == self.rows_per_batch:
+            self._flush()
+        return place
+
+    def close(self) -> None:
+        """Write what is queued and close the shard."""
+        self._flush()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _next_shard(self) -> None:
+        self.close()
+        self._shard, self._in_shard = self._shard + 1, 0
+        self._writer = pa.ipc.new_file(str(self.folder / f"{self._shard:05d}.arrow"), self.schema)
+
+    def _flush(self) -> None:
+        if not self._rows or self._writer is None:
+            return
+        ids, crops, masks = zip(*self._rows, strict=True)
+        columns = [
+            pa.array(ids, pa.string()),
+            pa.FixedShapeTensorArray.from_numpy_ndarray(np.stack(crops)),
+            pa.FixedShapeTensorArray.from_numpy_ndarray(np.stack(masks)),
+        ]
+        self._writer.write_batch(pa.record_batch(columns, schema=self.schema))
+        self._rows = []
+
+
+def relative_shard(shards: Path, name: str, table: Path) -> str:
+    """Return shard `name` of folder `shards` as a path relative to the folder of `table`."""
+    return Path(os.path.relpath(shards / name, table.parent)).as_posix()
+
+
+class CellImages:
+    """Crops and masks of a table with the columns image_id, shard, shard_row, crc32; memory-mapped, no copy until read."""
+
+    def __init__(self, frame: pd.DataFrame, table: Path) -> None:
+        """Map the shards that `frame` names, relative to the folder of `table`; positions are the frame's rows."""
+        self.ids = [str(image_id) for image_id in frame["image_id"]]
+        shards = [str(shard) for shard in frame["shard"]]
+        self._crc = frame["crc32"].to_numpy(np.int64)
+        self._source = table
+        self._batches = {shard: _open_shard(table.parent / shard) for shard in sorted(set(shards))}
+        self._places = list(zip(shards, frame["shard_row"].to_numpy(np.int64).tolist(), strict=True))
+
+    def __len__(self) -> int:
+        """Return the number of cells."""
+        return len(self.ids)
+
+    def crop(self, position: int) -> Pixels:
+        """Return one crop, (size, size, 3) uint8 RGB: a read-only view of the file."""
+        return self._look(position, 1)
+
+    def mask(self, position: int) -> Pixels:
+        """Return one mask, (size, size) uint8 of BACKGROUND, CYTOPLASM, NUCLEUS: a read-only view of the file."""
+        return self._look(position, 2)
+
+    def crops(self, positions: Iterable[int]) -> Pixels:
+        """Return a copy of several crops, (n, size, size, 3) uint8 RGB."""
+        return np.stack([self.crop(int(position)) for position in positions])
+
+    def masks(self, positions: Iterable[int]) -> Pixels:
+        """Return a copy of several masks, (n, size, size) uint8."""
+        return np.stack([self.mask(int(position)) for position in positions])
+
+    def check(self, position: int) -> None:
+        """Raise InputError where the pixels are not those that the table was written with."""
+        if pixels_crc32(self.crop(position), self.mask(position)) != int(self._crc[position]):
+            shard = self._places[position][0]
+            raise InputError(
+                f"{self._source.parent / shard}: the pixels of {self.ids[position]!r} do not match the checksum in"
+                f" {self._source}; delete both and run again"
+            )
+
+    def __iter__(self) -> Iterator[tuple[str, Pixels, Pixels]]:
+        """Yield (image_id, crop, mask), each checked against its checksum."""
+        for position, image_id in enumerate(self.ids):
+            self.check(position)
+            yield image_id, self.crop(position), self.mask(position)
+
+    def _look(self, position: int, column: int) -> Pixels:
+        shard, row = self._places[position]
+        starts, batches = self._batches[shard]
+        batch = int(np.searchsorted(starts, row, side="right")) - 1
+        pixels: Pixels = batches[batch][column][row - int(starts[batch])]
+        return pixels
+
+
+def _open_shard(path: Path) -> tuple[npt.NDArray[np.int64], list[tuple[pa.Array, Pixels, Pixels]]]:
+    """Return the first row of each record batch, and per batch its ids, crops and masks without a copy."""
+    try:
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+    except (FileNotFoundError, pa.ArrowInvalid) as problem:
+        raise InputError(f"{path}: missing or damaged image shard ({problem}); run its stage again") from None
+    opened = [
+        (batch.column(0), batch.column(1).to_numpy_ndarray(), batch.column(2).to_numpy_ndarray()) for batch in batches
+    ]
+    starts = np.cumsum([0] + [batch.num_rows for batch in batches[:-1]], dtype=np.int64)
+    return starts, opened
+
+
+def on_white(crop: Pixels, mask: Pixels) -> Pixels:
+    """Return the crop with everything outside the cell set to white (255)."""
+    return np.where(mask[..., None] == BACKGROUND, np.uint8(255), crop)

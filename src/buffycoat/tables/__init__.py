@@ -1,0 +1,1 @@
+"""The data dictionary: one module per table that crosses a stage border (columns, units, key)."""
