@@ -1,0 +1,48 @@
+# Everything on a fresh machine: `make demo` runs the whole workflow, `make test` checks it. Both set up first.
+PYTHON ?= python3
+CORES ?= all
+ready := .venv/.ready
+bin := .venv/bin
+# Keeps hubs from being asked: nothing here needs a network once it is installed.
+export HF_HUB_OFFLINE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format clean
+
+help:
+	@echo "make demo    install, simulate a small data set, run all stages, show where the report is"
+	@echo "make test    install, check style and types, run all tests"
+	@echo "make check   style, types and the linters of Snakemake alone"
+	@echo "make format  put all code in its standard form"
+	@echo "make clean   delete what the demo made (results/)"
+
+setup: $(ready)
+
+$(ready): requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(bin)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(bin)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: $(ready)
+	$(bin)/snakemake --cores $(CORES) --workflow-profile workflow/profiles/local
+	@$(bin)/python -m buffycoat.report.show_summary --summary results/8_report/summary.json --report results/8_report/report.html
+
+check: $(ready)
+	$(bin)/ruff check
+	$(bin)/ruff format --check
+	$(bin)/snakefmt --check Snakefile workflow
+	$(bin)/mypy
+	$(bin)/snakemake --lint
+
+test: check
+	$(bin)/python -m pytest
+
+format: $(ready)
+	$(bin)/ruff check --fix
+	$(bin)/ruff format
+	$(bin)/snakefmt Snakefile workflow
+
+clean:
+	rm -rf results

@@ -1,0 +1,29 @@
+"""buffycoat: from raw smear images to explained labels. Table of contents of the workflow."""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/0_simulate.smk"
+include: "workflow/rules/1_index.smk"
+include: "workflow/rules/2_crop.smk"
+include: "workflow/rules/3_partition.smk"
+include: "workflow/rules/4_restore.smk"
+include: "workflow/rules/5_classify.smk"
+include: "workflow/rules/6_embed.smk"
+include: "workflow/rules/7_refine.smk"
+include: "workflow/rules/8_report.smk"
+
+
+rule all:
+    """The report, one prediction per image, and the submission."""
+    default_target: True
+    input:
+        report="results/8_report/report.html",
+        predictions="results/8_report/predictions.parquet",
+        submission="results/8_report/submission.csv",

@@ -1,0 +1,55 @@
+"""Checked settings, code digests and the ranges of the wildcards; no rules."""
+
+import json
+import os
+import sys
+
+from snakemake.exceptions import WorkflowError
+
+from buffycoat.config import check_config, missing_sources, settings_json
+from buffycoat.errors import InputError
+from buffycoat.provenance import code_digest
+
+# `python` in a rule means the one that runs Snakemake, also where its environment was not activated.
+os.environ["PATH"] = os.pathsep.join(
+    [os.path.dirname(sys.executable), os.environ["PATH"]]
+)
+
+try:
+    CONFIG = check_config(config)
+except InputError as problem:
+    raise WorkflowError(str(problem)) from None
+
+absent = missing_sources(CONFIG)
+if absent:
+    raise WorkflowError(
+        f"config: index.make_index: no such file: {', '.join(absent)};"
+        " correct 'root' or 'table', or put the data there"
+    )
+
+
+def settings_of(key):
+    """Return the settings of the rule `<stage>.<rule>` as JSON, for `params`."""
+    return settings_json(CONFIG, key)
+
+
+def code_of(module):
+    """Return the digest of a step's code, for `params`."""
+    return code_digest(module)
+
+
+SEED = CONFIG.seed
+CONFIG_JSON = json.dumps(CONFIG.model_dump(mode="json"), sort_keys=True)
+INDEX_SOURCES = CONFIG.index.make_index.source_files()
+FOLDS = list(range(CONFIG.index.make_folds.folds))
+MAIN_RECIPE = CONFIG.classify.recipe
+GENERATOR = (
+    ["results/4_restore/generator.safetensors"]
+    if CONFIG.restore.restore_cells.method == "pix2pix"
+    else []
+)
+
+
+wildcard_constraints:
+    fold=r"\d+",
+    recipe=r"[a-z_]+",
