@@ -7,13 +7,14 @@ bin := .venv/bin
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format clean
+.PHONY: help setup demo test check format docs clean
 
 help:
 	@echo "make demo    install, simulate a small data set, run all stages, show where the report is"
 	@echo "make test    install, check style and types, run all tests"
 	@echo "make check   style, types and the linters of Snakemake alone"
 	@echo "make format  put all code in its standard form"
+	@echo "make docs    write the reference of settings and tables (docs/)"
 	@echo "make clean   delete what the demo made (results/)"
 
 setup: $(ready)
@@ -43,6 +44,9 @@ format: $(ready)
 	$(bin)/ruff check --fix
 	$(bin)/ruff format
 	$(bin)/snakefmt Snakefile workflow
+
+docs: $(ready)
+	$(bin)/python -m buffycoat.reference --folder docs
 
 clean:
 	rm -rf results

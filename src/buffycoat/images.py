@@ -54,9 +54,7 @@ class ShardWriter:
         self.rows_per_shard, self.rows_per_batch = rows_per_shard, rows_per_batch
         self.crop_type = pa.fixed_shape_tensor(pa.uint8(), (size_px, size_px, 3))
         self.mask_type = pa.fixed_shape_tensor(pa.uint8(), (size_px, size_px))
-        self.schema = pa.schema(
-            [("image_id", pa.string()), ("crop", self.crop_type), ("mask", self.mask_type)]
-        )
+        self.schema = pa.schema([("image_id", pa.string()), ("crop", self.crop_type), ("mask", self.mask_type)])
         self._rows: list[tuple[str, Pixels, Pixels]] = []
         self._writer: pa.RecordBatchFileWriter | None = None
         self._shard, self._in_shard = -1, 0
@@ -115,7 +113,7 @@ def relative_shard(shards: Path, name: str, table: Path) -> str:
 
 
 class CellImages:
-    """Crops and masks of a table with the columns image_id, shard, shard_row, crc32; memory-mapped, no copy until read."""
+    """Crops and masks of a table that has the columns image_id, shard, shard_row, crc32; memory-mapped."""
 
     def __init__(self, frame: pd.DataFrame, table: Path) -> None:
         """Map the shards that `frame` names, relative to the folder of `table`; positions are the frame's rows."""

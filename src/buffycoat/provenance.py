@@ -27,7 +27,11 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
             node.body = [
                 part
                 for part in node.body
-                if not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant) and isinstance(part.value.value, str))
+                if not (
+                    isinstance(part, ast.Expr)
+                    and isinstance(part.value, ast.Constant)
+                    and isinstance(part.value.value, str)
+                )
             ]
     return tree
 

@@ -108,9 +108,7 @@ def _flatten(state: Any, prefix: str, tensors: dict[str, torch.Tensor]) -> Any:
         tensors[prefix] = state.detach().cpu().contiguous().clone()
         return {"__tensor__": prefix}
     if isinstance(state, Mapping):
-        return {
-            "__dict__": [[key, _flatten(value, f"{prefix}/{key}", tensors)] for key, value in state.items()]
-        }
+        return {"__dict__": [[key, _flatten(value, f"{prefix}/{key}", tensors)] for key, value in state.items()]}
     if isinstance(state, (list, tuple)):
         return [_flatten(value, f"{prefix}/{index}", tensors) for index, value in enumerate(state)]
     if state is None or isinstance(state, (bool, int, float, str)):

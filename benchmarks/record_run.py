@@ -1,0 +1,77 @@
+"""Adds one finished run of the workflow to benchmarks/runs.json: command, machine, seconds, memory, scores.
+
+    python benchmarks/record_run.py --name demo --command "make demo" --wall-s 401
+
+Seconds and memory come from Snakemake's benchmark files; the largest process counts as the peak.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from buffycoat.files import read_json, write_json
+
+RUNS = Path(__file__).parent / "runs.json"
+
+
+def machine() -> dict[str, Any]:
+    """Return the processor, cores, memory and GPU of this machine."""
+    import torch
+
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "processor": model or platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def stage_costs(results: Path) -> tuple[dict[str, float], float]:
+    """Return seconds of work per stage (its jobs added up) and the largest resident set, MiB, of any job."""
+    seconds: dict[str, float] = {}
+    peak = 0.0
+    for file in sorted(results.rglob("benchmarks/**/*.tsv")):
+        stage = file.relative_to(results).parts[0]
+        for row in csv.DictReader(file.open(), delimiter="\t"):
+            seconds[stage] = round(seconds.get(stage, 0.0) + float(row["s"]), 1)
+            if row["max_rss"] not in ("-", "NA"):
+                peak = max(peak, float(row["max_rss"]))
+    return dict(sorted(seconds.items())), round(peak)
+
+
+def record(
+    name: Annotated[str, typer.Option()],
+    command: Annotated[str, typer.Option()],
+    wall_s: Annotated[float, typer.Option(help="whole command, without installation")],
+    results: Annotated[Path, typer.Option()] = Path("results"),
+) -> None:
+    """Write the run's entry, replacing an earlier one of the same name."""
+    runs = {run["name"]: run for run in (read_json(RUNS) if RUNS.exists() else [])}
+    seconds, peak = stage_costs(results)
+    runs[name] = {
+        "name": name,
+        "command": command,
+        "machine": machine(),
+        "wall_s": wall_s,
+        "job_seconds_per_stage": seconds,
+        "peak_job_memory_mib": peak,
+        "scores": read_json(results / "8_report" / "summary.json")["headline"],
+    }
+    write_json(list(runs.values()), RUNS)
+    print(json.dumps(runs[name], indent=2))
+
+
+if __name__ == "__main__":
+    typer.run(record)

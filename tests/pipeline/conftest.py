@@ -1,0 +1,23 @@
+"""The whole workflow, run once at the smallest size; the tests of this folder look at what it left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.workflow_run import Project, copy_project
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = copy_project(tmp_path_factory.mktemp("workflow") / "with space")
+    shown = project.snakemake()
+    assert shown.returncode == 0, (shown.stdout + shown.stderr)[-6000:]
+    return project
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("pipeline")

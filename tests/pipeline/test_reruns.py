@@ -1,0 +1,113 @@
+"""What makes a step run again: a changed setting, a changed line of code, a changed input; nothing else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.pipeline.workflow_run import TINY, Project, downstream
+
+CHANGED_SETTINGS: dict[str, dict[str, object]] = {}
+
+
+@pytest.fixture(scope="session")
+def users(finished: Project) -> dict[str, set[str]]:
+    return finished.edges()
+
+
+@contextmanager
+def edited(file: Path, text: str) -> Iterator[None]:
+    """Replace the file's text for the length of the block."""
+    before = file.read_text()
+    file.write_text(text)
+    try:
+        yield
+    finally:
+        file.write_text(before)
+
+
+def test_a_second_run_does_nothing(finished: Project) -> None:
+    assert finished.planned() == set()
+    shown = finished.snakemake()
+    assert shown.returncode == 0 and "Nothing to be done" in shown.stdout + shown.stderr
+
+
+@pytest.mark.parametrize("key", sorted(CHANGED_SETTINGS))
+def test_a_changed_setting_reruns_its_rule_and_what_depends_on_it(
+    finished: Project, users: dict[str, set[str]], key: str, tmp_path: Path
+) -> None:
+    stage, rule = key.split(".")
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text(yaml.safe_dump({stage: {rule: CHANGED_SETTINGS[key]}}))
+    # The report shows the configuration, so any setting reaches it.
+    assert finished.planned("--configfile", TINY, str(overlay)) == downstream(users, {rule, "write_report"})
+
+
+@pytest.mark.parametrize("key", sorted(CHANGED_SETTINGS))
+def test_a_changed_line_of_code_reruns_its_rule_and_what_depends_on_it(
+    finished: Project, users: dict[str, set[str]], key: str
+) -> None:
+    stage, rule = key.split(".")
+    module = finished.folder / "src" / "buffycoat" / stage / f"{rule}.py"
+    with edited(module, module.read_text() + "\nADDED = 1\n"):
+        assert finished.planned() == downstream(users, {rule})
+
+
+def test_every_rule_is_in_the_matrix(users: dict[str, set[str]]) -> None:
+    assert {key.split(".")[1] for key in CHANGED_SETTINGS} == set(users) - {"all"}
+
+
+def test_comments_formatting_and_docstrings_rerun_nothing(finished: Project) -> None:
+    files = sorted((finished.folder / "src" / "buffycoat").rglob("*.py"))
+    before = {file: file.read_text() for file in files}
+    try:
+        for file, text in before.items():
+            file.write_text(text + "\n\n# a comment\n\n\n")
+        assert finished.planned() == set()
+    finally:
+        for file, text in before.items():
+            file.write_text(text)
+
+
+def test_time_stamps_of_code_and_sources_rerun_nothing(finished: Project) -> None:
+    for file in [
+        *(finished.folder / "src").rglob("*.py"),
+        *(finished.folder / "workflow").rglob("*"),
+        finished.folder / "config.yaml",
+    ]:
+        os.utime(file)
+    assert finished.planned() == set()
+
+
+def test_moving_the_project_reruns_nothing(finished: Project) -> None:
+    elsewhere = finished.folder.with_name("moved")
+    shutil.move(finished.folder, elsewhere)
+    try:
+        assert Project(elsewhere).planned() == set()
+    finally:
+        shutil.move(elsewhere, finished.folder)
+
+
+def test_a_deleted_result_is_made_again_with_what_depends_on_it(finished: Project, users: dict[str, set[str]]) -> None:
+    table = finished.folder / "results" / "1_index" / "folds.parquet"
+    kept = table.with_suffix(".kept")
+    table.rename(kept)
+    try:
+        planned = finished.planned()
+        assert "make_folds" in planned and planned <= downstream(users, {"make_folds"})
+    finally:
+        kept.rename(table)
+
+
+def test_a_changed_shared_module_reruns_only_its_importers(finished: Project) -> None:
+    module = finished.folder / "src" / "buffycoat" / "training.py"
+    with edited(module, module.read_text() + "\nADDED = 1\n"):
+        planned = finished.planned()
+    assert {"train_fold", "train_gan"} <= planned
+    assert not planned & {"draw_smears", "make_index", "make_folds", "crop_cells", "measure_noise", "flag_noisy"}
