@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
+import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +16,9 @@ import pandas as pd
 import pyarrow as pa
 
 from buffycoat.errors import InputError
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -29,15 +35,82 @@ class ImageProblem(Exception):
         self.status = status
 
 
-def decode_image(path: Path, max_pixels: int = 50_000_000) -> Pixels:
-    """Return the file's pixels, (height, width, 3) uint8 RGB; raises ImageProblem."""
-    import cv2
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+"""Formats that are decoded; anything else is refused before a decoder sees it."""
 
-    data = np.frombuffer(path.read_bytes(), np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise ImageProblem("unreadable", f"{path}: not decodable")
-    return np.asarray(image, np.uint8)
+
+def decode_image(path: Path, max_pixels: int = 50_000_000) -> Pixels:
+    """Return a file's pixels, (height, width, 3) uint8 RGB; raises ImageProblem with the file's name."""
+    try:
+        return decode_bytes(path.read_bytes(), max_pixels)
+    except FileNotFoundError:
+        raise ImageProblem("missing", f"{path}: no such file") from None
+    except ImageProblem as problem:
+        raise ImageProblem(problem.status, f"{path}: {problem}") from None
+
+
+def decode_bytes(data: bytes, max_pixels: int = 50_000_000) -> Pixels:
+    """Return an image file's pixels, (height, width, 3) uint8 RGB; raises ImageProblem.
+
+    The header is read first, so that an image of more than `max_pixels` is never decoded. Grey, palette, 16-bit and
+    CMYK images become 8-bit RGB; transparent pixels become white; only the first frame of several is read; an EXIF
+    orientation is ignored, because smear images have no up.
+    """
+    _check_header(data, max_pixels)
+    return _decode(data)
+
+
+def _check_header(data: bytes, max_pixels: int) -> None:
+    import warnings
+
+    from PIL import Image, UnidentifiedImageError
+
+    if not data:
+        raise ImageProblem("not_an_image", "the file is empty")
+    try:
+        with warnings.catch_warnings():
+            # Our own limit applies; Pillow's warning would only repeat it.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=FORMATS) as header:
+                width, height = header.size
+    except Image.DecompressionBombError:
+        raise ImageProblem("too_large", f"more than {max_pixels} pixels; see index.make_index.max_pixels") from None
+    except UnidentifiedImageError:
+        raise ImageProblem("not_an_image", f"not one of {', '.join(FORMATS)}") from None
+    except (OSError, ValueError, SyntaxError, struct.error) as problem:
+        raise ImageProblem("unreadable", f"damaged header ({problem})") from None
+    if width * height > max_pixels:
+        raise ImageProblem("too_large", f"{width}x{height} pixels; the limit is index.make_index.max_pixels")
+
+
+def _decode(data: bytes) -> Pixels:
+    # Pillow and not OpenCV: OpenCV fills the missing part of a truncated JPEG with grey and says nothing.
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            image.load()
+            return _as_rgb(image)
+    except OSError as problem:
+        status = "truncated" if "truncated" in str(problem) else "unreadable"
+        raise ImageProblem(status, f"cannot be decoded ({problem})") from None
+    except (ValueError, SyntaxError, EOFError, struct.error, zlib.error) as problem:
+        raise ImageProblem("unreadable", f"cannot be decoded ({problem})") from None
+
+
+def _as_rgb(image: PIL.Image.Image) -> Pixels:
+    from PIL import Image
+
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image, np.float64)
+        # 16-bit images keep their scale: 65535 is white. 32-bit ones have none, so their own maximum is.
+        top = 65535.0 if image.mode.startswith("I;16") or values.max() > 255 else 255.0
+        grey = np.clip(values * (255.0 / top), 0, 255).round().astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return np.asarray(Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"), np.uint8)
+    return np.array(image.convert("RGB"), np.uint8)
 
 
 def pixels_crc32(crop: Pixels, mask: Pixels) -> int:

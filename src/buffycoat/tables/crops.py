@@ -13,15 +13,23 @@ CROPS = Table(
         Column("image_id", pa.string(), "the image's name, unique in the data set"),
         Column("shard", pa.string(), "image shard, as a path relative to this table's folder"),
         Column("shard_row", pa.int32(), "row of the cell in its shard, from 0"),
-        Column("crc32", pa.int64(), "CRC-32 of the crop's bytes followed by the mask's; finds a damaged or replaced shard"),
+        Column(
+            "crc32", pa.int64(), "CRC-32 of the crop's bytes followed by the mask's; finds a damaged or replaced shard"
+        ),
         Column("row", pa.float32(), "row of the window's centre in the source image, pixels"),
         Column("col", pa.float32(), "column of the window's centre in the source image, pixels"),
         Column("window_px", pa.int32(), "side of the square window in the source image, pixels"),
-        Column("found", pa.bool_(), "whether a white cell was found; otherwise the window is the image's centre and the mask is full"),
+        Column(
+            "found",
+            pa.bool_(),
+            "whether a white cell was found; otherwise the window is the image's centre and the mask is full",
+        ),
         Column("masks", pa.int32(), "white cells found in the image"),
         Column("touches_border", pa.bool_(), "whether the chosen cell touches the image's border"),
         Column("area_px", pa.int32(), "area of the cell in the source image, pixels; 0 where none was found"),
-        Column("nucleus_area_px", pa.int32(), "area of the nucleus in the source image, pixels; 0 where none was found"),
+        Column(
+            "nucleus_area_px", pa.int32(), "area of the nucleus in the source image, pixels; 0 where none was found"
+        ),
         Column("reason", pa.string(), "why a fallback was used; empty where the cell was found"),
     ),
 )

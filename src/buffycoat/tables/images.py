@@ -16,7 +16,12 @@ IMAGES = Table(
         Column("label", pa.string(), "class code given by an expert; null in test and where none is given", gaps=True),
         Column("role", pa.string(), "'train' (may be learned from) or 'test'"),
         Column("split", pa.string(), "the source's own name of the part, kept for reports", gaps=True),
-        Column("group", pa.string(), "patient, or other unit that must not be divided between folds; null where unknown", gaps=True),
+        Column(
+            "group",
+            pa.string(),
+            "patient, or other unit that must not be divided between folds; null where unknown",
+            gaps=True,
+        ),
         Column("width", pa.int32(), "pixels; null where the file could not be decoded", gaps=True),
         Column("height", pa.int32(), "pixels; null where the file could not be decoded", gaps=True),
         Column("sha256", pa.string(), "of the file's bytes; null where the file could not be read", gaps=True),

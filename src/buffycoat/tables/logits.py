@@ -8,7 +8,10 @@ from buffycoat.tables.schema import Column, Table
 
 LOGITS = Table(
     name="logits",
-    key=("image_id", "view",),
+    key=(
+        "image_id",
+        "view",
+    ),
     columns=(
         Column("image_id", pa.string(), "the image's name, unique in the data set"),
         Column("view", pa.int32(), "element of D4 that was applied, 0..7; 0 is the identity"),

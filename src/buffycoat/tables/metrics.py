@@ -8,12 +8,21 @@ from buffycoat.tables.schema import Column, Table
 
 METRICS = Table(
     name="metrics",
-    key=("phase", "part", "class", "metric",),
+    key=(
+        "phase",
+        "part",
+        "class",
+        "metric",
+    ),
     columns=(
         Column("phase", pa.string(), "'branch_a', 'branch_b', 'suppressed', 'phase_1', 'phase_2', 'phase_3' (final)"),
         Column("part", pa.string(), "'out_of_fold' (pooled), 'fold_0'.. or 'test'"),
         Column("class", pa.string(), "class code, or 'all'"),
-        Column("metric", pa.string(), "precision, recall, f1, specificity (per class); macro_f1, balanced_accuracy, macro_precision, macro_specificity, accuracy (all)"),
+        Column(
+            "metric",
+            pa.string(),
+            "precision, recall, f1, specificity (per class); macro_f1, balanced_accuracy, macro_precision, macro_specificity, accuracy (all)",
+        ),
         Column("value", pa.float64(), "0..1; null where undefined", gaps=True),
         Column("low", pa.float64(), "lower end of the 95 % interval", gaps=True),
         Column("high", pa.float64(), "upper end of the 95 % interval", gaps=True),

@@ -12,10 +12,17 @@ MORPHOLOGY = Table(
     columns=(
         Column("image_id", pa.string(), "the image's name, unique in the data set"),
         Column("measured", pa.bool_(), "whether a contour and a nucleus could be measured"),
-        Column("spikiness", pa.float64(), "largest over median distance of the contour from its centroid, >= 1", gaps=True),
+        Column(
+            "spikiness", pa.float64(), "largest over median distance of the contour from its centroid, >= 1", gaps=True
+        ),
         Column("area_px", pa.float64(), "area of the cell, pixels of the source image", gaps=True),
         Column("nucleus_ratio", pa.float64(), "nucleus-to-cell area ratio, 0..1", gaps=True),
-        Column("nucleus_offset_radii", pa.float64(), "distance of the centroids of nucleus and cell, in radii of the cell", gaps=True),
+        Column(
+            "nucleus_offset_radii",
+            pa.float64(),
+            "distance of the centroids of nucleus and cell, in radii of the cell",
+            gaps=True,
+        ),
         Column("cell_level", pa.float64(), "mean grey level of the cell, 0..255", gaps=True),
         Column("cell_level_sd", pa.float64(), "standard deviation of the cell's grey level", gaps=True),
         Column("red_blue_ratio", pa.float64(), "mean red over mean blue of the cell", gaps=True),

@@ -11,7 +11,11 @@ PROBABILITIES = Table(
     key=("image_id",),
     columns=(
         Column("image_id", pa.string(), "the image's name, unique in the data set"),
-        Column("source", pa.string(), "'out_of_fold' (training image, the model that did not see it) or 'fold_mean' (mean over folds)"),
+        Column(
+            "source",
+            pa.string(),
+            "'out_of_fold' (training image, the model that did not see it) or 'fold_mean' (mean over folds)",
+        ),
     ),
     classes=pa.float64(),
 )

@@ -1,0 +1,1 @@
+"""Every image of the data set, checked once, with a status; and the folds, by patient."""

@@ -1,0 +1,87 @@
+"""Settings of the stage `index`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from buffycoat.settings import Settings
+
+
+class MakeIndex(Settings):
+    """Where the images and their labels are, and what counts as a usable image."""
+
+    source: Literal["wbcbench", "table"] = Field(
+        default="wbcbench",
+        description="`wbcbench`: the WBCBench 2026 challenge; `table`: any CSV or Parquet file of images.",
+    )
+    root: str | None = Field(
+        default=None,
+        description="Folder that image names are relative to; for `wbcbench` the folder with phase1/, phase2/ and the"
+        " four CSVs. None: the folder of the table.",
+    )
+    table: str | None = Field(default=None, description="For `table`: the CSV or Parquet file, one row per image.")
+    test_labels: str | None = Field(
+        default=None,
+        description="For `wbcbench`: a CSV `ID,labels` with the answers of the test images, for the report alone.",
+    )
+    image_column: str = Field(default="image", description="Column of the image's path, relative to the root.")
+    label_column: str = Field(default="label", description="Column of the expert's label; may be empty.")
+    split_column: str | None = Field(
+        default="split", description="Column that tells training from test rows; None: everything is for training."
+    )
+    group_column: str | None = Field(
+        default=None, description="Column of the patient (or slide); None: `group` where the table has it."
+    )
+    test_values: tuple[str, ...] = Field(
+        default=("test",), description="Values of the split column that mean test; every other value means training."
+    )
+    classes: Literal["auto"] | tuple[str, ...] = Field(
+        default="auto",
+        description="Class codes in their order. `auto`: the thirteen of WBCBench; for `table`, those of them that"
+        " occur among the training labels.",
+    )
+    label_aliases: dict[str, str] = Field(
+        default_factory=dict, description="The data's own spellings, mapped to class codes, e.g. {neutrophil: SNE}."
+    )
+    groups: Literal["given", "pseudo_patients", "none"] = Field(
+        default="given",
+        description="`given`: the group column; `pseudo_patients`: recovered from the order of the labelled IDs"
+        " (WBCBench, docs/method.md), to keep folds honest only; `none`: every image for itself.",
+    )
+    max_pixels: int = Field(
+        default=50_000_000, ge=1, description="Images with more pixels are not decoded (status too_large)."
+    )
+    max_megabytes: float = Field(default=200.0, gt=0, description="Files larger than this are not read, 10^6 bytes.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> MakeIndex:
+        if self.source == "table" and not self.table:
+            raise ValueError("source 'table' needs `table`: the CSV or Parquet file of images")
+        if self.source == "wbcbench" and not self.root:
+            raise ValueError("source 'wbcbench' needs `root`: the folder with phase1/, phase2/ and the four CSVs")
+        if self.classes != "auto" and len(set(self.classes)) != len(self.classes):
+            raise ValueError("classes: a code is named twice")
+        return self
+
+    def source_files(self) -> list[str]:
+        """Return the files and folders that Snakemake watches for changes."""
+        if self.source == "table":
+            return [str(self.table)]
+        names = ["phase1_label.csv", "phase2_train.csv", "phase2_eval.csv", "phase2_test.csv", "phase1", "phase2"]
+        files = [f"{self.root}/{name}" for name in names]
+        return files + ([self.test_labels] if self.test_labels else [])
+
+
+class MakeFolds(Settings):
+    """How the trainable images are divided."""
+
+    folds: int = Field(default=5, ge=2, description="Number of folds; the paper uses 5.")
+
+
+class Index(Settings):
+    """Settings of the stage."""
+
+    make_index: MakeIndex = MakeIndex(root="results/0_simulate/smears")
+    make_folds: MakeFolds = MakeFolds()

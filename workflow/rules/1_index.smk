@@ -1,0 +1,59 @@
+"""
+Index: every image of the data set, checked once, with a status; and the folds, by patient.
+
+IN   the lists of the data set (and, for WBCBench, its image folders)
+OUT  results/1_index/images.parquet, classes.parquet, test_labels.parquet, summary.json, folds.parquet,
+     folds_receipt.json
+"""
+
+
+rule make_index:
+    """Check every image file and label; a fault is a status with a reason."""
+    input:
+        sources=INDEX_SOURCES,
+    output:
+        images="results/1_index/images.parquet",
+        classes="results/1_index/classes.parquet",
+        test_labels="results/1_index/test_labels.parquet",
+        summary="results/1_index/summary.json",
+    log:
+        "results/1_index/logs/make_index.log",
+    benchmark:
+        "results/1_index/benchmarks/make_index.tsv"
+    conda:
+        "../../envs/core.yaml"
+    threads: 16
+    params:
+        code=code_of("buffycoat.index.make_index"),
+        settings=settings_of("index.make_index"),
+    shell:
+        "python -m buffycoat.index.make_index"
+        " --sources {input.sources:q} --images {output.images:q} --classes {output.classes:q}"
+        " --test-labels {output.test_labels:q} --summary {output.summary:q}"
+        " --threads {threads} --settings {params.settings:q} 2>&1 | tee {log:q}"
+
+
+rule make_folds:
+    """Divide the trainable images into folds; print and store the receipt."""
+    input:
+        images="results/1_index/images.parquet",
+        classes="results/1_index/classes.parquet",
+    output:
+        folds="results/1_index/folds.parquet",
+        receipt="results/1_index/folds_receipt.json",
+    log:
+        "results/1_index/logs/make_folds.log",
+    benchmark:
+        "results/1_index/benchmarks/make_folds.tsv"
+    conda:
+        "../../envs/core.yaml"
+    threads: 1
+    params:
+        code=code_of("buffycoat.index.make_folds"),
+        settings=settings_of("index.make_folds"),
+        seed=SEED,
+    shell:
+        "python -m buffycoat.index.make_folds"
+        " --images {input.images:q} --classes {input.classes:q}"
+        " --folds {output.folds:q} --receipt {output.receipt:q}"
+        " --seed {params.seed} --settings {params.settings:q} 2>&1 | tee {log:q}"
