@@ -43,6 +43,8 @@ CONFIG_JSON = json.dumps(CONFIG.model_dump(mode="json"), sort_keys=True)
 INDEX_SOURCES = CONFIG.index.make_index.source_files()
 FOLDS = list(range(CONFIG.index.make_folds.folds))
 MAIN_RECIPE = CONFIG.classify.recipe
+# Cropping needs a GPU only for Cellpose.
+CROP_GPU = int(CONFIG.crop.crop_cells.method == "cellpose")
 GENERATOR = (
     ["results/4_restore/generator.safetensors"]
     if CONFIG.restore.restore_cells.method == "pix2pix"
