@@ -21,7 +21,7 @@ METRICS = Table(
         Column(
             "metric",
             pa.string(),
-            "precision, recall, f1, specificity (per class); macro_f1, balanced_accuracy, macro_precision, macro_specificity, accuracy (all)",
+            "per class: precision, recall, f1, specificity; all: macro_f1, balanced_accuracy, macro_precision, ...",
         ),
         Column("value", pa.float64(), "0..1; null where undefined", gaps=True),
         Column("low", pa.float64(), "lower end of the 95 % interval", gaps=True),
