@@ -70,17 +70,19 @@ def _as_command(step: Callable[..., None]) -> Callable[..., None]:
 
 
 def _repeat_option_names(arguments: Sequence[str]) -> list[str]:
-    """Turn `--logits a b c` into `--logits a --logits b --logits c` (Snakemake joins lists with spaces)."""
+    """Turn `--logits a b c` into `--logits a --logits b --logits c` (Snakemake joins lists with spaces).
+
+    An option without a value (an empty list of files) is dropped.
+    """
     repeated: list[str] = []
     option = ""
-    fresh = False
     for argument in arguments:
-        if argument.startswith("--"):
-            option, fresh = argument, True
+        if argument == "--help" or (not option and not argument.startswith("--")):
             repeated.append(argument)
+        elif argument.startswith("--"):
+            option = argument
         else:
-            repeated += [argument] if fresh or not option else [option, argument]
-            fresh = False
+            repeated += [option, argument]
     return repeated
 
 

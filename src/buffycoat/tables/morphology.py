@@ -29,6 +29,12 @@ MORPHOLOGY = Table(
         Column("cytoplasm_level", pa.float64(), "mean grey level of the cytoplasm, 0..255", gaps=True),
         Column("solidity", pa.float64(), "area of the nucleus over that of its convex hull, 0..1", gaps=True),
         Column("eccentricity", pa.float64(), "of the cell's ellipse, 0..1", gaps=True),
+        Column(
+            "nucleus_from",
+            pa.string(),
+            "'carried' (the mask's nucleus) or 'grey' (dark half of a 2-means split of the cell's grey levels)",
+            gaps=True,
+        ),
         Column("reason", pa.string(), "why nothing was measured; empty otherwise"),
     ),
 )

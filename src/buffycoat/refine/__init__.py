@@ -1,0 +1,1 @@
+"""Rare cells found again, with evidence: morphology, the fitted rules, and Algorithm 1."""

@@ -1,0 +1,105 @@
+"""Step `measure_cells`: shape, size and colour of each cell, from the carried masks."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from buffycoat.images import BACKGROUND, NUCLEUS, CellImages, Pixels
+from buffycoat.progress import track
+from buffycoat.quality import grey_of
+from buffycoat.refine.colour import dark_nucleus, level_and_sd, red_blue_ratio
+from buffycoat.refine.settings import MeasureCells
+from buffycoat.refine.shape import eccentricity, enclosed_area, offset_radii, outline, solidity, spikiness
+from buffycoat.steps import run
+from buffycoat.tables.cells import CELLS
+from buffycoat.tables.crops import CROPS
+from buffycoat.tables.morphology import MORPHOLOGY
+from buffycoat.tables.schema import require_same_keys
+
+log = logging.getLogger("buffycoat")
+Measured = dict[str, Any]
+
+
+def find_nucleus(grey: Pixels, mask: Pixels, method: str) -> tuple[npt.NDArray[np.bool_], str]:
+    """Return the nucleus, (H, W) bool, and where it comes from: 'carried' or 'grey'."""
+    carried = mask == NUCLEUS
+    if method == "carried" and carried.any():
+        return carried, "carried"
+    return dark_nucleus(grey, mask != BACKGROUND), "grey"
+
+
+def measure_cell(crop: Pixels, mask: Pixels, source_px: float, settings: MeasureCells) -> Measured:
+    """Return one cell's measurements, named as the columns of the table of morphology.
+
+    Parameters: crop (H, W, 3) uint8 RGB; mask (H, W) uint8 of BACKGROUND, CYTOPLASM, NUCLEUS; `source_px`, the side of
+    a crop pixel in pixels of the source image. A cell that cannot be measured gets `measured` False and a reason.
+    """
+    cell = mask != BACKGROUND
+    if not cell.any():
+        return unmeasured("the mask is empty")
+    contour = outline(cell)
+    enclosed = enclosed_area(contour) * source_px**2
+    if enclosed < settings.min_area_px:
+        return unmeasured(f"the outline encloses {enclosed:.0f} pixels, fewer than {settings.min_area_px:g}")
+    grey = grey_of(crop)
+    nucleus, nucleus_from = find_nucleus(grey, mask, settings.nucleus)
+    if not nucleus.any():
+        return unmeasured("no nucleus: none in the mask, and all grey levels of the cell are equal")
+    cytoplasm = cell & ~nucleus
+    level, level_sd = level_and_sd(grey, cell)
+    return {
+        "measured": True,
+        "spikiness": spikiness(contour),
+        "area_px": float(cell.sum()) * source_px**2,
+        "nucleus_ratio": float(nucleus.sum() / cell.sum()),
+        "nucleus_offset_radii": offset_radii(cell, nucleus),
+        "cell_level": level,
+        "cell_level_sd": level_sd,
+        "red_blue_ratio": red_blue_ratio(crop, cell),
+        "cytoplasm_level": level_and_sd(grey, cytoplasm)[0] if cytoplasm.any() else None,
+        "solidity": solidity(nucleus),
+        "eccentricity": eccentricity(cell),
+        "nucleus_from": nucleus_from,
+        "reason": "",
+    }
+
+
+def unmeasured(reason: str) -> Measured:
+    """Return the row of a cell that cannot be measured: gaps, and why."""
+    gaps = {column.name: None for column in MORPHOLOGY.columns if column.gaps}
+    return {"measured": False, **gaps, "reason": reason}
+
+
+def measure_cells(*, crops: Path, cells: Path, morphology: Path, threads: int = 1, settings: MeasureCells) -> None:
+    """Measure every cell that was found; write the table of morphology."""
+    frame, windows = CELLS.read(cells), CROPS.read(crops).set_index("image_id")
+    require_same_keys(frame["image_id"], windows.index.to_series(), str(cells))
+    windows = windows.loc[frame["image_id"]]
+    found, window_px = windows["found"].to_numpy(bool), windows["window_px"].to_numpy(float)
+    images = CellImages(frame, cells)
+    cv2.setNumThreads(1)
+
+    def measure(position: int) -> Measured:
+        if not found[position]:
+            return unmeasured("no white cell was found in the image")
+        images.check(position)
+        crop, mask = images.crop(position), images.mask(position)
+        return measure_cell(crop, mask, window_px[position] / len(mask), settings)
+
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        rows = list(track(pool.map(measure, range(len(images))), "measure_cells", "cells", len(images)))
+    table = pd.DataFrame(rows, columns=[column.name for column in MORPHOLOGY.columns if column.name != "image_id"])
+    log.info("%d of %d cells measured", int(table["measured"].sum()), len(table))
+    MORPHOLOGY.write(table.assign(image_id=frame["image_id"].to_numpy()), morphology)
+
+
+if __name__ == "__main__":
+    run(measure_cells)

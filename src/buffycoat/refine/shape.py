@@ -1,0 +1,82 @@
+"""Shape of a cell and of its nucleus, from masks alone; no colour enters here."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Mask = npt.NDArray[np.bool_]
+Points = npt.NDArray[np.float64]
+
+
+def outline(cell: Mask) -> Points:
+    """Return the outer contour of the largest part of the cell, (n, 2) float64 as (x, y) of pixel centres; n may be 0.
+
+    Parameters: cell (H, W) bool. Holes are ignored; parts are compared by enclosed area, then by length.
+    """
+    found, _ = cv2.findContours(cell.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if not found:
+        return np.zeros((0, 2))
+    largest = max(found, key=lambda contour: (cv2.contourArea(contour), len(contour)))
+    return np.asarray(largest, np.float64).reshape(-1, 2)
+
+
+def enclosed_area(contour: Points) -> float:
+    """Return the area of the polygon, in squared units of the contour; 0 for fewer than three points."""
+    return float(cv2.contourArea(contour.astype(np.float32))) if len(contour) > 2 else 0.0
+
+
+def contour_centroid(contour: Points) -> Points:
+    """Return the centroid (x, y) of the area that the contour encloses; the mean of its points where that is 0."""
+    if enclosed_area(contour) == 0:
+        return np.asarray(contour.mean(axis=0))
+    moments = cv2.moments(contour.astype(np.float32))
+    return np.array([moments["m10"], moments["m01"]]) / moments["m00"]
+
+
+def spikiness(contour: Points) -> float:
+    """Return largest over median distance of the contour's points from its centroid, >= 1: 1 is a circle.
+
+    Source: arXiv 2603.16249, Algorithm 1, phase 3: S = max d / (median d + 1e-6). Needs at least one point.
+    """
+    distances = np.linalg.norm(contour - contour_centroid(contour), axis=1)
+    return max(1.0, float(distances.max() / (np.median(distances) + 1e-6)))
+
+
+def solidity(part: Mask) -> float:
+    """Return area over area of the convex hull, 0..1, of all pixels of `part` together, each pixel a unit square.
+
+    Separate lobes share one hull, so a segmented nucleus is less solid than a round one. Needs at least one pixel.
+    """
+    found, _ = cv2.findContours(part.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    centres = np.concatenate([np.asarray(contour).reshape(-1, 2) for contour in found])
+    corners = np.concatenate([2 * centres + offset for offset in ((-1, -1), (-1, 1), (1, -1), (1, 1))])
+    # Twice the coordinates are whole numbers: the hull is exact, whatever the orientation.
+    hull = cv2.convexHull(corners.astype(np.int32))
+    return float(part.sum() / (cv2.contourArea(hull) / 4))
+
+
+def eccentricity(part: Mask) -> float:
+    """Return the eccentricity of the ellipse with the same second moments, 0 (circle) .. 1 (line).
+
+    As skimage.measure.regionprops: each pixel is a unit square, hence 1/12. Needs at least one pixel.
+    """
+    moments = cv2.moments(part.astype(np.uint8), binaryImage=True)
+    area = moments["m00"]
+    xx, yy, xy = moments["mu20"] / area + 1 / 12, moments["mu02"] / area + 1 / 12, moments["mu11"] / area
+    spread = np.hypot(xx - yy, 2 * xy)
+    long, short = xx + yy + spread, xx + yy - spread
+    return float(np.sqrt(max(0.0, 1 - short / long)))
+
+
+def centroid(part: Mask) -> Points:
+    """Return the mean (x, y) of the pixels of `part`; it needs at least one."""
+    moments = cv2.moments(part.astype(np.uint8), binaryImage=True)
+    return np.array([moments["m10"], moments["m01"]]) / moments["m00"]
+
+
+def offset_radii(cell: Mask, nucleus: Mask) -> float:
+    """Return the distance of the two centroids in radii of the cell, sqrt(area / pi); >= 0."""
+    distance = float(np.linalg.norm(centroid(cell) - centroid(nucleus)))
+    return distance / float(np.sqrt(cell.sum() / np.pi))

@@ -1,0 +1,103 @@
+"""The training of Pix2Pix as a state that can be stepped, stored and taken up again."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from buffycoat.restore.networks import Discriminator, Generator, initialise, pad_to_multiple
+from buffycoat.restore.settings import TrainGan
+from buffycoat.training import mixed_precision, seed_torch
+
+
+def generator_of(about: dict[str, Any]) -> Generator:
+    """Return an untrained generator as the settings in a weights file's header describe it."""
+    names = ("depth", "width", "norm", "upsampling", "dropout", "residual")
+    return Generator(**{name: about[name] for name in names})
+
+
+class Gan:
+    """Generator, discriminator, their optimisers, and the averaged generator."""
+
+    def __init__(self, settings: TrainGan, seed: int, device: torch.device) -> None:
+        """Initialise everything from the seed."""
+        seed_torch(seed, "gan", "initialise")
+        self.settings, self.seed, self.device = settings, seed, device
+        self.generator = generator_of(settings.model_dump())
+        self.discriminator = Discriminator(settings.width, settings.norm)
+        for network in (self.generator, self.discriminator):
+            initialise(network)
+            network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if settings.residual:
+            # Starts as the identity: the first step already returns the input.
+            nn.init.zeros_(_last_convolution(self.generator).weight)
+        self.averaged = copy.deepcopy(self.generator).requires_grad_(False)
+        rates = {"lr": settings.learning_rate, "betas": (0.5, 0.999)}
+        self.optimise_g = torch.optim.Adam(self.generator.parameters(), **rates)  # type: ignore[arg-type]
+        self.optimise_d = torch.optim.Adam(self.discriminator.parameters(), **rates)  # type: ignore[arg-type]
+        self.parts = {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            "averaged": self.averaged,
+            "optimise_g": self.optimise_g,
+            "optimise_d": self.optimise_d,
+        }
+
+    def step(self, noisy: Tensor, clean: Tensor, number: int) -> dict[str, float]:
+        """Take one step of each network; return the four losses by name."""
+        seed_torch(self.seed, "gan", number)
+        noisy, clean = (pad_to_multiple(x.to(self.device), self.settings.depth) for x in (noisy, clean))
+        with mixed_precision(self.device):
+            restored = self.generator(noisy)
+        losses = self._step_discriminator(noisy, clean, restored.detach().float())
+        losses |= self._step_generator(noisy, clean, restored.float())
+        self._average(number)
+        return losses
+
+    def _step_discriminator(self, noisy: Tensor, clean: Tensor, restored: Tensor) -> dict[str, float]:
+        with mixed_precision(self.device):
+            real, fake = self.discriminator(noisy, clean).float(), self.discriminator(noisy, restored).float()
+        d_real = nn.functional.binary_cross_entropy_with_logits(real, torch.ones_like(real))
+        d_fake = nn.functional.binary_cross_entropy_with_logits(fake, torch.zeros_like(fake))
+        self.optimise_d.zero_grad()
+        ((d_real + d_fake) / 2).backward()
+        self.optimise_d.step()
+        return {"D_real": d_real.item(), "D_fake": d_fake.item()}
+
+    def _step_generator(self, noisy: Tensor, clean: Tensor, restored: Tensor) -> dict[str, float]:
+        self.discriminator.requires_grad_(False)
+        with mixed_precision(self.device):
+            fake = self.discriminator(noisy, restored).float()
+        g_gan = nn.functional.binary_cross_entropy_with_logits(fake, torch.ones_like(fake))
+        g_l1 = nn.functional.l1_loss(restored, clean)
+        self.optimise_g.zero_grad()
+        (g_gan + self.settings.lambda_l1 * g_l1).backward()
+        self.optimise_g.step()
+        self.discriminator.requires_grad_(True)
+        return {"G_GAN": g_gan.item(), "G_L1": g_l1.item()}
+
+    def _average(self, number: int) -> None:
+        # The average follows quickly at first, so that a short training is not held back by its start.
+        decay = min(self.settings.ema, (1 + number) / (10 + number)) if self.settings.ema else 0.0
+        with torch.no_grad():
+            for mean, now in zip(self.averaged.parameters(), self.generator.parameters(), strict=True):
+                mean.lerp_(now, 1 - decay)
+            for mean, now in zip(self.averaged.buffers(), self.generator.buffers(), strict=True):
+                mean.copy_(now)
+
+    def state(self) -> dict[str, Any]:
+        """Return all that a later step depends on."""
+        return {name: part.state_dict() for name, part in self.parts.items()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take up a stored state."""
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+
+
+def _last_convolution(generator: Generator) -> nn.Conv2d | nn.ConvTranspose2d:
+    found = [m for m in generator.last.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
+    return found[-1]

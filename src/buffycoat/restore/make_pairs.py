@@ -1,0 +1,51 @@
+"""Step `make_pairs`: the clean training crops that synthetic pairs are made from."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from buffycoat.errors import InputError
+from buffycoat.randomness import stream
+from buffycoat.restore.settings import MakePairs
+from buffycoat.steps import run
+from buffycoat.tables.images import IMAGES, trainable
+from buffycoat.tables.noise import NOISE
+from buffycoat.tables.pairs import PAIRS
+
+log = logging.getLogger("buffycoat")
+
+
+def divide_pairs(rows: pd.DataFrame, held_out: float, seed: int) -> pd.DataFrame:
+    """Return image_id and part; whole groups are held out, at least one, and never all."""
+    groups = rows["group"].where(rows["group"].notna(), "image:" + rows["image_id"])
+    names = sorted(groups.unique())
+    if len(names) < 2:
+        raise InputError(
+            "restore: all clean training crops are of one group, so none can be held out; use method median"
+        )
+    count = min(len(names) - 1, max(1, round(held_out * len(names))))
+    chosen = set(stream(seed, "pairs").choice(np.array(names, dtype=object), size=count, replace=False))
+    part = np.where(groups.isin(chosen), "held_out", "fit")
+    return pd.DataFrame({"image_id": rows["image_id"], "part": part})
+
+
+def make_pairs(*, images: Path, noise: Path, pairs: Path, seed: int, settings: MakePairs) -> None:
+    """List the clean crops of trainable images, some groups held out for judging."""
+    rows = trainable(IMAGES.read(images)).merge(NOISE.read(noise)[["image_id", "noisy"]], on="image_id")
+    clean = rows[~rows["noisy"]].reset_index(drop=True)
+    if clean.empty:
+        raise InputError(
+            "restore.make_pairs: every training crop is flagged as noisy, so there is nothing clean to learn from;"
+            " raise partition.flag_noisy.level (threshold: fixed), or set restore.restore_cells.method: median"
+        )
+    divided = divide_pairs(clean, settings.held_out, seed)
+    log.info("pairs: %s", divided["part"].value_counts().to_dict())
+    PAIRS.write(divided, pairs)
+
+
+if __name__ == "__main__":
+    run(make_pairs)

@@ -1,0 +1,128 @@
+"""Step `restore_cells`: noisy crops restored, guarded one by one; every other crop is passed on as it is."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+
+from buffycoat.errors import InputError
+from buffycoat.files import whole_folder
+from buffycoat.images import CellImages, Pixels, ShardWriter, relative_shard
+from buffycoat.progress import Progress
+from buffycoat.restore.gan import generator_of
+from buffycoat.restore.guard import judge_restoration
+from buffycoat.restore.networks import restore_batch
+from buffycoat.restore.pairs import to_pixels, to_tensor
+from buffycoat.restore.settings import RestoreCells
+from buffycoat.steps import run
+from buffycoat.tables.cells import CELLS
+from buffycoat.tables.crops import CROPS
+from buffycoat.tables.noise import NOISE
+from buffycoat.tables.schema import require_same_keys
+from buffycoat.training import mixed_precision, pick_device, read_weights
+
+log = logging.getLogger("buffycoat")
+Restorer = Callable[[Pixels], Pixels]
+"""(n, H, W, 3) uint8 to the same, restored."""
+
+
+def _median(generator: list[Path]) -> Restorer:
+    return lambda crops: np.stack([cv2.medianBlur(crop, 3) for crop in crops])
+
+
+def _pix2pix(generator: list[Path]) -> Restorer:
+    if not generator:
+        raise InputError("restore.restore_cells: method pix2pix needs the trained generator (--generator FILE)")
+    weights, about = read_weights(generator[0])
+    network = generator_of(about)
+    network.load_state_dict(weights)
+    device = pick_device()
+    network = network.to(device).eval()
+
+    def restore(crops: Pixels) -> Pixels:
+        with torch.inference_mode(), mixed_precision(device):
+            return to_pixels(restore_batch(network, to_tensor(crops).to(device), about["depth"]))
+
+    return restore
+
+
+METHODS: dict[str, Callable[[list[Path]], Restorer]] = {"median": _median, "pix2pix": _pix2pix}
+
+
+def restore_noisy(
+    cells: CellImages, noisy: list[int], restore: Restorer, settings: RestoreCells, writer: ShardWriter
+) -> dict[int, dict[str, Any]]:
+    """Return what changes in the rows at positions `noisy`: the verdict, and the new shard where it is positive."""
+    progress = Progress("restore_cells", len(noisy))
+    changes: dict[int, dict[str, Any]] = {}
+    for start in range(0, len(noisy), settings.batch):
+        batch = noisy[start : start + settings.batch]
+        for place, better in zip(batch, restore(cells.crops(batch)), strict=True):
+            cells.check(place)
+            mask = cells.mask(place)
+            verdict = judge_restoration(cells.crop(place), better, mask, settings.guard, settings.max_area_change)
+            changes[place] = {**vars(verdict)}
+            if verdict.restored:
+                shard, row, crc32 = writer.add(cells.ids[place], better, np.array(mask))
+                changes[place] |= {"new_shard": shard, "shard_row": row, "crc32": crc32}
+            progress.step()
+    return changes
+
+
+def _passed_on(frame: pd.DataFrame, crops: Path, cells: Path) -> pd.DataFrame:
+    """Return the rows of cells that point to the crops themselves."""
+    back = os.path.relpath(crops.parent, cells.parent)
+    return pd.DataFrame(
+        {
+            "image_id": frame["image_id"],
+            "shard": [Path(os.path.normpath(os.path.join(back, shard))).as_posix() for shard in frame["shard"]],
+            "shard_row": frame["shard_row"],
+            "crc32": frame["crc32"],
+            "restored": False,
+            "noise_before": frame["noise_score"],
+            "noise_after": np.nan,
+            "reason": np.where(frame["noisy"], "noisy, kept: restoration is off", "clean"),
+        }
+    ).astype({"reason": object, "shard": object})
+
+
+def restore_cells(
+    *,
+    crops: Path,
+    noise: Path,
+    generator: list[Path] | None = None,
+    cells: Path,
+    shards: Path,
+    settings: RestoreCells,
+) -> None:
+    """Restore the noisy crops that gain by it; write the table of cells and the shards of restored ones."""
+    all_crops, scores = CROPS.read(crops), NOISE.read(noise)
+    require_same_keys(scores["image_id"], all_crops["image_id"], str(noise))
+    frame = all_crops.merge(scores, on="image_id", validate="one_to_one")
+    table = _passed_on(frame, crops, cells)
+    noisy = [int(place) for place in np.flatnonzero(frame["noisy"])]
+    with whole_folder(shards) as folder:
+        if noisy and settings.method != "keep":
+            images = CellImages(frame, crops)
+            restore = METHODS[settings.method](generator or [])
+            with ShardWriter(folder, images.crop(0).shape[0]) as writer:
+                changes = restore_noisy(images, noisy, restore, settings, writer)
+            for place, change in changes.items():
+                if new := change.pop("new_shard", None):
+                    change["shard"] = relative_shard(shards, new, cells)
+                for column, value in change.items():
+                    table.loc[place, column] = value
+    log.info("%d noisy crops, %d restored", len(noisy), int(table["restored"].sum()))
+    CELLS.write(table, cells)
+
+
+if __name__ == "__main__":
+    run(restore_cells)

@@ -1,0 +1,77 @@
+"""Settings of the stage `restore`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from buffycoat.settings import Settings
+
+Kind = Literal["salt_and_pepper", "coloured_gaussian", "blur", "illumination"]
+
+
+class MakePairs(Settings):
+    """Which clean training crops the synthetic pairs are made from."""
+
+    held_out: float = Field(
+        default=0.1, gt=0, lt=1, description="Share of the groups (images where groups are unknown) judged on only."
+    )
+
+
+class TrainGan(Settings):
+    """Pix2Pix (doi 10.1109/CVPR.2017.632) on pairs made on the fly."""
+
+    kinds: tuple[Kind, ...] = Field(
+        default=("salt_and_pepper", "coloured_gaussian", "blur", "illumination"),
+        min_length=1,
+        description="Degradations of the mixture (paper: salt_and_pepper alone).",
+    )
+    severity: tuple[float, float] = Field(
+        default=(1.0, 4.0), description="Range that the severity of a pair is drawn from, uniformly."
+    )
+    depth: int = Field(default=8, ge=3, le=8, description="Halvings of the U-Net (paper: 8, U-Net-256).")
+    width: int = Field(default=64, ge=4, description="Channels of the first layer (paper: 64).")
+    upsampling: Literal["resize", "transposed"] = Field(
+        default="resize",
+        description="`resize`: bilinear, then convolution, no checkerboard; `transposed`: as in the paper.",
+    )
+    norm: Literal["instance", "batch"] = Field(
+        default="instance", description="`batch` (paper) makes an image's output depend on its batch in training."
+    )
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="In the inner decoder (paper: 0.5).")
+    residual: bool = Field(
+        default=True, description="The generator predicts a correction of its input instead of the image (paper: no)."
+    )
+    lambda_l1: float = Field(default=100.0, gt=0, description="Weight of the L1 loss (paper: 100).")
+    steps: int = Field(default=20_000, ge=1, description="Training steps; the paper's 200 epochs are 10 times as many.")
+    batch: int = Field(default=32, ge=1, description="Pairs per step (paper: 32).")
+    learning_rate: float = Field(default=2e-4, gt=0, description="Of Adam, beta1 0.5 (paper: 2e-4).")
+    ema: float = Field(
+        default=0.999, ge=0, lt=1, description="Decay of the averaged generator that is kept; 0: the last one (paper)."
+    )
+    report_every: int = Field(default=500, ge=1, description="Steps between checkpoints, judgements and log lines.")
+
+
+class RestoreCells(Settings):
+    """What is restored, and the guard that keeps the original where restoration does not help."""
+
+    method: Literal["pix2pix", "median", "keep"] = Field(
+        default="pix2pix", description="`keep` restores nothing; `median` is a 3x3 median filter."
+    )
+    guard: bool = Field(default=True, description="Keep the original where the checks below fail (paper: no guard).")
+    max_area_change: float = Field(
+        default=0.25,
+        gt=0,
+        description="Refuse where the area of the darkest tenth of the median-filtered cell changes by more than this"
+        " share.",
+    )
+    batch: int = Field(default=32, ge=1, description="Crops restored at once.")
+
+
+class Restore(Settings):
+    """Settings of the stage."""
+
+    make_pairs: MakePairs = MakePairs()
+    train_gan: TrainGan = TrainGan()
+    restore_cells: RestoreCells = RestoreCells()

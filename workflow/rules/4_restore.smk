@@ -1,0 +1,90 @@
+"""
+Restore: noisy crops made usable, where that helps.
+
+IN   results/1_index/images.parquet, results/2_crop/, results/3_partition/noise.parquet
+OUT  results/4_restore/pairs.parquet, generator.safetensors, gan_history.parquet, gan_samples.png, cells.parquet,
+     shards/
+"""
+
+
+rule make_pairs:
+    """List the clean training crops that synthetic pairs are made from."""
+    input:
+        images="results/1_index/images.parquet",
+        noise="results/3_partition/noise.parquet",
+    output:
+        pairs="results/4_restore/pairs.parquet",
+    log:
+        "results/4_restore/logs/make_pairs.log",
+    benchmark:
+        "results/4_restore/benchmarks/make_pairs.tsv"
+    conda:
+        "../../envs/core.yaml"
+    threads: 1
+    params:
+        code=code_of("buffycoat.restore.make_pairs"),
+        settings=settings_of("restore.make_pairs"),
+        seed=SEED,
+    shell:
+        "python -m buffycoat.restore.make_pairs"
+        " --images {input.images:q} --noise {input.noise:q} --pairs {output.pairs:q}"
+        " --seed {params.seed} --settings {params.settings:q} 2>&1 | tee {log:q}"
+
+
+rule train_gan:
+    """Train Pix2Pix on the pairs; continues an interrupted run."""
+    input:
+        crops="results/2_crop/crops.parquet",
+        shards="results/2_crop/shards",
+        pairs="results/4_restore/pairs.parquet",
+    output:
+        generator="results/4_restore/generator.safetensors",
+        history="results/4_restore/gan_history.parquet",
+        samples="results/4_restore/gan_samples.png",
+    log:
+        "results/4_restore/logs/train_gan.log",
+    benchmark:
+        "results/4_restore/benchmarks/train_gan.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        code=code_of("buffycoat.restore.train_gan"),
+        settings=settings_of("restore.train_gan"),
+        seed=SEED,
+    shell:
+        "python -m buffycoat.restore.train_gan"
+        " --crops {input.crops:q} --pairs {input.pairs:q}"
+        " --generator {output.generator:q} --history {output.history:q} --samples {output.samples:q}"
+        " --seed {params.seed} --settings {params.settings:q} 2>&1 | tee {log:q}"
+
+
+rule restore_cells:
+    """Restore the noisy crops that gain by it."""
+    input:
+        crops="results/2_crop/crops.parquet",
+        crop_shards="results/2_crop/shards",
+        noise="results/3_partition/noise.parquet",
+        generator=GENERATOR,
+    output:
+        cells="results/4_restore/cells.parquet",
+        shards=directory("results/4_restore/shards"),
+    log:
+        "results/4_restore/logs/restore_cells.log",
+    benchmark:
+        "results/4_restore/benchmarks/restore_cells.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        code=code_of("buffycoat.restore.restore_cells"),
+        settings=settings_of("restore.restore_cells"),
+    shell:
+        "python -m buffycoat.restore.restore_cells"
+        " --crops {input.crops:q} --noise {input.noise:q} --generator {input.generator:q}"
+        " --cells {output.cells:q} --shards {output.shards:q}"
+        " --settings {params.settings:q} 2>&1 | tee {log:q}"
