@@ -66,8 +66,8 @@ class FitReference(Settings):
     )
     switch: Literal["always", "when_it_helps"] = Field(
         default="when_it_helps",
-        description="`always`: every rule that could be fitted is on (paper); `when_it_helps`: a rule is on if it raises"
-        " the out-of-fold macro-F1, its references fitted on the other folds.",
+        description="`always`: every rule that could be fitted is on (paper); `when_it_helps`: a rule is on if it"
+        " raises the out-of-fold macro-F1, its references fitted on the other folds.",
     )
     min_gain: float = Field(
         default=0.0, ge=0, lt=1, description="`when_it_helps`: the rise of macro-F1 that must be exceeded."

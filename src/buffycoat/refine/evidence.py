@@ -1,0 +1,62 @@
+"""The tables that the refinement reads, joined into arrays; what does not fit together is refused here."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from buffycoat.errors import InputError
+from buffycoat.refine.algorithm import Evidence
+from buffycoat.tables.classes import CLASSES, class_codes
+from buffycoat.tables.morphology import MORPHOLOGY
+from buffycoat.tables.probabilities import PROBABILITIES
+from buffycoat.tables.schema import require_same_keys
+
+log = logging.getLogger("buffycoat")
+NOT_FEATURES = ("image_id", "measured", "nucleus_from", "reason")
+
+
+def read_probabilities(path: Path, codes: list[str]) -> pd.DataFrame:
+    """Return a table of probabilities by image_id; raises InputError where its classes are not `codes`."""
+    frame = PROBABILITIES.read(path)
+    found = PROBABILITIES.class_columns([str(name) for name in frame.columns])
+    if sorted(found) != sorted(codes):
+        raise InputError(f"{path}: its classes are {found}, those of the data set {codes}; delete it and run again")
+    return frame.set_index("image_id")
+
+
+def read_evidence(
+    ids: pd.Series, *, classes: Path, probabilities: Path, head_probabilities: Path, morphology: Path
+) -> Evidence:
+    """Return the evidence of the images `ids`, in their order; raises InputError where a table is not exactly of them.
+
+    Only branch B may lack images (no embedding): they become gaps.
+    """
+    codes = class_codes(CLASSES.read(classes))
+    branch_a = read_probabilities(probabilities, codes)
+    branch_b = read_probabilities(head_probabilities, codes)
+    shapes = MORPHOLOGY.read(morphology).set_index("image_id")
+    require_same_keys(branch_a.index.to_series(), ids, str(probabilities))
+    require_same_keys(shapes.index.to_series(), ids, str(morphology))
+    require_same_keys(branch_b.index.union(pd.Index(ids)).to_series(), ids, str(head_probabilities))
+    features = shapes.loc[ids].drop(columns=[name for name in NOT_FEATURES if name in shapes])
+    return Evidence(
+        classes=tuple(codes),
+        p=branch_a.loc[ids, codes].to_numpy(np.float64),
+        s=branch_b.reindex(ids)[codes].to_numpy(np.float64),
+        features={str(name): values.to_numpy(np.float64) for name, values in features.items()},
+    )
+
+
+def require_out_of_fold(path: Path, ids: pd.Series) -> None:
+    """Raise InputError where a training image was predicted by a model that saw it: nothing may be fitted on that."""
+    frame = PROBABILITIES.read(path).set_index("image_id")
+    seen = frame.index[frame.index.isin(ids) & (frame["source"] != "out_of_fold")]
+    if len(seen):
+        raise InputError(
+            f"{path}: {len(seen)} training images are not predicted out of fold, for instance {seen[0]!r};"
+            " run its stage again, or set refine.fit_reference.switch to 'always'"
+        )

@@ -1,0 +1,170 @@
+"""The references of a rescued class, fitted on training cells: means, covariances, largest distances and boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from buffycoat.refine.algorithm import Evidence, Labels, suppress
+from buffycoat.refine.gates import Flags, Values, distances
+from buffycoat.refine.rulebook import BOX_FEATURES, DISTANCE_FEATURES, FittedRule, Reference
+from buffycoat.refine.settings import FitReference, Rule
+
+Folds = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Training:
+    """Training cells, all judged out of fold: the evidence of n cells, their true labels (n,) and folds (n,)."""
+
+    evidence: Evidence
+    labels: Labels
+    folds: Folds
+
+    def rows(self, chosen: Flags) -> Training:
+        """Return some of the cells."""
+        return Training(self.evidence.rows(chosen), self.labels[chosen], self.folds[chosen])
+
+    def features(self, names: tuple[str, ...]) -> Values:
+        """Return columns of the table of morphology, (n, number of names)."""
+        return np.column_stack([self.evidence.features[name] for name in names])
+
+    def complete(self) -> Flags:
+        """Return which cells have every feature that a reference needs, (n,) bool."""
+        return np.asarray(~np.isnan(self.features((*BOX_FEATURES, *DISTANCE_FEATURES))).any(axis=1))
+
+
+def within_class(values: Values, labels: Labels) -> Values:
+    """Return each row less the mean of its class, (n, k)."""
+    centred = values.copy()
+    for code in np.unique(labels):
+        centred[labels == code] -= values[labels == code].mean(axis=0)
+    return centred
+
+
+def standard_deviations(centred: Values) -> Values:
+    """Return the standard deviation of each column, kept above 0 for columns of one value."""
+    return np.asarray(np.maximum(np.sqrt((centred**2).mean(axis=0)), 1e-9))
+
+
+def shrunk_covariance(deviations: Values) -> Values:
+    """Return the Ledoit-Wolf covariance (k, k) of rows (n, k) that are deviations from their mean, in standard units.
+
+    Ledoit-Wolf pulls towards a multiple of the identity, so the columns must share one unit.
+    Source: doi 10.1016/S0047-259X(03)00096-4
+    """
+    from sklearn.covariance import ledoit_wolf
+
+    covariance, _ = ledoit_wolf(deviations, assume_centered=True)
+    # A floor keeps it invertible where all deviations are 0.
+    return np.asarray(covariance) + 1e-6 * np.eye(deviations.shape[1])
+
+
+def mean_and_covariance(values: Values, pooled: Values, own_cells: int) -> tuple[Values, Values]:
+    """Return the mean (k,) and covariance (k, k) of standardised rows (n, k); few rows borrow from `pooled` (k, k)."""
+    mean = values.mean(axis=0)
+    share = min(1.0, len(values) / own_cells)
+    return mean, share * shrunk_covariance(values - mean) + (1 - share) * pooled
+
+
+def largest_distance(
+    values: Values, folds: Folds, pooled: Values, settings: FitReference
+) -> tuple[float, Literal["cross_fitted", "chi_squared"]]:
+    """Return the quantile of the distances of cells (n, k) from references fitted without their fold.
+
+    With fewer than min_cells such distances it is the quantile of the chi distribution, which normal cells follow.
+    """
+    found: list[Values] = []
+    for fold in np.unique(folds):
+        held_out = folds == fold
+        if (~held_out).sum() >= settings.min_cells:
+            mean, covariance = mean_and_covariance(values[~held_out], pooled, settings.own_cells)
+            found.append(distances(values[held_out] - mean, covariance))
+    measured = np.concatenate(found) if found else np.zeros(0)
+    if len(measured) >= settings.min_cells:
+        return float(np.quantile(measured, settings.distance_quantile)), "cross_fitted"
+    from scipy.stats import chi
+
+    return float(chi.ppf(settings.distance_quantile, values.shape[1])), "chi_squared"
+
+
+def fit_box(values: Values, scale: Values, settings: FitReference) -> dict[str, tuple[float, float]]:
+    """Return the widened quantile range of each column of cells (n, 5), by the names of BOX_FEATURES."""
+    tail = (1 - settings.box_quantile) / 2
+    low, high = np.quantile(values, [tail, 1 - tail], axis=0)
+    low, high = low - settings.box_margin * scale, high + settings.box_margin * scale
+    return {name: (float(low[i]), float(high[i])) for i, name in enumerate(BOX_FEATURES)}
+
+
+def reference_fitter(training: Training, settings: FitReference) -> Callable[[Flags, bool], Reference]:
+    """Return a function that fits a reference on some of the (complete) cells; units come from all of them."""
+    vectors, boxes = training.features(DISTANCE_FEATURES), training.features(BOX_FEATURES)
+    centred = within_class(vectors, training.labels)
+    scale = standard_deviations(centred)
+    box_scale = standard_deviations(within_class(boxes, training.labels))
+    pooled = shrunk_covariance(centred / scale)
+
+    def fit(chosen: Flags, of_host: bool) -> Reference:
+        values = vectors[chosen] / scale
+        mean, covariance = mean_and_covariance(values, pooled, settings.own_cells)
+        most, most_from = largest_distance(values, training.folds[chosen], pooled, settings)
+        return Reference(
+            cells=int(chosen.sum()),
+            cells_of="host" if of_host else "all_hosts",
+            own_share=min(1.0, float(chosen.sum()) / settings.own_cells),
+            mean=dict(zip(DISTANCE_FEATURES, (mean * scale).tolist(), strict=True)),
+            scale=dict(zip(DISTANCE_FEATURES, scale.tolist(), strict=True)),
+            covariance=tuple(tuple(row) for row in covariance.tolist()),
+            max_distance=most,
+            max_distance_from=most_from,
+            box=fit_box(boxes[chosen], box_scale, settings),
+        )
+
+    return fit
+
+
+def fit_rule(training: Training, rule: Rule, rescued: list[str], settings: FitReference) -> FittedRule:
+    """Return the rule with a reference per host; off, with the reason, where it cannot be fitted.
+
+    A host's reference is fitted on training cells of the rescued class that branch A, out of fold and with all of
+    `rescued` suppressed, gives to that host; where they are too few, on all cells of the rescued class.
+    """
+    if not {"box", "mahalanobis"} & set(rule.gates):
+        return FittedRule(rule=rule, state="on", reason="nothing to fit")
+    cells = training.rows(training.complete())
+    true = cells.labels == rule.rescued
+    if true.sum() < settings.min_cells:
+        reason = f"{int(true.sum())} measured training cells of {rule.rescued}, fewer than {settings.min_cells}"
+        return FittedRule(rule=rule, state="off", reason=reason)
+    y0, _ = suppress(cells.evidence, rescued)
+    fit = reference_fitter(cells, settings)
+    references = {}
+    for host in rule.hides_in:
+        hiding = true & (y0 == host)
+        enough = bool(hiding.sum() >= settings.min_cells)
+        references[host] = fit(hiding if enough else true, enough)
+    return FittedRule(rule=rule, state="on", reason="fitted", references=references)
+
+
+def restrict_rule(rule: Rule, classes: tuple[str, ...]) -> tuple[Rule, str]:
+    """Return the rule with the hosts that this data set has, and why it cannot be used, or ''."""
+    hosts = tuple(host for host in rule.hides_in if host in classes)
+    if rule.rescued not in classes:
+        return rule, f"this data set has no class {rule.rescued}"
+    if not hosts:
+        return rule, f"this data set has none of the classes that {rule.rescued} hides in"
+    return rule.model_copy(update={"hides_in": hosts}), ""
+
+
+def fit_rules(training: Training, settings: FitReference) -> list[FittedRule]:
+    """Return every rule, fitted; those that cannot be used are off and say why."""
+    known = [restrict_rule(rule, training.evidence.classes) for rule in settings.rules]
+    rescued = [rule.rescued for rule, problem in known if not problem]
+    return [
+        FittedRule(rule=rule, state="off", reason=problem) if problem else fit_rule(training, rule, rescued, settings)
+        for rule, problem in known
+    ]

@@ -1,0 +1,88 @@
+"""
+Refine: rare cells found again by morphology and the second branch, with evidence.
+
+IN   results/1_index/, 2_crop/, 4_restore/, 5_classify/<recipe>/probabilities.parquet, 6_embed/probabilities.parquet
+OUT  results/7_refine/morphology.parquet, reference.json, labels.parquet
+"""
+
+
+rule measure_cells:
+    """Measure shape, size and colour of each cell inside its mask."""
+    input:
+        crops="results/2_crop/crops.parquet",
+        cells="results/4_restore/cells.parquet",
+        shards="results/4_restore/shards",
+    output:
+        morphology="results/7_refine/morphology.parquet",
+    log:
+        "results/7_refine/logs/measure_cells.log",
+    benchmark:
+        "results/7_refine/benchmarks/measure_cells.tsv"
+    conda:
+        "../../envs/core.yaml"
+    threads: 16
+    params:
+        code=code_of("buffycoat.refine.measure_cells"),
+        settings=settings_of("refine.measure_cells"),
+    shell:
+        "python -m buffycoat.refine.measure_cells"
+        " --crops {input.crops:q} --cells {input.cells:q} --morphology {output.morphology:q}"
+        " --threads {threads} --settings {params.settings:q} 2>&1 | tee {log:q}"
+
+
+rule fit_reference:
+    """Fit the rules on training cells out of fold and decide which are on."""
+    input:
+        images="results/1_index/images.parquet",
+        classes="results/1_index/classes.parquet",
+        folds="results/1_index/folds.parquet",
+        probabilities=f"results/5_classify/{MAIN_RECIPE}/probabilities.parquet",
+        head_probabilities="results/6_embed/probabilities.parquet",
+        morphology="results/7_refine/morphology.parquet",
+    output:
+        reference="results/7_refine/reference.json",
+    log:
+        "results/7_refine/logs/fit_reference.log",
+    benchmark:
+        "results/7_refine/benchmarks/fit_reference.tsv"
+    conda:
+        "../../envs/core.yaml"
+    threads: 1
+    params:
+        code=code_of("buffycoat.refine.fit_reference"),
+        settings=settings_of("refine.fit_reference"),
+    shell:
+        "python -m buffycoat.refine.fit_reference"
+        " --images {input.images:q} --classes {input.classes:q} --folds {input.folds:q}"
+        " --probabilities {input.probabilities:q} --head-probabilities {input.head_probabilities:q}"
+        " --morphology {input.morphology:q} --reference {output.reference:q}"
+        " --settings {params.settings:q} 2>&1 | tee {log:q}"
+
+
+rule refine_labels:
+    """Apply the rules that are on to every image; each change carries its evidence."""
+    input:
+        images="results/1_index/images.parquet",
+        classes="results/1_index/classes.parquet",
+        probabilities=f"results/5_classify/{MAIN_RECIPE}/probabilities.parquet",
+        head_probabilities="results/6_embed/probabilities.parquet",
+        morphology="results/7_refine/morphology.parquet",
+        reference="results/7_refine/reference.json",
+    output:
+        labels="results/7_refine/labels.parquet",
+    log:
+        "results/7_refine/logs/refine_labels.log",
+    benchmark:
+        "results/7_refine/benchmarks/refine_labels.tsv"
+    conda:
+        "../../envs/core.yaml"
+    threads: 1
+    params:
+        code=code_of("buffycoat.refine.refine_labels"),
+        settings=settings_of("refine.refine_labels"),
+    shell:
+        "python -m buffycoat.refine.refine_labels"
+        " --images {input.images:q} --classes {input.classes:q}"
+        " --probabilities {input.probabilities:q} --head-probabilities {input.head_probabilities:q}"
+        " --morphology {input.morphology:q} --reference {input.reference:q} --labels {output.labels:q}"
+        " --settings {params.settings:q} 2>&1 | tee {log:q}"
