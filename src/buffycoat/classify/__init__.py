@@ -1,0 +1,1 @@
+"""Branch A: five folds of an image classifier, predicted in eight views."""

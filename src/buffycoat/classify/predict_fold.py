@@ -1,0 +1,86 @@
+"""Step `predict_fold`: one fold's logits, in eight views, for the images that its model may judge."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from buffycoat.classify.backbones import build_backbone, normalise
+from buffycoat.classify.data import Crops
+from buffycoat.classify.settings import PredictFold, TrainFold
+from buffycoat.classify.views import view_of
+from buffycoat.errors import InputError
+from buffycoat.progress import Progress
+from buffycoat.steps import run
+from buffycoat.tables.classes import CLASSES, class_codes
+from buffycoat.tables.folds import FOLDS
+from buffycoat.tables.images import IMAGES, decodable
+from buffycoat.tables.logits import LOGITS
+from buffycoat.training import mixed_precision, pick_device, read_weights
+
+log = logging.getLogger("buffycoat")
+
+
+def load_fold_model(path: Path) -> tuple[nn.Module, TrainFold, list[str]]:
+    """Return the network of a fold with its weights, its settings, and its classes."""
+    weights, about = read_weights(path)
+    settings = TrainFold.model_validate(about["settings"])
+    network = build_backbone(settings.backbone, settings.backbone_options, None, len(about["classes"]))
+    network.load_state_dict(weights, strict=True)
+    return network.eval(), settings, about["classes"]
+
+
+def predict_views(network: nn.Module, crops: Crops, positions: list[int], settings: PredictFold) -> np.ndarray:
+    """Return logits (n, views, K) float32 of the crops at `positions`."""
+    device = crops.device
+    precision = mixed_precision(device)
+    if settings.bf16_on_cpu and device.type == "cpu":
+        precision = torch.autocast("cpu", dtype=torch.bfloat16)
+    progress = Progress("predict_fold", len(positions))
+    parts = []
+    with torch.inference_mode(), precision:
+        for start in range(0, len(positions), settings.batch):
+            images = normalise(crops.batch(positions[start : start + settings.batch]))
+            views = [network(view_of(images, view)).float().cpu() for view in range(settings.views)]
+            parts.append(torch.stack(views, dim=1))
+            progress.step(len(images))
+    stacked: np.ndarray = torch.cat(parts).numpy()
+    return stacked
+
+
+def judged_rows(images: pd.DataFrame, folds: pd.DataFrame, fold: int) -> pd.DataFrame:
+    """Return image_id and out_of_fold: the images this fold held out, and those that no fold learns from."""
+    rows = decodable(images)[["image_id"]].merge(folds, on="image_id", how="left")
+    rows = rows[rows["fold"].isna() | (rows["fold"] == fold)].reset_index(drop=True)
+    return rows.assign(out_of_fold=rows["fold"].notna())[["image_id", "out_of_fold"]]
+
+
+def predict_fold(
+    *, images: Path, classes: Path, folds: Path, cells: Path, model: Path, fold: int, recipe: str, logits: Path,
+    settings: PredictFold,
+) -> None:  # fmt: skip
+    """Predict the held-out images and all that no fold learns from; write one row per image and view."""
+    codes = class_codes(CLASSES.read(classes))
+    network, trained, named = load_fold_model(model)
+    if named != codes:
+        raise InputError(f"{model}: trained for the classes {named}, but the data has {codes}")
+    rows = judged_rows(IMAGES.read(images), FOLDS.read(folds), fold)
+    crops = Crops(cells, trained.background, trained.size_px, pick_device())
+    network = network.to(crops.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    values = predict_views(network, crops, crops.positions(rows["image_id"]), settings)
+    views = settings.views
+    table = pd.DataFrame(values.reshape(-1, len(codes)), columns=codes)
+    table.insert(0, "image_id", np.repeat(rows["image_id"].to_numpy(object), views))
+    table.insert(1, "view", np.tile(np.arange(views), len(rows)))
+    table.insert(2, "fold", fold)
+    table.insert(3, "out_of_fold", np.repeat(rows["out_of_fold"].to_numpy(), views))
+    LOGITS.write(table, logits)
+
+
+if __name__ == "__main__":
+    run(predict_fold)

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from buffycoat.errors import InputError
+from buffycoat.images import CYTOPLASM, NUCLEUS, Pixels, ShardWriter, relative_shard
+from buffycoat.refine.measure_cells import measure_cell, measure_cells
+from buffycoat.refine.settings import MeasureCells
+from buffycoat.tables.cells import CELLS
+from buffycoat.tables.crops import CROPS
+from buffycoat.tables.morphology import MORPHOLOGY
+
+SETTINGS = MeasureCells()
+
+
+def drawn(size: int = 96, radius: float = 30, nucleus: float = 15, shift: float = 6) -> tuple[Pixels, Pixels]:
+    rows, cols = np.mgrid[:size, :size] - (size - 1) / 2
+    mask = np.zeros((size, size), np.uint8)
+    mask[np.hypot(rows, cols) <= radius] = CYTOPLASM
+    mask[np.hypot(rows, cols - shift) <= nucleus] = NUCLEUS
+    crop = np.full((size, size, 3), 240, np.uint8)
+    crop[mask == CYTOPLASM] = (150, 170, 220)
+    crop[mask == NUCLEUS] = (90, 40, 130)
+    return crop, mask
+
+
+def test_a_drawn_cell_has_the_values_it_was_drawn_with() -> None:
+    found = measure_cell(*drawn(), 1.0, SETTINGS)
+    assert found["measured"] and found["reason"] == "" and found["nucleus_from"] == "carried"
+    assert found["area_px"] == pytest.approx(np.pi * 30**2, rel=0.01)
+    assert found["nucleus_ratio"] == pytest.approx(0.25, rel=0.02)
+    assert found["nucleus_offset_radii"] == pytest.approx(0.2, rel=0.02)
+    assert found["spikiness"] < 1.05 and found["solidity"] > 0.95 and found["eccentricity"] < 0.2
+    assert found["cytoplasm_level"] == pytest.approx(0.299 * 150 + 0.587 * 170 + 0.114 * 220, abs=1)
+    assert found["cell_level"] < found["cytoplasm_level"]
+    assert found["red_blue_ratio"] == pytest.approx((0.75 * 150 + 0.25 * 90) / (0.75 * 220 + 0.25 * 130), rel=0.01)
+
+
+def test_quarter_turns_change_nothing() -> None:
+    crop, mask = drawn()
+    crop += np.random.default_rng(1).integers(0, 9, crop.shape, np.uint8)
+    straight = measure_cell(crop, mask, 1.0, SETTINGS)
+    turned = measure_cell(np.rot90(crop).copy(), np.rot90(mask).copy(), 1.0, SETTINGS)
+    assert turned.keys() == straight.keys()
+    for name, value in straight.items():
+        assert turned[name] == (pytest.approx(value, rel=1e-5, abs=1e-9) if isinstance(value, float) else value)
+
+
+def test_areas_are_in_source_pixels_and_ratios_do_not_depend_on_scale() -> None:
+    once, twice = measure_cell(*drawn(), 1.0, SETTINGS), measure_cell(*drawn(), 2.0, SETTINGS)
+    assert twice["area_px"] == 4 * once["area_px"]
+    assert {**twice, "area_px": 0} == {**once, "area_px": 0}
+    # The same cell stored at half the resolution.
+    half = measure_cell(*drawn(48, 15, 7.5, 3), 2.0, SETTINGS)
+    assert half["area_px"] == pytest.approx(once["area_px"], rel=0.03)
+    assert half["nucleus_ratio"] == pytest.approx(once["nucleus_ratio"], rel=0.06)
+    assert half["nucleus_offset_radii"] == pytest.approx(once["nucleus_offset_radii"], rel=0.06)
+
+
+def test_shape_comes_from_the_mask_and_never_from_colour() -> None:
+    crop, mask = drawn()
+    other = measure_cell(np.full_like(crop, 255) - crop // 3, mask, 1.0, SETTINGS)
+    straight = measure_cell(crop, mask, 1.0, SETTINGS)
+    for name in ("spikiness", "area_px", "nucleus_ratio", "nucleus_offset_radii", "solidity", "eccentricity"):
+        assert other[name] == straight[name]
+    outside = crop.copy()
+    outside[mask == 0] = 3
+    assert measure_cell(outside, mask, 1.0, SETTINGS) == straight
+
+
+def test_without_a_nucleus_in_the_mask_the_dark_part_is_it() -> None:
+    crop, mask = drawn()
+    straight = measure_cell(crop, mask, 1.0, SETTINGS)
+    whole = np.where(mask > 0, np.uint8(CYTOPLASM), np.uint8(0))
+    for found in (measure_cell(crop, whole, 1.0, SETTINGS), measure_cell(crop, mask, 1.0, MeasureCells(nucleus="grey"))):
+        assert {**found, "nucleus_from": "carried"} == straight
+        assert found["nucleus_from"] == "grey"
+
+
+@pytest.mark.parametrize(
+    ("pixels", "reason"),
+    [
+        ((slice(0, 0), slice(0, 0)), "the mask is empty"),
+        ((slice(5, 6), slice(5, 6)), "the outline encloses 0 pixels, fewer than 50"),
+        ((slice(5, 6), slice(0, 90)), "the outline encloses 0 pixels"),
+        ((slice(5, 12), slice(5, 12)), "the outline encloses 36 pixels"),
+        ((slice(5, 40), slice(5, 40)), "no nucleus"),
+    ],
+)
+def test_what_cannot_be_measured_says_why(pixels: tuple[slice, slice], reason: str) -> None:
+    mask = np.zeros((96, 96), np.uint8)
+    mask[pixels] = CYTOPLASM
+    found = measure_cell(np.full((96, 96, 3), 128, np.uint8), mask, 1.0, SETTINGS)
+    assert found["measured"] is False
+    assert found["reason"].startswith(reason)
+    assert all(found[column.name] is None for column in MORPHOLOGY.columns if column.gaps)
+
+
+def test_the_smallest_area_is_in_source_pixels() -> None:
+    crop, mask = np.full((96, 96, 3), 128, np.uint8), np.zeros((96, 96), np.uint8)
+    mask[5:12, 5:12], mask[8, 8] = CYTOPLASM, NUCLEUS
+    assert not measure_cell(crop, mask, 1.0, SETTINGS)["measured"]
+    assert measure_cell(crop, mask, 2.0, SETTINGS)["measured"]
+
+
+def test_a_cell_that_is_all_nucleus_has_no_cytoplasm_level() -> None:
+    crop, mask = drawn()
+    mask[mask > 0] = NUCLEUS
+    found = measure_cell(crop, mask, 1.0, SETTINGS)
+    assert found["measured"] and found["nucleus_ratio"] == 1 and found["nucleus_offset_radii"] == 0
+    assert found["cytoplasm_level"] is None
+
+
+def write_cells(folder: Path, cells: list[tuple[Pixels, Pixels]], found: list[bool], window_px: int = 96) -> None:
+    rows = []
+    with ShardWriter(folder / "shards", 96) as writer:
+        for number, cell in enumerate(cells):
+            name, row, crc = writer.add(f"c{number}", *cell)
+            shard = relative_shard(folder / "shards", name, folder / "cells.parquet")
+            rows.append({"image_id": f"c{number}", "shard": shard, "shard_row": row, "crc32": crc})
+    frame = pd.DataFrame(rows)
+    CELLS.write(
+        frame.assign(restored=False, noise_before=1.0, noise_after=None, reason="kept"), folder / "cells.parquet"
+    )
+    values = {"row": 48.0, "col": 48.0, "window_px": window_px, "masks": 1, "touches_border": False, "reason": ""}
+    crops = frame.assign(**values, found=found, area_px=1, nucleus_area_px=1)
+    # The order of another table is never relied on.
+    CROPS.write(crops.iloc[::-1], folder / "crops.parquet")
+
+
+def test_the_step_keeps_every_row_in_order(tmp_path: Path) -> None:
+    crop, mask = drawn()
+    cells = [(crop, mask), (crop, np.full_like(mask, CYTOPLASM)), (crop, np.zeros_like(mask)), drawn(radius=40)]
+    write_cells(tmp_path, cells, [True, False, True, True], window_px=192)
+    frames = []
+    for threads in (1, 3):
+        path = tmp_path / f"m{threads}.parquet"
+        measure_cells(
+            crops=tmp_path / "crops.parquet",
+            cells=tmp_path / "cells.parquet",
+            morphology=path,
+            threads=threads,
+            settings=SETTINGS,
+        )
+        frames.append(MORPHOLOGY.read(path))
+    pd.testing.assert_frame_equal(*frames)
+    frame = frames[0]
+    assert frame["image_id"].tolist() == ["c0", "c1", "c2", "c3"]
+    assert frame["measured"].tolist() == [True, False, False, True]
+    assert frame["reason"].tolist() == ["", "no white cell was found in the image", "the mask is empty", ""]
+    assert frame["area_px"].iloc[0] == pytest.approx(4 * np.pi * 30**2, rel=0.01)
+    assert frame["spikiness"].isna().tolist() == [False, True, True, False]
+
+
+def test_a_data_set_without_any_cell_is_still_a_table(tmp_path: Path) -> None:
+    write_cells(tmp_path, [drawn()], [False])
+    paths = {name: tmp_path / f"{name}.parquet" for name in ("crops", "cells", "morphology")}
+    measure_cells(**paths, settings=SETTINGS)
+    assert MORPHOLOGY.read(paths["morphology"])["measured"].tolist() == [False]
+
+
+def test_crops_of_other_images_are_refused(tmp_path: Path) -> None:
+    write_cells(tmp_path, [drawn(), drawn()], [True, True])
+    crops = CROPS.read(tmp_path / "crops.parquet")
+    CROPS.write(crops.iloc[:1], tmp_path / "crops.parquet")
+    paths = {name: tmp_path / f"{name}.parquet" for name in ("crops", "cells", "morphology")}
+    with pytest.raises(InputError, match=r"cells\.parquet: 0 rows lost, 1 invented"):
+        measure_cells(**paths, settings=SETTINGS)
