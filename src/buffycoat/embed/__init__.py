@@ -1,0 +1,1 @@
+"""Branch B: embeddings of a foundation model, and a contrastive head on them."""

@@ -1,0 +1,70 @@
+"""Settings of the stage `embed`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from buffycoat.settings import Settings
+
+
+class EmbedCells(Settings):
+    """Which encoder, and how crops reach it."""
+
+    encoder: str = Field(
+        default="medsiglip",
+        description="`efficientnet_lite0` (its weights ship in a package), `medsiglip`, `open_clip:<name>`,"
+        " `open_clip:<folder>` (a local-dir checkpoint), `timm:<name>`.",
+    )
+    weights: str | None = Field(
+        default=None,
+        description="Local weights: for `medsiglip` the folder of the published checkpoint (paper), for `timm:` and"
+        " `open_clip:<name>` a safetensors file. Nothing is downloaded.",
+    )
+    size_px: int = Field(default=448, ge=32, description="Side that crops are resized to (MedSigLIP: 448).")
+    background: Literal["keep", "white"] = Field(default="white", description="`white`: outside the cell is 255.")
+    views: int = Field(default=1, ge=1, le=8, description="Elements of D4 whose embeddings are averaged (paper: 1).")
+    batch: int = Field(default=64, ge=1, description="Images per forward pass.")
+
+
+class TrainHead(Settings):
+    """The contrastive head (arXiv 2603.16249), fitted on the same folds as branch A."""
+
+    hidden: tuple[int, ...] = Field(default=(1024, 512), min_length=1, description="Widths of the hidden layers.")
+    projection: int = Field(default=256, ge=2, description="Width of the unit-length projection.")
+    dropout: float = Field(default=0.05, ge=0, lt=1, description="After each hidden layer.")
+    temperature: float = Field(default=0.07, gt=0, description="Of the supervised contrastive loss.")
+    contrastive_share: float = Field(
+        default=0.3, ge=0, le=1, description="Weight of the contrastive loss; the focal loss has the rest."
+    )
+    gamma: float = Field(default=2.0, ge=0, description="Focusing of the focal loss.")
+    epochs: int = Field(default=15, ge=1, description="Passes (paper: 15; public implementation: 150).")
+    batch: int = Field(default=256, ge=2, description="Embeddings per step.")
+    learning_rate: float = Field(default=1e-4, gt=0, description="Of AdamW, cosine to zero.")
+    weight_decay: float = Field(default=1e-5, ge=0, description="Of AdamW.")
+    noise: float = Field(
+        default=0.0, ge=0, description="Gaussian noise per dimension on the unit vectors (public implementation: 0.06)."
+    )
+    standardise: bool = Field(
+        default=True, description="Scale each dimension to mean 0, variance 1 of the rows learned from (paper: no)."
+    )
+    sampler: Literal["none", "sqrt", "balanced"] = Field(
+        default="sqrt", description="How often a row of a class of n is drawn: 1, 1/sqrt(n), 1/n."
+    )
+    multipliers: dict[str, float] = Field(
+        default_factory=dict,
+        description="Further factors per class (public implementation: PC, PLY 50; MMY, BNE 5; SNE, LY 0.5).",
+    )
+    cross_fit: bool = Field(
+        default=True,
+        description="One head per fold, so that every training row is judged by a head that did not see it. false: one"
+        " head on everything (public implementation); training rows are then `in_sample`.",
+    )
+
+
+class Embed(Settings):
+    """Settings of the stage."""
+
+    embed_cells: EmbedCells = EmbedCells()
+    train_head: TrainHead = TrainHead()

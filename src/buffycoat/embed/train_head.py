@@ -1,0 +1,158 @@
+"""Step `train_head`: the heads of branch B, cross-fitted on the folds of branch A."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from buffycoat.embed.head import Head, head_loss
+from buffycoat.embed.settings import TrainHead
+from buffycoat.errors import InputError
+from buffycoat.provenance import code_digest
+from buffycoat.randomness import stream
+from buffycoat.steps import run
+from buffycoat.tables.classes import CLASSES, class_codes
+from buffycoat.tables.embeddings import EMBEDDINGS
+from buffycoat.tables.folds import FOLDS
+from buffycoat.tables.head_history import HEAD_HISTORY
+from buffycoat.tables.images import IMAGES, decodable, trainable
+from buffycoat.tables.probabilities import PROBABILITIES
+from buffycoat.tables.schema import require_same_keys
+from buffycoat.training import Checkpoint, fingerprint, seed_torch, write_weights
+
+log = logging.getLogger("buffycoat")
+
+
+def chances(labels: np.ndarray, codes: list[str], settings: TrainHead) -> np.ndarray:
+    """Return how likely each row is drawn, summing to one."""
+    counts = np.maximum(np.bincount(labels, minlength=len(codes)), 1).astype(np.float64)
+    per_class = {"none": np.ones(len(codes)), "sqrt": counts**-0.5, "balanced": 1 / counts}[settings.sampler]
+    per_class = per_class * np.array([settings.multipliers.get(code, 1.0) for code in codes])
+    drawn: np.ndarray = per_class[labels]
+    return drawn / drawn.sum()
+
+
+def scaling(vectors: Tensor, settings: TrainHead) -> tuple[Tensor, Tensor]:
+    """Return the mean and spread per dimension that vectors are scaled by; (0, 1) without standardisation."""
+    if not settings.standardise:
+        return torch.zeros(vectors.shape[1]), torch.ones(vectors.shape[1])
+    return vectors.mean(dim=0), vectors.std(dim=0, unbiased=False).clamp_min(1e-6)
+
+
+def fit_head(
+    vectors: Tensor, labels: np.ndarray, codes: list[str], fold: int, seed: int, settings: TrainHead
+) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """Return the head's tensors (with `mean` and `spread` of its input) and the history; vectors are (n, D)."""
+    seed_torch(seed, "head", fold)
+    head = Head(vectors.shape[1], len(codes), settings).train()
+    mean, spread = scaling(vectors, settings)
+    optimiser = torch.optim.AdamW(head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    steps = max(1, len(labels) // settings.batch)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.epochs * steps)
+    numbers = torch.from_numpy(labels)
+    p = chances(labels, codes, settings)
+    history = []
+    for epoch in range(settings.epochs):
+        rng = stream(seed, "head", fold, epoch)
+        losses = []
+        for drawn in rng.choice(len(labels), (steps, min(settings.batch, len(labels))), p=p):
+            batch = vectors[drawn]
+            if settings.noise:
+                batch = batch + settings.noise * torch.from_numpy(rng.standard_normal(batch.shape, dtype=np.float32))
+            loss = head_loss(*head((batch - mean) / spread), numbers[drawn], settings)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            losses.append(loss.item())
+        history.append({"fold": fold, "epoch": epoch + 1, "train_loss": float(np.mean(losses))})
+    if not np.isfinite(history[-1]["train_loss"]):
+        raise InputError(f"the head of fold {fold} diverged: lower embed.train_head.learning_rate")
+    return {**head.state_dict(), "mean": mean, "spread": spread}, history
+
+
+def head_probabilities(tensors: dict[str, Tensor], vectors: Tensor, classes: int, settings: TrainHead) -> np.ndarray:
+    """Return softmax probabilities (n, K) float64."""
+    weights = dict(tensors)
+    mean, spread = weights.pop("mean"), weights.pop("spread")
+    head = Head(vectors.shape[1], classes, settings)
+    head.load_state_dict(weights)
+    with torch.inference_mode():
+        logits = head.eval()((vectors - mean) / spread)[1]
+    probabilities: np.ndarray = torch.softmax(logits.double(), dim=1).numpy()
+    return probabilities
+
+
+def fit_heads(
+    frame: pd.DataFrame, vectors: Tensor, codes: list[str], checkpoint: Checkpoint, seed: int, settings: TrainHead
+) -> tuple[dict[int, dict[str, Tensor]], list[dict[str, Any]]]:
+    """Return a head per fold (or one, -1, on everything) and the history; finished heads are kept if interrupted."""
+    learned = frame["fold"].notna().to_numpy()
+    folds = sorted(frame.loc[learned, "fold"].astype(int).unique()) if settings.cross_fit else [-1]
+    stored = checkpoint.load() or {"heads": {}, "history": []}
+    heads, history = {int(k): v for k, v in stored["heads"].items()}, list(stored["history"])
+    for fold in folds:
+        if fold in heads:
+            continue
+        rows = np.flatnonzero(learned & (frame["fold"] != fold).to_numpy())
+        heads[fold], told = fit_head(
+            vectors[rows], frame["number"].to_numpy()[rows].astype(np.int64), codes, fold, seed, settings
+        )
+        history += told
+        log.info("head of fold %d: %d rows, last loss %.4f", fold, len(rows), told[-1]["train_loss"])
+        checkpoint.save({"heads": {str(k): v for k, v in heads.items()}, "history": history})
+    return heads, history
+
+
+def combine_heads(
+    frame: pd.DataFrame, vectors: Tensor, heads: dict[int, dict[str, Tensor]], codes: list[str], settings: TrainHead
+) -> pd.DataFrame:
+    """Return the table of probabilities: held-out rows from their own fold's head, all others the mean of heads."""
+    per_head = {fold: head_probabilities(head, vectors, len(codes), settings) for fold, head in heads.items()}
+    values = np.mean(list(per_head.values()), axis=0)
+    learned = frame["fold"].notna().to_numpy()
+    for fold in heads:
+        own = learned & (frame["fold"] == fold).to_numpy()
+        values[own] = per_head[fold][own]
+    table = pd.DataFrame(values / values.sum(axis=1, keepdims=True), columns=codes)
+    table.insert(0, "image_id", frame["image_id"].to_numpy(object))
+    own_name = "out_of_fold" if settings.cross_fit else "in_sample"
+    table.insert(1, "source", np.where(learned, own_name, "fold_mean"))
+    return table
+
+
+def train_head(
+    *, images: Path, classes: Path, folds: Path, embeddings: Path, heads: Path, probabilities: Path, history: Path,
+    seed: int, settings: TrainHead,
+) -> None:  # fmt: skip
+    """Fit the heads and write them, their history, and a row of probabilities per decodable image."""
+    codes = class_codes(CLASSES.read(classes))
+    table = IMAGES.read(images)
+    frame = decodable(table)[["image_id"]]
+    labels = trainable(table)[["image_id", "label"]].merge(FOLDS.read(folds), on="image_id", validate="one_to_one")
+    stored = EMBEDDINGS.read(embeddings)
+    require_same_keys(stored["image_id"], frame["image_id"], str(embeddings))
+    frame = frame.merge(labels, on="image_id", how="left").merge(stored, on="image_id", validate="one_to_one")
+    frame["number"] = frame["label"].map({code: number for number, code in enumerate(codes)})
+    vectors = torch.from_numpy(np.stack(frame["embedding"].to_list()).astype(np.float32))
+    if not settings.cross_fit:
+        log.warning("cross_fit is off: the head has seen every training row, so its scores on them are not honest")
+    inputs = {"images": images, "classes": classes, "folds": folds, "embeddings": embeddings}
+    stamp = fingerprint(settings, inputs, code_digest("buffycoat.embed.train_head"), seed=seed)
+    checkpoint = Checkpoint(heads.with_name("head_checkpoint.safetensors"), stamp)
+    fitted, told = fit_heads(frame, vectors, codes, checkpoint, seed, settings)
+    PROBABILITIES.write(combine_heads(frame, vectors, fitted, codes, settings), probabilities)
+    HEAD_HISTORY.write(pd.DataFrame(told), history)
+    about = {"classes": codes, "dimensions": int(vectors.shape[1]), "settings": settings.model_dump(mode="json")}
+    write_weights({f"fold_{fold}.{name}": t for fold, head in fitted.items() for name, t in head.items()}, about, heads)
+    checkpoint.remove()
+
+
+if __name__ == "__main__":
+    run(train_head)
