@@ -76,7 +76,10 @@ def test_without_a_nucleus_in_the_mask_the_dark_part_is_it() -> None:
     crop, mask = drawn()
     straight = measure_cell(crop, mask, 1.0, SETTINGS)
     whole = np.where(mask > 0, np.uint8(CYTOPLASM), np.uint8(0))
-    for found in (measure_cell(crop, whole, 1.0, SETTINGS), measure_cell(crop, mask, 1.0, MeasureCells(nucleus="grey"))):
+    for found in (
+        measure_cell(crop, whole, 1.0, SETTINGS),
+        measure_cell(crop, mask, 1.0, MeasureCells(nucleus="grey")),
+    ):
         assert {**found, "nucleus_from": "carried"} == straight
         assert found["nucleus_from"] == "grey"
 
@@ -126,28 +129,24 @@ def write_cells(folder: Path, cells: list[tuple[Pixels, Pixels]], found: list[bo
     CELLS.write(
         frame.assign(restored=False, noise_before=1.0, noise_after=None, reason="kept"), folder / "cells.parquet"
     )
-    values = {"row": 48.0, "col": 48.0, "window_px": window_px, "masks": 1, "touches_border": False, "reason": ""}
-    crops = frame.assign(**values, found=found, area_px=1, nucleus_area_px=1)
+    crops = frame.assign(row=48.0, col=48.0, window_px=window_px, found=found, masks=1, touches_border=False)
+    crops = crops.assign(area_px=1, nucleus_area_px=1, reason="")
     # The order of another table is never relied on.
     CROPS.write(crops.iloc[::-1], folder / "crops.parquet")
+
+
+def measured(folder: Path, threads: int = 1) -> pd.DataFrame:
+    crops, cells, morphology = (folder / f"{name}.parquet" for name in ("crops", "cells", "morphology"))
+    measure_cells(crops=crops, cells=cells, morphology=morphology, threads=threads, settings=SETTINGS)
+    return MORPHOLOGY.read(morphology)
 
 
 def test_the_step_keeps_every_row_in_order(tmp_path: Path) -> None:
     crop, mask = drawn()
     cells = [(crop, mask), (crop, np.full_like(mask, CYTOPLASM)), (crop, np.zeros_like(mask)), drawn(radius=40)]
     write_cells(tmp_path, cells, [True, False, True, True], window_px=192)
-    frames = []
-    for threads in (1, 3):
-        path = tmp_path / f"m{threads}.parquet"
-        measure_cells(
-            crops=tmp_path / "crops.parquet",
-            cells=tmp_path / "cells.parquet",
-            morphology=path,
-            threads=threads,
-            settings=SETTINGS,
-        )
-        frames.append(MORPHOLOGY.read(path))
-    pd.testing.assert_frame_equal(*frames)
+    frames = [measured(tmp_path, threads) for threads in (1, 3)]
+    pd.testing.assert_frame_equal(frames[0], frames[1])
     frame = frames[0]
     assert frame["image_id"].tolist() == ["c0", "c1", "c2", "c3"]
     assert frame["measured"].tolist() == [True, False, False, True]
@@ -158,15 +157,12 @@ def test_the_step_keeps_every_row_in_order(tmp_path: Path) -> None:
 
 def test_a_data_set_without_any_cell_is_still_a_table(tmp_path: Path) -> None:
     write_cells(tmp_path, [drawn()], [False])
-    paths = {name: tmp_path / f"{name}.parquet" for name in ("crops", "cells", "morphology")}
-    measure_cells(**paths, settings=SETTINGS)
-    assert MORPHOLOGY.read(paths["morphology"])["measured"].tolist() == [False]
+    assert measured(tmp_path)["measured"].tolist() == [False]
 
 
 def test_crops_of_other_images_are_refused(tmp_path: Path) -> None:
     write_cells(tmp_path, [drawn(), drawn()], [True, True])
     crops = CROPS.read(tmp_path / "crops.parquet")
     CROPS.write(crops.iloc[:1], tmp_path / "crops.parquet")
-    paths = {name: tmp_path / f"{name}.parquet" for name in ("crops", "cells", "morphology")}
     with pytest.raises(InputError, match=r"cells\.parquet: 0 rows lost, 1 invented"):
-        measure_cells(**paths, settings=SETTINGS)
+        measured(tmp_path)

@@ -45,7 +45,8 @@ def _failed(name: str, entry: Entry, rescued: str, host: str) -> str:
     if name == "embedding_probability" and value is None:
         return "the cell has no embedding"
     if value is None:
-        return f"{FEATURES.get(name, name.replace('_', ' '))} could not be measured"
+        what = "the distance from the reference" if name == "mahalanobis" else FEATURES.get(name, name)
+        return f"{what} could not be measured"
     if name in FEATURES:
         return f"{FEATURES[name]} {_shown(value)} is not within {_shown(entry['low'])} to {_shown(entry['high'])}"
     threshold = _shown(entry["threshold"])

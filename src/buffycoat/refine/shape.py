@@ -60,14 +60,13 @@ def solidity(part: Mask) -> float:
 def eccentricity(part: Mask) -> float:
     """Return the eccentricity of the ellipse with the same second moments, 0 (circle) .. 1 (line).
 
-    As skimage.measure.regionprops: each pixel is a unit square, hence 1/12. Needs at least one pixel.
+    As skimage.measure.regionprops, which is slower. Needs at least one pixel; a single one gives 0.
     """
     moments = cv2.moments(part.astype(np.uint8), binaryImage=True)
-    area = moments["m00"]
-    xx, yy, xy = moments["mu20"] / area + 1 / 12, moments["mu02"] / area + 1 / 12, moments["mu11"] / area
+    xx, yy, xy = moments["mu20"], moments["mu02"], moments["mu11"]
     spread = np.hypot(xx - yy, 2 * xy)
     long, short = xx + yy + spread, xx + yy - spread
-    return float(np.sqrt(max(0.0, 1 - short / long)))
+    return float(np.sqrt(max(0.0, 1 - short / long))) if long > 0 else 0.0
 
 
 def centroid(part: Mask) -> Points:

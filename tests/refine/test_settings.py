@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from buffycoat.refine.settings import FitReference, Refine, Rule
+
+
+def test_the_defaults_hold_the_constants_of_the_paper() -> None:
+    ply, pc = FitReference().rules
+    assert (ply.rescued, ply.hides_in, ply.beta, ply.tau) == ("PLY", ("LY",), 150, 0.35)
+    assert (ply.max_host_probability, ply.min_spikiness, ply.gates) == (0.8, 1.35, ("spikiness",))
+    assert (pc.rescued, pc.hides_in, pc.beta, pc.tau) == ("PC", ("LY", "VLY"), 3750, 0.01)
+    assert (pc.max_host_probability, pc.gates) == (1.0, ("box", "mahalanobis"))
+
+
+def test_settings_survive_json() -> None:
+    assert Refine.model_validate(json.loads(Refine().model_dump_json())) == Refine()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hides_in": ["PLY", "LY"]}, "PLY cannot hide in itself"),
+        ({"hides_in": []}, "at least 1 item"),
+        ({"beta": 0}, "greater than 0"),
+        ({"tau": 1}, "less than 1"),
+        ({"max_host_probability": 1.2}, "less than or equal to 1"),
+        ({"gates": ["colour"]}, "'spikiness', 'box' or 'mahalanobis'"),
+        ({"betas": 3}, "Extra inputs"),
+    ],
+)
+def test_a_wrong_rule_is_refused(change: dict[str, Any], message: str) -> None:
+    right = {"rescued": "PLY", "hides_in": ["LY"], "beta": 150, "tau": 0.35}
+    Rule.model_validate(right)
+    with pytest.raises(ValidationError, match=message):
+        Rule.model_validate({**right, **change})
+
+
+def test_rules_must_fit_together() -> None:
+    one = Rule(rescued="PC", hides_in=("LY",), beta=2, tau=0)
+    with pytest.raises(ValidationError, match="more than one rule rescues PC"):
+        FitReference(rules=(one, one))
+    with pytest.raises(ValidationError, match="PC is rescued and so cannot be a host"):
+        FitReference(rules=(one, Rule(rescued="PLY", hides_in=("PC",), beta=2, tau=0)))
+    assert FitReference(rules=()).rules == ()
