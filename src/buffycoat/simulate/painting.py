@@ -1,0 +1,207 @@
+"""Painting one field: red cells, platelets, one white cell, in optical density, then light, lens and sensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from buffycoat.images import BACKGROUND, CYTOPLASM, NUCLEUS, Pixels
+from buffycoat.simulate.cells import CHROMATIN, LOOKS, Density, Look
+from buffycoat.simulate.shapes import Canvas, Points, clouds, dots, filled, stretched, stroked, wavy_circle, with_spikes
+
+FIELD_PX = 368
+RED_CELL: Density = (0.10, 0.33, 0.27)
+PLATELET: Density = (0.22, 0.40, 0.18)
+Shape = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Slide:
+    """How one patient's slide was stained and lit."""
+
+    stain: npt.NDArray[np.float32]
+    """Gain of the optical density per channel (3,)."""
+    glass: npt.NDArray[np.float32]
+    """Grey levels of clear glass per channel (3,)."""
+    red_cell: npt.NDArray[np.float32]
+    """Density of red cells per channel (3,)."""
+    crowding: float
+    """Red cells per field."""
+    size: float
+    """Magnification relative to the nominal one."""
+
+
+def draw_slide(rng: np.random.Generator) -> Slide:
+    """Return a random patient's slide."""
+    return Slide(
+        stain=(rng.uniform(0.85, 1.15) * rng.uniform(0.92, 1.08, 3)).astype(np.float32),
+        glass=(rng.uniform(228, 248) * np.array([1.0, *rng.uniform(0.955, 1.01, 2)])).astype(np.float32),
+        red_cell=(np.array(RED_CELL) * rng.uniform(0.75, 1.15) * rng.uniform(0.93, 1.07, 3)).astype(np.float32),
+        crowding=float(rng.uniform(7, 17)),
+        size=float(rng.uniform(0.93, 1.07)),
+    )
+
+
+def lay_over(
+    density: Canvas, alpha: Canvas, colour: Density | npt.NDArray[np.float32], texture: Canvas | float
+) -> None:
+    """Paint `colour` times `texture` over `density` (H, W, 3), in place, where `alpha` (H, W) is set."""
+    layer = np.multiply.outer(np.asarray(texture, np.float32), np.asarray(colour, np.float32))
+    density += alpha[..., None] * (layer - density)
+
+
+def paint_red_cells(rng: np.random.Generator, density: Canvas, slide: Slide, keep_free: Points) -> None:
+    """Paint red cells with pale centres, and platelets, anywhere but on the white cell's centre."""
+    shape = density.shape[:2]
+    bodies, pallors = [], []
+    for _ in range(int(rng.poisson(slide.crowding))):
+        centre = rng.uniform(-25, FIELD_PX + 25, 2)
+        if np.linalg.norm(keep_free - centre, axis=1).min() < rng.uniform(6, 40) or _contains(keep_free, centre):
+            continue
+        radius = rng.normal(40, 2.5) * slide.size
+        outline = stretched(wavy_circle(rng, radius, 0.02), rng.uniform(1, 1.15), rng.uniform(0, np.pi))
+        bodies.append(outline + centre)
+        pallors.append(outline * rng.uniform(0.25, 0.5) + centre)
+    body = cv2.GaussianBlur(filled((shape[0], shape[1]), bodies), (0, 0), 1.2)
+    pallor = cv2.GaussianBlur(filled((shape[0], shape[1]), pallors), (0, 0), 7)
+    lay_over(density, body * 0.96, slide.red_cell, 1 - 0.6 * pallor)
+    specks = [wavy_circle(rng, rng.uniform(5, 10), 0.12) + rng.uniform(0, FIELD_PX, 2) for _ in range(rng.poisson(1.5))]
+    specks = [speck for speck in specks if not _contains(keep_free, speck.mean(axis=0))]
+    if specks:
+        texture = 1 + 0.3 * clouds(rng, (shape[0], shape[1]), 4)
+        lay_over(density, cv2.GaussianBlur(filled((shape[0], shape[1]), specks), (0, 0), 1.0), PLATELET, texture)
+
+
+def _contains(outline: Points, point: npt.NDArray[np.float64]) -> bool:
+    return cv2.pointPolygonTest(outline.astype(np.float32), (float(point[0]), float(point[1])), False) >= 0
+
+
+def nucleus_shape(rng: np.random.Generator, look: Look, radius: float, shape: Shape, centre: Points) -> Canvas:
+    """Return the nucleus of a cell of `radius` around `centre` (2,), (H, W) float32."""
+    size = radius * rng.uniform(*look.nucleus_size)
+    if look.nucleus == "lobes":
+        return _lobes(rng, int(rng.integers(look.lobes[0], look.lobes[1] + 1)), size, shape, centre)
+    if look.nucleus == "band":
+        return _band(rng, size, shape, centre)
+    outline = stretched(wavy_circle(rng, size, look.waviness * 0.7), rng.uniform(1, 1.22), rng.uniform(0, np.pi))
+    room = max(0.0, radius * 0.95 - size)
+    direction = rng.uniform(0, 2 * np.pi)
+    away = np.array([np.cos(direction), np.sin(direction)])
+    middle = centre + away * room * rng.uniform(*look.eccentric)
+    body = filled(shape, [outline + middle])
+    if look.nucleus == "kidney":
+        depth = rng.uniform(*look.indentation)
+        # The notch faces the middle of the cell, where the cytoplasm is.
+        notch = stretched(wavy_circle(rng, size * 0.55, 0.03), 1.3, direction) + middle - away * size * (1.45 - depth)
+        body = body * (1 - cv2.GaussianBlur(filled(shape, [notch]), (0, 0), 1.5))
+    return np.asarray(body, np.float32)
+
+
+def _lobes(rng: np.random.Generator, count: int, spread: float, shape: Shape, centre: Points) -> Canvas:
+    turn, sweep = rng.uniform(0, 2 * np.pi), rng.uniform(3.2, 4.6) if count > 2 else rng.uniform(2.0, 3.0)
+    angles = turn + np.linspace(-sweep / 2, sweep / 2, count) + rng.normal(0, 0.12, count)
+    at = centre + spread * np.stack([np.cos(angles), np.sin(angles)], axis=1) * rng.uniform(0.8, 1.05, (count, 1))
+    size = spread * {1: 0.8, 2: 0.72, 3: 0.56, 4: 0.47, 5: 0.42}[count]
+    outlines = [
+        stretched(wavy_circle(rng, size * rng.uniform(0.85, 1.12), 0.05), rng.uniform(1.1, 1.5), angle + np.pi / 2)
+        + spot
+        for spot, angle in zip(at, angles, strict=True)
+    ]
+    return np.maximum(filled(shape, outlines), stroked(shape, at, max(2.0, size * rng.uniform(0.12, 0.3))))
+
+
+def _band(rng: np.random.Generator, spread: float, shape: Shape, centre: Points) -> Canvas:
+    sweep, turn = rng.uniform(3.0, 4.4), rng.uniform(0, 2 * np.pi)
+    t = np.linspace(-sweep / 2, sweep / 2, 30)
+    bend = 1 + 0.12 * np.cos(2 * t + rng.uniform(0, 2 * np.pi))
+    path = spread * bend[:, None] * np.stack([np.cos(t), np.sin(t)], axis=1)
+    if rng.random() < 0.3:
+        # An S: the second half swings to the other side.
+        path[15:, 1] = 2 * path[15, 1] - path[15:, 1] * 0.6
+        path -= path.mean(axis=0)
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    return stroked(shape, path @ rotation + centre, spread * rng.uniform(0.58, 0.72))
+
+
+def _chromatin(rng: np.random.Generator, look: Look, nucleus: Canvas) -> Canvas:
+    """Return the texture of the nucleus: clumps, nucleoli, or a clock face; about 1 on average."""
+    shape = (nucleus.shape[0], nucleus.shape[1])
+    texture = 1 + look.clumping * (0.7 * clouds(rng, shape, 9) + 0.5 * clouds(rng, shape, 4))
+    if look.cartwheel:
+        inside = cv2.distanceTransform((nucleus > 0.5).astype(np.uint8), cv2.DIST_L2, 3)
+        rim = (inside > 3) & (inside < 0.6 * max(1.0, float(inside.max())))
+        texture += 0.45 * dots(rng, shape, rim.astype(np.float32), 9, (5, 8)) - 0.12
+    count = int(rng.integers(look.nucleoli[0], look.nucleoli[1] + 1)) if look.nucleoli[1] else 0
+    if count:
+        core = cv2.erode(nucleus, np.ones((15, 15), np.uint8))
+        size = (8.0, 11.0) if count == 1 else (5.0, 8.0)
+        texture -= 0.42 * cv2.GaussianBlur(dots(rng, shape, core, count, size), (0, 0), 1.2)
+    return np.clip(texture, 0.35, 1.9).astype(np.float32)
+
+
+def paint_white_cell(rng: np.random.Generator, density: Canvas, look: Look, outline: Points, radius: float) -> Pixels:
+    """Paint the cell in place; return its mask, (H, W) uint8 of BACKGROUND, CYTOPLASM, NUCLEUS."""
+    shape = (density.shape[0], density.shape[1])
+    centre = outline.mean(axis=0)
+    cell = filled(shape, [outline])
+    nucleus = nucleus_shape(rng, look, radius, shape, centre) * cell
+    cytoplasm = 1 + 0.12 * clouds(rng, shape, 14) + 0.06 * clouds(rng, shape, 5)
+    if look.halo:
+        rows, cols = np.nonzero(nucleus > 0.5)
+        towards = centre - np.array([cols.mean(), rows.mean()])
+        spot = np.array([cols.mean(), rows.mean()]) + towards * 0.9
+        hof = filled(shape, [wavy_circle(rng, radius * 0.33, 0.06) + spot])
+        cytoplasm = cytoplasm * (1 - 0.6 * cv2.GaussianBlur(hof, (0, 0), 6))
+    if look.vacuoles[1]:
+        holes = dots(rng, shape, cell, int(rng.integers(look.vacuoles[0], look.vacuoles[1] + 1)), (2.5, 5.0))
+        cytoplasm = cytoplasm * (1 - 0.7 * cv2.GaussianBlur(holes, (0, 0), 0.8))
+    edge = cv2.GaussianBlur(cell, (0, 0), 1.0)
+    lay_over(density, edge * 0.97, look.cytoplasm, cytoplasm.astype(np.float32))
+    if look.granules is not None and not look.granules_over_nucleus:
+        _granules(rng, density, look, cell)
+    tone = rng.uniform(0.9, 1.1) * look.chromatin
+    lay_over(density, cv2.GaussianBlur(nucleus, (0, 0), 0.9), CHROMATIN, tone * _chromatin(rng, look, nucleus))
+    if look.granules is not None and look.granules_over_nucleus:
+        _granules(rng, density, look, cell)
+    mask = np.full(shape, BACKGROUND, np.uint8)
+    mask[cell > 0.5] = CYTOPLASM
+    mask[(nucleus > 0.5) & (cell > 0.5)] = NUCLEUS
+    return mask
+
+
+def _granules(rng: np.random.Generator, density: Canvas, look: Look, cell: Canvas) -> None:
+    assert look.granules is not None
+    shape = (density.shape[0], density.shape[1])
+    inside = cv2.erode(cell, np.ones((7, 7), np.uint8))
+    grains = dots(rng, shape, inside, int(rng.integers(*look.granule_count)), look.granule_radius)
+    lay_over(density, cv2.GaussianBlur(grains, (0, 0), 0.6) * 0.85, look.granules, 1.0)
+
+
+def draw_field(label: str, slide: Slide, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
+    """Return a clean field of one white cell of class `label` on a patient's slide, and its mask.
+
+    Returns (368, 368, 3) uint8 RGB and (368, 368) uint8 of BACKGROUND, CYTOPLASM, NUCLEUS.
+    """
+    look = LOOKS[label]
+    radius = rng.uniform(*look.radius) * slide.size
+    outline = stretched(wavy_circle(rng, radius, look.waviness), rng.uniform(*look.stretch), rng.uniform(0, np.pi))
+    if look.spikes[1]:
+        count = int(rng.integers(look.spikes[0], look.spikes[1] + 1))
+        outline = with_spikes(rng, outline, count, rng.uniform(0.40, 0.52))
+    outline = outline + FIELD_PX / 2 + rng.normal(0, 7, 2)
+    density = np.full((FIELD_PX, FIELD_PX, 3), 0.01, np.float32)
+    paint_red_cells(rng, density, slide, outline)
+    mask = np.full((FIELD_PX, FIELD_PX), BACKGROUND, np.uint8)
+    # Only the square around the cell is touched: most of the field is not.
+    low = np.maximum(np.floor(outline.min(axis=0)).astype(int) - 8, 0)
+    high = np.ceil(outline.max(axis=0)).astype(int) + 8
+    part = (slice(low[1], high[1]), slice(low[0], high[0]))
+    mask[part] = paint_white_cell(rng, density[part], look, outline - low, radius)
+    shade = 1 + 0.02 * clouds(rng, (FIELD_PX, FIELD_PX), 180)[..., None]
+    image = slide.glass * shade * np.power(np.float32(10), -density * slide.stain)
+    image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.6, 1.1)))
+    image += rng.standard_normal(image.shape, dtype=np.float32) * 1.6
+    return np.clip(image, 0, 255).astype(np.uint8), mask
