@@ -11,7 +11,8 @@ rule measure_cells:
     input:
         crops="results/2_crop/crops.parquet",
         cells="results/4_restore/cells.parquet",
-        shards="results/4_restore/shards",
+        crop_shards="results/2_crop/shards",
+        cell_shards="results/4_restore/shards",
     output:
         morphology="results/7_refine/morphology.parquet",
     log:
