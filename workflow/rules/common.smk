@@ -45,11 +45,11 @@ FOLDS = list(range(CONFIG.index.make_folds.folds))
 MAIN_RECIPE = CONFIG.classify.recipe
 # Cropping needs a GPU only for Cellpose.
 CROP_GPU = int(CONFIG.crop.crop_cells.method == "cellpose")
-GENERATOR = (
-    ["results/4_restore/generator.safetensors"]
-    if CONFIG.restore.restore_cells.method == "pix2pix"
-    else []
-)
+# Files of Pix2Pix, needed only where it is the method.
+PIX2PIX = CONFIG.restore.restore_cells.method == "pix2pix"
+GENERATOR = ["results/4_restore/generator.safetensors"] if PIX2PIX else []
+GAN_HISTORY = ["results/4_restore/gan_history.parquet"] if PIX2PIX else []
+GAN_SAMPLES = ["results/4_restore/gan_samples.png"] if PIX2PIX else []
 
 
 wildcard_constraints:

@@ -1,0 +1,1 @@
+"""Scores with intervals, one prediction per image, the submission, and the report."""

@@ -1,0 +1,132 @@
+"""The report's figures, each a function from frames to a matplotlib figure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+from buffycoat.cell_types import name_of  # noqa: E402
+
+INK, BLUE, ORANGE, GREY = "#22303c", "#35618f", "#c8722c", "#9aa5b1"
+
+
+def _axes(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(1, columns, squeeze=False)[0]
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8, colors=INK)
+    return figure, axes
+
+
+def class_distribution(images: pd.DataFrame, test_labels: pd.DataFrame, codes: list[str]) -> Figure:
+    """Return Fig. 1 of the paper: images per class, training beside test, on a logarithmic axis."""
+    usable = images[(images["role"] == "train") & (images["status"] == "ok")]
+    counts = {"training": usable["label"].value_counts().reindex(codes, fill_value=0)}
+    if not test_labels.empty:
+        counts["test (known labels)"] = test_labels["label"].value_counts().reindex(codes, fill_value=0)
+    order = counts["training"].sort_values(ascending=False, kind="stable").index
+    figure, (axis,) = _axes(8, 3.4)
+    width = 0.8 / len(counts)
+    for place, (name, values) in enumerate(counts.items()):
+        x = np.arange(len(order)) + (place - (len(counts) - 1) / 2) * width
+        bars = axis.bar(x, values[order], width, label=name, color=(BLUE, ORANGE)[place])
+        axis.bar_label(bars, fontsize=6.5, padding=1, color=INK)
+    axis.set_yscale("symlog", linthresh=1)
+    axis.set_xticks(
+        range(len(order)), [f"{name_of(code)}\n{code}" for code in order], rotation=38, ha="right", fontsize=7
+    )
+    axis.set_ylabel("images", fontsize=8)
+    axis.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def noise_histogram(threshold: dict[str, Any]) -> Figure:
+    """Return the histogram of noise scores with the threshold."""
+    edges = np.array(threshold["histogram"]["edges"])
+    figure, (axis,) = _axes(5.2, 2.8)
+    noisy = edges[:-1] >= threshold["level"]
+    axis.bar(
+        edges[:-1], threshold["histogram"]["counts"], np.diff(edges), align="edge", color=np.where(noisy, ORANGE, BLUE)
+    )
+    axis.axvline(threshold["level"], color=INK, lw=1, ls="--")
+    axis.annotate(f"noisy from {threshold['level']:.1f}", (threshold["level"], 1), xycoords=("data", "axes fraction"),
+                  xytext=(4, -10), textcoords="offset points", fontsize=8)  # fmt: skip
+    axis.set_xscale("log")
+    axis.set_xlabel("noise score, grey levels", fontsize=8)
+    axis.set_ylabel("crops", fontsize=8)
+    return figure
+
+
+def learning_curves(history: pd.DataFrame) -> Figure:
+    """Return loss and held-out macro-F1 of each fold against the epoch; the kept epoch is marked."""
+    figure, (left, right) = _axes(8.4, 2.9, 2)
+    for fold, rows in history.groupby("fold"):
+        left.plot(rows["epoch"], rows["train_loss"], color=BLUE, alpha=0.7, lw=1)
+        left.plot(rows["epoch"], rows["held_out_loss"], color=ORANGE, alpha=0.7, lw=1)
+        right.plot(rows["epoch"], rows["held_out_macro_f1"], lw=1.2, label=f"fold {fold}")
+        kept = rows[rows["kept"]]
+        right.plot(kept["epoch"], kept["held_out_macro_f1"], "o", ms=4, color=INK)
+    left.plot([], [], color=BLUE, label="training loss")
+    left.plot([], [], color=ORANGE, label="held-out cross-entropy")
+    left.legend(fontsize=7, frameon=False)
+    right.legend(fontsize=7, frameon=False)
+    for axis, name in ((left, "loss"), (right, "held-out macro-F1, one view")):
+        axis.set_xlabel("epoch", fontsize=8)
+        axis.set_ylabel(name, fontsize=8)
+    return figure
+
+
+def gan_curves(history: pd.DataFrame) -> Figure:
+    """Return the losses of Pix2Pix and the PSNR of held-out pairs against the step."""
+    figure, (left, right) = _axes(8.4, 2.7, 2)
+    for name in ("G_GAN", "G_L1", "D_real", "D_fake"):
+        left.plot(history["step"], history[name], lw=1.2, label=name)
+    for name, colour in (("psnr_noisy", GREY), ("psnr_median", ORANGE), ("psnr_restored", BLUE)):
+        right.plot(history["step"], history[name], lw=1.4, color=colour, label=name.removeprefix("psnr_"))
+    for axis, name in ((left, "loss"), (right, "PSNR of held-out crops, dB")):
+        axis.set_xlabel("step", fontsize=8)
+        axis.set_ylabel(name, fontsize=8)
+        axis.legend(fontsize=7, frameon=False)
+    return figure
+
+
+def confusion_figure(confusions: pd.DataFrame, part: str, codes: list[str]) -> Figure:
+    """Return the confusion matrices of a part before and after refinement: colour by row share, numbers in images."""
+    figure, axes = _axes(11, 5.2, 2)
+    for axis, (phase, title) in zip(axes, (("branch_a", "before refinement"), ("phase_3", "after")), strict=True):
+        rows = confusions[(confusions["part"] == part) & (confusions["phase"] == phase)]
+        table = rows.pivot(index="true", columns="predicted", values="images").reindex(index=codes, columns=codes)
+        matrix = table.to_numpy(float)
+        share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        for (row, col), count in np.ndenumerate(matrix):
+            if count:
+                ink = "white" if share[row, col] > 0.55 else INK
+                axis.text(col, row, f"{int(count)}", ha="center", va="center", fontsize=6.5, color=ink)
+        axis.set_xticks(range(len(codes)), codes, rotation=90)
+        axis.set_yticks(range(len(codes)), codes)
+        axis.set_xlabel("predicted", fontsize=8)
+        axis.set_ylabel("expert", fontsize=8)
+        axis.set_title(title, fontsize=9, color=INK)
+    return figure
+
+
+def reliability(calibration: dict[str, Any]) -> Figure:
+    """Return accuracy against confidence, per part."""
+    figure, (axis,) = _axes(3.6, 3.2)
+    axis.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
+    for (part, entry), colour in zip(sorted(calibration.items()), (BLUE, ORANGE), strict=False):
+        bins = np.array(entry["bins"])
+        label = f"{part.replace('_', ' ')}, ECE {entry['expected_calibration_error']:.3f}"
+        axis.plot(bins[:, 0], bins[:, 1], "o-", ms=3.5, lw=1.2, color=colour, label=label)
+    axis.set_xlabel("confidence", fontsize=8)
+    axis.set_ylabel("share that is right", fontsize=8)
+    axis.legend(fontsize=7, frameon=False)
+    return figure

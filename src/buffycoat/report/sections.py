@@ -1,0 +1,188 @@
+"""What each section of the report shows, as plain values for the template."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from buffycoat.cell_types import name_of
+from buffycoat.images import CellImages, decode_image, on_white
+from buffycoat.report.pictures import data_address, outlined, sized, with_window
+from buffycoat.report.score_labels import PHASES, STEPS
+from buffycoat.report.scores import OVERALL
+
+PHASE_NAMES = {
+    "branch_a": "Branch A: fold ensemble, test-time augmentation",
+    "branch_b": "Branch B: embedding and contrastive head",
+    "suppressed": "rescued classes suppressed",
+    "phase_1": "+ Phase 1, sensitivity boosting",
+    "phase_2": "+ Phase 2, semantic verification",
+    "phase_3": "+ Phase 3, biological filter (final)",
+}
+
+
+class Cells:
+    """Crops and final cells by image_id, for pictures."""
+
+    def __init__(self, crops: pd.DataFrame, crops_path: Path, cells: pd.DataFrame, cells_path: Path) -> None:
+        """Map both sets of shards."""
+        self.crops, self.cells = CellImages(crops, crops_path), CellImages(cells, cells_path)
+        self.place = {image_id: k for k, image_id in enumerate(self.crops.ids)}
+        self.final = {image_id: k for k, image_id in enumerate(self.cells.ids)}
+        self.rows = crops.set_index("image_id")
+
+    def card(self, image_id: str, side: int) -> str:
+        """Return the final cell with its outlines."""
+        k = self.final[image_id]
+        return data_address(outlined(self.cells.crop(k), self.cells.mask(k), side))
+
+
+def with_interval(row: Any) -> str:
+    """Return '0.771 [0.74, 0.80]', or the value alone where there is no interval."""
+    if row is None:
+        return "–"
+    if pd.isna(row.low):
+        return f"{row.value:.4f}"
+    return f"{row.value:.4f} [{row.low:.3f}, {row.high:.3f}]"
+
+
+def fold_table(metrics: pd.DataFrame) -> list[dict[str, str]]:
+    """Return, per overall score of branch A: mean and SD over folds, pooled out of fold and test with intervals."""
+    rows = metrics[(metrics["class"] == "all") & (metrics["phase"] == "branch_a")]
+    table = []
+    for name in OVERALL:
+        of_metric = rows[rows["metric"] == name]
+        folds = of_metric.loc[of_metric["part"].str.startswith("fold_"), "value"]
+        entry = {"name": name.replace("_", " "), "folds": f"{folds.mean():.4f} ± {folds.std(ddof=1):.4f}"}
+        for part in ("out_of_fold", "test"):
+            found = list(of_metric[of_metric["part"] == part].itertuples())
+            entry[part] = with_interval(found[0] if found else None)
+        table.append(entry)
+    return table
+
+
+def phase_table(metrics: pd.DataFrame, gains: dict[str, Any], part: str) -> list[dict[str, str]]:
+    """Return the ablation: macro-F1 of each phase and its paired difference from the one before."""
+    rows = metrics[(metrics["class"] == "all") & (metrics["metric"] == "macro_f1") & (metrics["part"] == part)]
+    by_phase = {row.phase: row for row in rows.itertuples()}
+    before = dict(STEPS[:-1])
+    table = []
+    for phase in PHASES:
+        gain = gains.get(f"{phase} - {before.get(phase)}")
+        shown = f"{gain['macro_f1']:+.4f} [{gain['low']:+.3f}, {gain['high']:+.3f}]" if gain else ""
+        table.append({"name": PHASE_NAMES[phase], "value": with_interval(by_phase.get(phase)), "gain": shown})
+    return table
+
+
+def class_table(metrics: pd.DataFrame, part: str, codes: list[str]) -> list[dict[str, str]]:
+    """Return per class: support, precision, recall, F1 with intervals after refinement, and F1 before."""
+    rows = metrics[(metrics["part"] == part) & (metrics["class"] != "all")].rename(columns={"class": "code"})
+    found = {(row.phase, row.code, row.metric): row for row in rows.itertuples()}
+    table = []
+    for code in codes:
+        entry = {"code": code, "name": name_of(code)}
+        for metric in ("precision", "recall", "f1"):
+            entry[metric] = with_interval(found.get(("phase_3", code, metric)))
+        entry["f1_before"] = with_interval(found.get(("branch_a", code, "f1")))
+        f1 = found.get(("phase_3", code, "f1"))
+        entry["support"] = str(f1.support) if f1 is not None else "0"
+        table.append(entry)
+    return table
+
+
+def top_three(probabilities: pd.DataFrame, codes: list[str], image_id: str) -> str:
+    """Return the three most probable classes of an image, 'LY 0.71, VLY 0.20, PC 0.05'."""
+    values = probabilities.loc[image_id, codes].to_numpy(np.float64)
+    best = np.argsort(-values, kind="stable")[:3]
+    return ", ".join(f"{codes[k]} {values[k]:.3f}" for k in best)
+
+
+def changed_cards(
+    labels: pd.DataFrame,
+    known: pd.Series,
+    branches: list[pd.DataFrame],
+    codes: list[str],
+    cells: Cells,
+    most: int,
+    side: int,
+) -> list[dict[str, Any]]:
+    """Return a card per changed label: picture, from, to, reason, both branches' top three, the expert's label."""
+    cards = []
+    for row in labels[labels["changed"]].head(most).itertuples():
+        image_id = str(row.image_id)
+        truth = known.get(image_id)
+        cards.append(
+            {
+                "image_id": image_id,
+                "picture": cells.card(image_id, side),
+                "before": row.base_label,
+                "after": row.label,
+                "reason": row.reason,
+                "branch_a": top_three(branches[0], codes, image_id),
+                "branch_b": top_three(branches[1], codes, image_id),
+                "expert": truth or "unknown",
+                "right": None if truth is None else bool(truth == row.label),
+            }
+        )
+    return cards
+
+
+def wrong_cells(
+    labels: pd.DataFrame, known: pd.Series, branch_a: pd.DataFrame, codes: list[str], cells: Cells, most: int, side: int
+) -> list[dict[str, Any]]:
+    """Return the most confidently wrong cells, at most two per pair of classes, so that no pair fills the page."""
+    frame = labels.assign(expert=labels["image_id"].map(known))
+    frame = frame[frame["expert"].notna() & (frame["expert"] != frame["label"])]
+    chances = branch_a.loc[frame["image_id"], codes].to_numpy(np.float64)
+    frame = frame.assign(chance=chances.max(axis=1) if len(frame) else [])
+    frame = frame.sort_values("chance", ascending=False, kind="stable").groupby(["expert", "label"]).head(2)
+    return [
+        {
+            "image_id": str(row.image_id),
+            "picture": cells.card(str(row.image_id), side),
+            "expert": row.expert,
+            "label": row.label,
+            "chance": f"{row.chance:.2f}",
+        }
+        for row in frame.head(most).itertuples()
+    ]
+
+
+def choose_samples(images: pd.DataFrame, table: pd.DataFrame, most: int) -> list[str]:
+    """Return images to show on their way: restored ones first, then as many classes as there is room for."""
+    frame = table.merge(images[["image_id", "label"]], on="image_id")
+    restored = frame[frame["restored"]]
+    some = restored.groupby("label", dropna=False).head(1).head(most // 2)
+    others = frame[~frame["restored"] & ~frame["label"].isin(set(some["label"]))]
+    rest = others.groupby("label").head(1)
+    return [str(image_id) for image_id in pd.concat([some, rest])["image_id"].head(most)]
+
+
+def pipeline_rows(
+    ids: list[str], images: pd.DataFrame, cells: Cells, reasons: pd.Series, side: int
+) -> list[dict[str, Any]]:
+    """Return Fig. 2 of the paper for some cells: raw, mask, crop, crop on white, what the models see."""
+    by_id = images.set_index("image_id")
+    rows = []
+    for image_id in ids:
+        crop, mask = cells.crops.crop(cells.place[image_id]), cells.crops.mask(cells.place[image_id])
+        final = cells.cells.crop(cells.final[image_id])
+        place = cells.rows.loc[image_id]
+        raw = decode_image(Path(str(by_id.loc[image_id, "path"])))
+        label = by_id.loc[image_id, "label"]
+        rows.append(
+            {
+                "image_id": image_id,
+                "label": label if isinstance(label, str) else "test",
+                "reason": reasons[image_id],
+                "raw": data_address(with_window(raw, place["row"], place["col"], int(place["window_px"]), side)),
+                "mask": data_address(outlined(crop, mask, side)),
+                "crop": data_address(sized(crop, side)),
+                "white": data_address(sized(on_white(crop, mask), side)),
+                "final": data_address(sized(final, side)),
+            }
+        )
+    return rows

@@ -1,0 +1,43 @@
+"""Settings of the stage `report`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from buffycoat.settings import Settings
+
+
+class ScoreLabels(Settings):
+    """How sure the scores are."""
+
+    resamples: int = Field(default=1000, ge=100, description="Bootstrap resamples of patients (or of images).")
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Coverage of the intervals.")
+    calibration_bins: int = Field(default=15, ge=2, description="Equal-width bins of the calibration error.")
+
+
+class WritePredictions(Settings):
+    """The tables of predictions and the submission: nothing to set."""
+
+
+class DrawFigures(Settings):
+    """How figures look."""
+
+    dpi: int = Field(default=110, ge=50, le=400, description="Resolution of the figures, dots per inch.")
+
+
+class WriteReport(Settings):
+    """How much the report shows."""
+
+    sample_cells: int = Field(default=10, ge=1, description="Cells shown on their way through the pipeline.")
+    changed_cards: int = Field(default=60, ge=0, description="Changed labels shown with picture and reason, at most.")
+    gallery: int = Field(default=40, ge=0, description="Wrongly labelled cells shown, at most.")
+    thumbnail_px: int = Field(default=120, ge=32, le=400, description="Side of the pictures, pixels.")
+
+
+class Report(Settings):
+    """Settings of the stage."""
+
+    score_labels: ScoreLabels = ScoreLabels()
+    write_predictions: WritePredictions = WritePredictions()
+    draw_figures: DrawFigures = DrawFigures()
+    write_report: WriteReport = WriteReport()

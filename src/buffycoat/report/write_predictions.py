@@ -1,0 +1,96 @@
+"""Step `write_predictions`: one row per image of the data set, whatever happened to it, and the submission."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from buffycoat.files import whole_file
+from buffycoat.report.settings import WritePredictions
+from buffycoat.steps import run
+from buffycoat.tables.cells import CELLS
+from buffycoat.tables.classes import CLASSES, class_codes
+from buffycoat.tables.crops import CROPS
+from buffycoat.tables.images import IMAGES
+from buffycoat.tables.labels import LABELS
+from buffycoat.tables.noise import NOISE
+from buffycoat.tables.predictions import PREDICTIONS
+from buffycoat.tables.probabilities import PROBABILITIES
+from buffycoat.tables.schema import require_same_keys
+
+log = logging.getLogger("buffycoat")
+
+
+def join_predictions(
+    images: pd.DataFrame, labels: pd.DataFrame, probabilities: pd.DataFrame, codes: list[str]
+) -> pd.DataFrame:
+    """Return one row per image with its status, label, probability and reason."""
+    frame = images[["image_id", "path", "role", "label", "status", "reason"]].rename(columns={"label": "given_label"})
+    told = labels[["image_id", "label", "base_label", "changed", "reason"]].rename(columns={"reason": "why"})
+    frame = frame.merge(told, on="image_id", how="left", validate="one_to_one")
+    frame = frame.merge(probabilities, on="image_id", how="left", validate="one_to_one")
+    place = frame["label"].map({code: k for k, code in enumerate(codes)})
+    values = frame[codes].to_numpy(np.float64)
+    known = place.notna().to_numpy()
+    frame["probability"] = np.nan
+    frame.loc[known, "probability"] = values[np.flatnonzero(known), place[known].astype(int)]
+    why = frame["why"].fillna("")
+    frame["reason"] = frame["reason"].where(why == "", (frame["reason"] + " " + why).str.strip())
+    frame["changed"] = frame["changed"].astype("boolean")
+    return frame
+
+
+def submission_rows(predictions: pd.DataFrame, commonest: str) -> list[tuple[str, str]]:
+    """Return (ID, label) of every test image in the order of the source.
+
+    A file without pixels has no prediction, but the challenge wants a class in every row: it gets the commonest one.
+    """
+    tested = predictions[predictions["role"] == "test"]
+    lost = tested[tested["label"].isna()]
+    if not lost.empty:
+        log.warning(
+            "%d test images have no pixels (%s ...): the submission gives them the commonest class, %s",
+            len(lost), lost["image_id"].iloc[0], commonest,
+        )  # fmt: skip
+    return list(zip(tested["image_id"], tested["label"].fillna(commonest), strict=True))
+
+
+def write_submission(rows: list[tuple[str, str]], path: Path) -> None:
+    """Write `ID,labels`, one row per test image."""
+    with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("ID", "labels"))
+        writer.writerows(rows)
+
+
+def write_predictions(
+    *, images: Path, classes: Path, crops: Path, noise: Path, cells: Path, probabilities: Path, labels: Path,
+    predictions: Path, submission: Path, settings: WritePredictions,
+) -> None:  # fmt: skip
+    """Write the table of predictions and the submission; every image of the data set has exactly one row."""
+    class_table = CLASSES.read(classes)
+    codes = class_codes(class_table)
+    image_rows = IMAGES.read(images)
+    frame = join_predictions(image_rows, LABELS.read(labels), PROBABILITIES.read(probabilities), codes)
+    for table, path, column, name in (
+        (CROPS, crops, "found", "cell_found"),
+        (NOISE, noise, "noisy", "noisy"),
+        (CELLS, cells, "restored", "restored"),
+    ):
+        values = table.read(path).set_index("image_id")[column]
+        frame[name] = frame["image_id"].map(values).astype("boolean")
+    require_same_keys(frame["image_id"], image_rows["image_id"], str(predictions))
+    PREDICTIONS.write(frame[[column.name for column in PREDICTIONS.columns]], predictions)
+    commonest = str(class_table.sort_values("images", ascending=False)["code"].iloc[0])
+    write_submission(submission_rows(frame, commonest), submission)
+    log.info(
+        "%d images in, %d rows out, %d without a prediction", len(image_rows), len(frame), frame["label"].isna().sum()
+    )
+
+
+if __name__ == "__main__":
+    run(write_predictions)

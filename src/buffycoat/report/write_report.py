@@ -1,0 +1,139 @@
+"""Step `write_report`: everything a person wants to see, on one page that needs no network."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import platform
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from buffycoat.files import read_json, whole_file
+from buffycoat.report import sections
+from buffycoat.report.pictures import file_address
+from buffycoat.report.settings import WriteReport
+from buffycoat.steps import run
+from buffycoat.tables.cells import CELLS
+from buffycoat.tables.classes import CLASSES, class_codes
+from buffycoat.tables.crops import CROPS
+from buffycoat.tables.images import IMAGES
+from buffycoat.tables.labels import LABELS
+from buffycoat.tables.metrics import METRICS
+from buffycoat.tables.predictions import PREDICTIONS
+from buffycoat.tables.probabilities import PROBABILITIES
+from buffycoat.tables.test_labels import TEST_LABELS
+
+log = logging.getLogger("buffycoat")
+SOFTWARE = (
+    "buffycoat",
+    "torch",
+    "timm",
+    "open_clip_torch",
+    "cellpose",
+    "scikit-learn",
+    "numpy",
+    "pyarrow",
+    "snakemake",
+)
+
+
+def versions() -> dict[str, str]:
+    """Return the version of Python and of each package that results depend on."""
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in SOFTWARE}}
+
+
+def environment() -> jinja2.Environment:
+    """Return the template environment: everything is escaped, and an undefined name is an error."""
+    loader = jinja2.PackageLoader("buffycoat.report", ".")
+    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+
+
+def render(content: dict[str, Any]) -> str:
+    """Return the page."""
+    return environment().get_template("report.html.j2").render(**content)
+
+
+def known_labels(images: pd.DataFrame, test_labels: pd.DataFrame) -> pd.Series:
+    """Return the expert's label by image_id: of training images, and of test images where it is known."""
+    usable = images[images["status"] == "ok"].dropna(subset=["label"])
+    return pd.concat([usable.set_index("image_id")["label"], test_labels.set_index("image_id")["label"]])
+
+
+def score_content(metrics: pd.DataFrame, summary: dict[str, Any], codes: list[str]) -> dict[str, Any]:
+    """Return the tables of scores."""
+    parts = list(summary["headline"])
+    return {
+        "summary": summary,
+        "parts": parts,
+        "fold_table": sections.fold_table(metrics),
+        "phase_tables": {part: sections.phase_table(metrics, summary["gains"][part], part) for part in parts},
+        "class_tables": {part: sections.class_table(metrics, part, codes) for part in parts},
+    }
+
+
+def data_content(predictions: pd.DataFrame, index_summary: dict[str, Any], receipt: dict[str, Any]) -> dict[str, Any]:
+    """Return what came in, what came out, and what was wrong with it."""
+    bad = predictions[predictions["status"] != "ok"]
+    return {
+        "index": index_summary,
+        "receipt": receipt,
+        "rows_out": len(predictions),
+        "without": int(predictions["label"].isna().sum()),
+        "bad": bad[["image_id", "status", "reason"]].head(50).to_dict("records"),
+        "bad_count": len(bad),
+        "not_found": int((~predictions["cell_found"].fillna(True).astype(bool)).sum()),
+        "noisy": int(predictions["noisy"].fillna(False).sum()),
+        "restored": int(predictions["restored"].fillna(False).sum()),
+        "changed": int(predictions["changed"].fillna(False).sum()),
+    }
+
+
+def cell_content(
+    images: pd.DataFrame, known: pd.Series, cells: sections.Cells, cell_table: pd.DataFrame, labels: pd.DataFrame,
+    branches: list[pd.DataFrame], codes: list[str], settings: WriteReport,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the pictures: cells on their way, changed labels, wrong labels."""
+    side = settings.thumbnail_px
+    samples = sections.choose_samples(images, cell_table, settings.sample_cells)
+    reasons = cell_table.set_index("image_id")["reason"]
+    return {
+        "samples": sections.pipeline_rows(samples, images, cells, reasons, side),
+        "cards": sections.changed_cards(labels, known, branches, codes, cells, settings.changed_cards, side),
+        "wrong": sections.wrong_cells(labels, known, branches[0], codes, cells, settings.gallery, side),
+    }
+
+
+def write_report(
+    *, images: Path, test_labels: Path, classes: Path, index_summary: Path, receipt: Path, crops: Path, cells: Path,
+    probabilities: Path, head_probabilities: Path, labels: Path, reference: Path, metrics: Path, summary: Path,
+    predictions: Path, figures: Path, gan_samples: list[Path] | None = None, config: str, report: Path,
+    settings: WriteReport,
+) -> None:  # fmt: skip
+    """Write the report as one HTML file."""
+    codes = class_codes(CLASSES.read(classes))
+    image_rows, label_rows, cell_rows = IMAGES.read(images), LABELS.read(labels), CELLS.read(cells)
+    branches = [PROBABILITIES.read(path).set_index("image_id") for path in (probabilities, head_probabilities)]
+    known = known_labels(image_rows, TEST_LABELS.read(test_labels))
+    pictures = sections.Cells(CROPS.read(crops), crops, cell_rows, cells)
+    content = {
+        "codes": codes,
+        "figures": {file.stem: file_address(file) for file in sorted(figures.glob("*.png"))},
+        "gan_samples": [file_address(path) for path in gan_samples or []],
+        "reference": json.dumps(read_json(reference), indent=1),
+        "config": json.dumps(json.loads(config), indent=1),
+        "versions": versions(),
+        **score_content(METRICS.read(metrics), read_json(summary), codes),
+        **data_content(PREDICTIONS.read(predictions), read_json(index_summary), read_json(receipt)),
+        **cell_content(image_rows, known, pictures, cell_rows, label_rows, branches, codes, settings),
+    }
+    with whole_file(report) as partial:
+        partial.write_text(render(content), encoding="utf-8")
+    log.info("report: %s (%.1f MB)", report, report.stat().st_size / 1e6)
+
+
+if __name__ == "__main__":
+    run(write_report)

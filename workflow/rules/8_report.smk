@@ -1,0 +1,151 @@
+"""
+Report: scores with intervals, one prediction per image, the submission, and a page for a person.
+
+IN   the tables of all stages
+OUT  results/8_report/metrics.parquet, confusion.parquet, summary.json, predictions.parquet, submission.csv, figures/,
+     report.html
+"""
+
+
+rule score_labels:
+    """Score every phase, out of fold and on test images with known labels, with intervals."""
+    input:
+        images="results/1_index/images.parquet",
+        test_labels="results/1_index/test_labels.parquet",
+        classes="results/1_index/classes.parquet",
+        folds="results/1_index/folds.parquet",
+        probabilities=f"results/5_classify/{MAIN_RECIPE}/probabilities.parquet",
+        head_probabilities="results/6_embed/probabilities.parquet",
+        labels="results/7_refine/labels.parquet",
+    output:
+        metrics="results/8_report/metrics.parquet",
+        confusions="results/8_report/confusion.parquet",
+        summary="results/8_report/summary.json",
+    log:
+        "results/8_report/logs/score_labels.log",
+    benchmark:
+        "results/8_report/benchmarks/score_labels.tsv"
+    conda:
+        "../../envs/core.yaml"
+    threads: 1
+    params:
+        code=code_of("buffycoat.report.score_labels"),
+        settings=settings_of("report.score_labels"),
+        seed=SEED,
+    shell:
+        "python -m buffycoat.report.score_labels"
+        " --images {input.images:q} --test-labels {input.test_labels:q} --classes {input.classes:q}"
+        " --folds {input.folds:q} --probabilities {input.probabilities:q}"
+        " --head-probabilities {input.head_probabilities:q} --labels {input.labels:q}"
+        " --metrics {output.metrics:q} --confusions {output.confusions:q} --summary {output.summary:q}"
+        " --seed {params.seed} --settings {params.settings:q} 2>&1 | tee {log:q}"
+
+
+rule write_predictions:
+    """Write one row per image of the data set, and the submission."""
+    input:
+        images="results/1_index/images.parquet",
+        classes="results/1_index/classes.parquet",
+        crops="results/2_crop/crops.parquet",
+        noise="results/3_partition/noise.parquet",
+        cells="results/4_restore/cells.parquet",
+        probabilities=f"results/5_classify/{MAIN_RECIPE}/probabilities.parquet",
+        labels="results/7_refine/labels.parquet",
+    output:
+        predictions="results/8_report/predictions.parquet",
+        submission="results/8_report/submission.csv",
+    log:
+        "results/8_report/logs/write_predictions.log",
+    benchmark:
+        "results/8_report/benchmarks/write_predictions.tsv"
+    conda:
+        "../../envs/core.yaml"
+    threads: 1
+    params:
+        code=code_of("buffycoat.report.write_predictions"),
+        settings=settings_of("report.write_predictions"),
+    shell:
+        "python -m buffycoat.report.write_predictions"
+        " --images {input.images:q} --classes {input.classes:q} --crops {input.crops:q} --noise {input.noise:q}"
+        " --cells {input.cells:q} --probabilities {input.probabilities:q} --labels {input.labels:q}"
+        " --predictions {output.predictions:q} --submission {output.submission:q}"
+        " --settings {params.settings:q} 2>&1 | tee {log:q}"
+
+
+rule draw_figures:
+    """Draw the report's figures."""
+    input:
+        images="results/1_index/images.parquet",
+        classes="results/1_index/classes.parquet",
+        test_labels="results/1_index/test_labels.parquet",
+        threshold="results/3_partition/threshold.json",
+        gan_history=GAN_HISTORY,
+        histories=expand(
+            f"results/5_classify/{MAIN_RECIPE}/fold_{{fold}}/history.parquet",
+            fold=FOLDS,
+        ),
+        confusions="results/8_report/confusion.parquet",
+        summary="results/8_report/summary.json",
+    output:
+        figures=directory("results/8_report/figures"),
+    log:
+        "results/8_report/logs/draw_figures.log",
+    benchmark:
+        "results/8_report/benchmarks/draw_figures.tsv"
+    conda:
+        "../../envs/core.yaml"
+    threads: 1
+    params:
+        code=code_of("buffycoat.report.draw_figures"),
+        settings=settings_of("report.draw_figures"),
+    shell:
+        "python -m buffycoat.report.draw_figures"
+        " --images {input.images:q} --classes {input.classes:q} --test-labels {input.test_labels:q}"
+        " --threshold {input.threshold:q} --gan-history {input.gan_history:q} --histories {input.histories:q}"
+        " --confusions {input.confusions:q} --summary {input.summary:q} --figures {output.figures:q}"
+        " --settings {params.settings:q} 2>&1 | tee {log:q}"
+
+
+rule write_report:
+    """Write the page that shows everything; opens without a network."""
+    input:
+        images="results/1_index/images.parquet",
+        test_labels="results/1_index/test_labels.parquet",
+        classes="results/1_index/classes.parquet",
+        index_summary="results/1_index/summary.json",
+        receipt="results/1_index/folds_receipt.json",
+        crops="results/2_crop/crops.parquet",
+        crop_shards="results/2_crop/shards",
+        gan_samples=GAN_SAMPLES,
+        cells="results/4_restore/cells.parquet",
+        cell_shards="results/4_restore/shards",
+        probabilities=f"results/5_classify/{MAIN_RECIPE}/probabilities.parquet",
+        head_probabilities="results/6_embed/probabilities.parquet",
+        labels="results/7_refine/labels.parquet",
+        reference="results/7_refine/reference.json",
+        metrics="results/8_report/metrics.parquet",
+        summary="results/8_report/summary.json",
+        predictions="results/8_report/predictions.parquet",
+        figures="results/8_report/figures",
+    output:
+        report="results/8_report/report.html",
+    log:
+        "results/8_report/logs/write_report.log",
+    benchmark:
+        "results/8_report/benchmarks/write_report.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    params:
+        code=code_of("buffycoat.report.write_report"),
+        settings=settings_of("report.write_report"),
+        config=CONFIG_JSON,
+    shell:
+        "python -m buffycoat.report.write_report"
+        " --images {input.images:q} --test-labels {input.test_labels:q} --classes {input.classes:q}"
+        " --index-summary {input.index_summary:q} --receipt {input.receipt:q} --crops {input.crops:q}"
+        " --gan-samples {input.gan_samples:q} --cells {input.cells:q} --probabilities {input.probabilities:q}"
+        " --head-probabilities {input.head_probabilities:q} --labels {input.labels:q}"
+        " --reference {input.reference:q} --metrics {input.metrics:q} --summary {input.summary:q}"
+        " --predictions {input.predictions:q} --figures {input.figures:q} --config {params.config:q}"
+        " --report {output.report:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
