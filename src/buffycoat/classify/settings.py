@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from buffycoat.settings import Settings
+from buffycoat.settings import Options, Settings
 
 
 class TrainFold(Settings):
     """One fold's training. The defaults are for full-size data on a GPU."""
 
     backbone: str = Field(default="swin_tiny_patch4_window7_224", description="Name of a timm model (paper: Swin-T).")
-    backbone_options: dict[str, Any] = Field(
+    backbone_options: Options = Field(
         default_factory=dict, description="Passed to timm.create_model, e.g. img_size, window_size, embed_dim."
     )
     weights: str | None = Field(

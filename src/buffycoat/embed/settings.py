@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from buffycoat.settings import Settings
+from buffycoat.settings import Emptied, Settings
 
 
 class EmbedCells(Settings):
@@ -52,7 +52,7 @@ class TrainHead(Settings):
     sampler: Literal["none", "sqrt", "balanced"] = Field(
         default="sqrt", description="How often a row of a class of n is drawn: 1, 1/sqrt(n), 1/n."
     )
-    multipliers: dict[str, float] = Field(
+    multipliers: Annotated[dict[str, float], Emptied] = Field(
         default_factory=dict,
         description="Further factors per class (public implementation: PC, PLY 50; MMY, BNE 5; SNE, LY 0.5).",
     )

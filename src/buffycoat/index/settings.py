@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from buffycoat.settings import Settings
+from buffycoat.settings import Emptied, Settings
 
 
 class MakeIndex(Settings):
@@ -42,7 +42,7 @@ class MakeIndex(Settings):
         description="Class codes in their order. `auto`: the thirteen of WBCBench; for `table`, those of them that"
         " occur among the training labels.",
     )
-    label_aliases: dict[str, str] = Field(
+    label_aliases: Annotated[dict[str, str], Emptied] = Field(
         default_factory=dict, description="The data's own spellings, mapped to class codes, e.g. {neutrophil: SNE}."
     )
     groups: Literal["given", "pseudo_patients", "none"] = Field(
