@@ -15,7 +15,7 @@ LILAC: Density = (0.12, 0.22, 0.10)
 GREY_BLUE: Density = (0.20, 0.25, 0.13)
 PALE_BLUE: Density = (0.20, 0.20, 0.07)
 BLUE: Density = (0.33, 0.34, 0.12)
-DEEP_BLUE: Density = (0.52, 0.50, 0.20)
+DEEP_BLUE: Density = (0.40, 0.39, 0.11)
 CHROMATIN: Density = (0.46, 0.82, 0.32)
 ORANGE: Density = (0.06, 0.42, 0.40)
 PURPLE: Density = (0.28, 0.55, 0.24)
@@ -79,7 +79,7 @@ LOOKS: dict[str, Look] = {
                 eccentric=(0.0, 0.4)),
     "PMY": Look((80, 96), "round", (0.68, 0.78), BLUE, 0.12, 0.82, eccentric=(0.3, 0.8), nucleoli=(1, 3),
                 granules=BLACK_PURPLE, granule_count=(70, 160), granule_radius=(1.2, 2.2), granules_over_nucleus=True),
-    "SNE": Look((66, 76), "lobes", (0.52, 0.62), PINK, 0.22, 1.05, lobes=(3, 5), granules=PINKISH,
+    "SNE": Look((66, 76), "lobes", (0.52, 0.62), PINK, 0.22, 1.05, lobes=(2, 5), granules=PINKISH,
                 granule_count=NEUTROPHIL_GRANULES),
     "VLY": Look((74, 92), "round", (0.54, 0.66), PALE_BLUE, 0.20, 0.9, eccentric=(0.2, 0.7), waviness=0.09,
                 stretch=(1.05, 1.35)),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy.typing as npt
 import pandas as pd
 
 from buffycoat.degradations import DEGRADATIONS
@@ -41,7 +42,7 @@ def draw_image(row: dict[str, Any], seed: int) -> tuple[Pixels, Pixels, Pixels]:
     return degrade(clean, float(row["severity"]), stream(seed, "degrade", str(row["ID"]))), clean, mask
 
 
-def _write(path: Path, image: Pixels, options: list[int]) -> None:
+def _write(path: Path, image: npt.NDArray[Any], options: list[int]) -> None:
     encoded, data = cv2.imencode(path.suffix, image, options)
     if not encoded:
         raise RuntimeError(f"{path}: OpenCV cannot encode this image")

@@ -46,7 +46,11 @@ def filled(shape: tuple[int, int], outlines: list[Points]) -> Canvas:
     canvas = np.zeros(shape, np.uint8)
     for outline in outlines:
         cv2.fillPoly(canvas, [np.rint(outline * 2**_SHIFT).astype(np.int32)], 255, cv2.LINE_AA, _SHIFT)
-    return canvas.astype(np.float32) / 255
+    return _as_shares(canvas)
+
+
+def _as_shares(canvas: npt.NDArray[np.uint8]) -> Canvas:
+    return np.asarray(canvas, np.float32) * np.float32(1 / 255)
 
 
 def stroked(shape: tuple[int, int], path: Points, width: float) -> Canvas:
@@ -54,7 +58,15 @@ def stroked(shape: tuple[int, int], path: Points, width: float) -> Canvas:
     canvas = np.zeros(shape, np.uint8)
     fixed = np.rint(path * 2**_SHIFT).astype(np.int32)
     cv2.polylines(canvas, [fixed], False, 255, max(1, round(width)), cv2.LINE_AA, _SHIFT)
-    return canvas.astype(np.float32) / 255
+    return _as_shares(canvas)
+
+
+def rounded(canvas: Canvas, radius: float) -> Canvas:
+    """Return the canvas with its corners rounded to about `radius`: blurred, then cut at one half, softly."""
+    blurred = np.asarray(cv2.GaussianBlur(canvas, (0, 0), radius), np.float32)
+    # The blurred edge rises over about 2.5 standard deviations; this makes it rise over two pixels again.
+    smooth: Canvas = np.clip((blurred - 0.5) * np.float32(1.25 * radius) + 0.5, 0, 1)
+    return smooth
 
 
 def dots(
@@ -68,7 +80,7 @@ def dots(
             centre = (int(cols[place] * 16), int(rows[place] * 16))
             size = max(8, int(rng.uniform(*radius) * 16))
             cv2.circle(canvas, centre, size, int(rng.integers(150, 256)), -1, cv2.LINE_AA, _SHIFT)
-    return canvas.astype(np.float32) / 255
+    return _as_shares(canvas)
 
 
 def clouds(rng: np.random.Generator, shape: tuple[int, int], grain: float) -> Canvas:
