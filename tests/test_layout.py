@@ -107,7 +107,9 @@ def test_environments_pin_what_requirements_pin() -> None:
 
 def test_nothing_is_unpickled() -> None:
     # torch.load is allowed where it reads tensors alone: the embedded backbone comes as a plain state dict.
-    forbidden = re.compile(r"torch\.load\((?!.*weights_only=True)|pickle\.load|allow_pickle=True|yaml\.load\(|verify=False")
+    forbidden = re.compile(
+        r"torch\.load\((?!.*weights_only=True)|pickle\.load|allow_pickle=True|yaml\.load\(|verify=False"
+    )
     for file in SOURCE.rglob("*.py"):
         assert not forbidden.search(file.read_text()), file
 

@@ -45,11 +45,11 @@ def nuclear_stain(image: Pixels) -> Floats:
 def nucleus_map(image: Pixels) -> Bools:
     """Return where the image is stained as nuclei are, (H, W) bool; empty where nothing stands out."""
     stain = nuclear_stain(image)
-    top = float(np.percentile(stain, 99.5))
-    if top < FAINTEST_NUCLEUS or top < 2.5 * float(np.median(stain)) and float(np.median(stain)) < FAINTEST_NUCLEUS:
+    low, top = (float(level) for level in np.percentile(stain, [2, 99.5]))
+    if top - low < FAINTEST_NUCLEUS:
         return np.zeros(stain.shape, bool)
     scaled = np.clip(stain * (255 / top), 0, 255).astype(np.uint8)
-    low, high = _three_levels(scaled)
+    high = _three_levels(scaled)[1]
     return cv2.morphologyEx((scaled > high).astype(np.uint8), cv2.MORPH_OPEN, _disc(3)).astype(bool)
 
 

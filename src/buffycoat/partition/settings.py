@@ -23,7 +23,7 @@ class FlagNoisy(Settings):
         default=20.0, gt=0, le=255, description="`fixed`: noise score, grey levels (public implementation: 20)."
     )
     spread: float = Field(
-        default=4.0,
+        default=3.5,
         gt=0,
         description="`fitted`: a crop is noisy when its log score lies this many robust standard deviations above the"
         " median of the cleaner half.",

@@ -26,9 +26,12 @@ def fit_threshold(scores: Scores, spread: float) -> float:
 
 
 def _half_sample_mode(ordered: Scores) -> float:
-    """Return the mode of sorted values: again and again the half of them that lies closest together."""
+    """Return the mode of sorted values: again and again the half of them that lies closest together.
+
+    It stops at a tenth of the values: going on to the last three would only follow chance.
+    """
     values = ordered
-    while len(values) > 3:
+    while len(values) > max(3, len(ordered) // 10):
         half = (len(values) + 1) // 2
         widths = values[half - 1 :] - values[: len(values) - half + 1]
         start = int(np.argmin(widths))

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from buffycoat.crop.crop_cells import crop_cells
+from buffycoat.crop.settings import CropCells
+from buffycoat.errors import InputError
+from buffycoat.images import BACKGROUND, CellImages
+from buffycoat.tables.crops import CROPS
+from buffycoat.tables.images import IMAGES
+from tests.crop.drawing import add_cell, field
+
+
+@pytest.fixture()
+def indexed(tmp_path: Path) -> Path:
+    """Ten fields of two sizes, the last without a cell, and one row whose file is bad."""
+    rows = []
+    for k in range(10):
+        side = 200 if k % 2 else 230
+        image = field(side, seed=k)
+        if k < 9:
+            add_cell(image, side / 2 + k, side / 2 - k, 38 + k)
+        path = tmp_path / f"{k}.png"
+        Image.fromarray(image).save(path)
+        rows.append({"image_id": f"{k}.png", "path": str(path), "width": side, "height": side, "status": "ok"})
+    rows.append({"image_id": "bad.png", "path": str(tmp_path / "bad.png"), "width": None, "height": None,
+                 "status": "missing"})  # fmt: skip
+    frame = pd.DataFrame(rows).assign(label="SNE", role="train", split=None, group=None, sha256=None, reason="")
+    frame[["width", "height"]] = frame[["width", "height"]].astype("Int32")
+    IMAGES.write(frame, tmp_path / "images.parquet")
+    return tmp_path
+
+
+def run(folder: Path, out: str, **options: int) -> pd.DataFrame:
+    threads = options.pop("threads", 1)
+    settings = CropCells(window_px=120, size_px=48, batch_images=4)
+    crop_cells(
+        images=folder / "images.parquet", crops=folder / out / "crops.parquet", shards=folder / out / "shards",
+        threads=threads, settings=settings,
+    )  # fmt: skip
+    return CROPS.read(folder / out / "crops.parquet")
+
+
+def test_every_decodable_image_has_a_crop_and_no_other(indexed: Path) -> None:
+    frame = run(indexed, "a")
+    assert frame["image_id"].tolist() == [f"{k}.png" for k in range(10)]
+    assert frame["found"].tolist() == [True] * 9 + [False]
+    assert (frame.loc[frame["found"], "reason"] == "").all() and frame["reason"].iloc[-1] != ""
+    assert (frame["area_px"].iloc[:9].diff().dropna() > 0).all(), "larger cells have larger areas"
+    cells = CellImages(frame, indexed / "a" / "crops.parquet")
+    assert sum(1 for _ in cells) == 10
+    assert all((cells.mask(k) != BACKGROUND).any() for k in range(10))
+
+
+def test_threads_change_nothing(indexed: Path) -> None:
+    one, three = run(indexed, "a", threads=1), run(indexed, "b", threads=3)
+    pd.testing.assert_frame_equal(one, three)
+    for shard in (indexed / "a" / "shards").iterdir():
+        assert shard.read_bytes() == (indexed / "b" / "shards" / shard.name).read_bytes()
+
+
+def test_a_file_that_vanished_or_changed_since_the_index_is_an_error(indexed: Path) -> None:
+    Image.fromarray(np.zeros((10, 10, 3), np.uint8)).save(indexed / "3.png")
+    with pytest.raises(InputError, match=r"3\.png: its size has changed"):
+        run(indexed, "a")
+    (indexed / "3.png").unlink()
+    with pytest.raises(InputError, match=r"3\.png: no such file; it was sound when indexed"):
+        run(indexed, "b")
+    assert not (indexed / "b" / "crops.parquet").exists()
