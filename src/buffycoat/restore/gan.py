@@ -29,11 +29,9 @@ class Gan:
         self.generator = generator_of(settings.model_dump())
         self.discriminator = Discriminator(settings.width, settings.norm)
         for network in (self.generator, self.discriminator):
-            initialise(network)
+            if settings.upsampling == "transposed":
+                initialise(network)
             network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if settings.residual:
-            # Starts as the identity: the first step already returns the input.
-            nn.init.zeros_(_last_convolution(self.generator).weight)
         self.averaged = copy.deepcopy(self.generator).requires_grad_(False)
         rates = {"lr": settings.learning_rate, "betas": (0.5, 0.999)}
         self.optimise_g = torch.optim.Adam(self.generator.parameters(), **rates)  # type: ignore[arg-type]
@@ -96,8 +94,3 @@ class Gan:
         """Take up a stored state."""
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
-
-
-def _last_convolution(generator: Generator) -> nn.Conv2d | nn.ConvTranspose2d:
-    found = [m for m in generator.last.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
-    return found[-1]

@@ -62,16 +62,40 @@ class Generator(nn.Module):
         assert inner is not None
         self.first = nn.Conv2d(3, width, 4, 2, 1, bias=norm == "instance")
         self.inner = inner
-        self.last = nn.Sequential(nn.ReLU(), _up(upsampling, 2 * width, 3, True))
+        self.fine = nn.Conv2d(3, width, 3, 1, 1) if upsampling == "resize" else None
+        self.last = (
+            _fine_end(width)
+            if upsampling == "resize"
+            else nn.Sequential(nn.ReLU(), _up(upsampling, 2 * width, 3, True))
+        )
         self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the restored images, as `x` in shape and range."""
-        y = self.last(self.inner(self.first(x)))
+        y = self.inner(self.first(x))
+        if self.fine is not None:
+            # Noise is pixel by pixel: what has been halved and smoothly doubled again cannot tell pixels apart.
+            grown = nn.functional.interpolate(y, scale_factor=2, mode="bilinear", align_corners=False)
+            y = torch.cat([grown, self.fine(x)], dim=1)
+        y = self.last(y)
         if self.residual:
-            # tanh reaches far enough to turn black into white; the clamp keeps the range.
-            return torch.clamp(x + 2 * torch.tanh(y), -1, 1)
+            # tanh reaches far enough to turn black into white. No clamp in training: it would stop the gradient where
+            # salt and pepper need it most, at the ends of the range.
+            corrected = x + 2 * torch.tanh(y)
+            return corrected if self.training else corrected.clamp(-1, 1)
         return torch.tanh(y)
+
+
+def _fine_end(width: int) -> nn.Sequential:
+    """Return the last layers of the resizing generator, at full resolution."""
+    return nn.Sequential(
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(3 * width, width, 3, 1, 1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(width, width, 3, 1, 1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(width, 3, 3, 1, 1),
+    )
 
 
 class Discriminator(nn.Module):
@@ -96,7 +120,7 @@ class Discriminator(nn.Module):
 
 
 def initialise(network: nn.Module) -> None:
-    """Draw convolution weights from N(0, 0.02) and norm scales from N(1, 0.02), as Pix2Pix does."""
+    """Draw convolution weights from N(0, 0.02) and norm scales from N(1, 0.02), as Pix2Pix does (preset `paper`)."""
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.normal_(module.weight, 0.0, 0.02)

@@ -46,7 +46,7 @@ class TrainGan(Settings):
     lambda_l1: float = Field(default=100.0, gt=0, description="Weight of the L1 loss (paper: 100).")
     steps: int = Field(default=20_000, ge=1, description="Training steps; the paper's 200 epochs are 10 times as many.")
     batch: int = Field(default=32, ge=1, description="Pairs per step (paper: 32).")
-    learning_rate: float = Field(default=2e-4, gt=0, description="Of Adam, beta1 0.5 (paper: 2e-4).")
+    learning_rate: float = Field(default=5e-4, gt=0, description="Of Adam, beta1 0.5 (paper: 2e-4).")
     ema: float = Field(
         default=0.999, ge=0, lt=1, description="Decay of the averaged generator that is kept; 0: the last one (paper)."
     )

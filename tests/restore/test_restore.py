@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from buffycoat.degradations import DEGRADATIONS
+from buffycoat.errors import InputError
+from buffycoat.images import BACKGROUND, CYTOPLASM, CellImages, Pixels, ShardWriter
+from buffycoat.restore import train_gan as module
+from buffycoat.restore.guard import area_change, judge_restoration
+from buffycoat.restore.make_pairs import divide_pairs, make_pairs
+from buffycoat.restore.pairs import held_out_pairs, psnr, to_pixels, to_tensor, training_batch
+from buffycoat.restore.restore_cells import restore_cells
+from buffycoat.restore.settings import MakePairs, RestoreCells, TrainGan
+from buffycoat.restore.train_gan import train_gan
+from buffycoat.tables.cells import CELLS
+from buffycoat.tables.crops import CROPS
+from buffycoat.tables.gan_history import GAN_HISTORY
+from buffycoat.tables.images import IMAGES
+from buffycoat.tables.noise import NOISE
+from buffycoat.tables.pairs import PAIRS
+from buffycoat.training import Checkpoint
+
+TINY = TrainGan(depth=3, width=4, steps=6, batch=2, report_every=2, ema=0.9)
+
+
+def cell(seed: int, side: int = 32) -> tuple[Pixels, Pixels]:
+    rng = np.random.default_rng(seed)
+    crop = np.full((side, side, 3), 230, np.uint8)
+    mask = np.full((side, side), BACKGROUND, np.uint8)
+    middle = side // 2
+    cv2.circle(crop, (middle, middle), 12, (190, 170, 210), -1)
+    cv2.circle(crop, (middle + int(rng.integers(-3, 4)), middle), 7, (90, 50, 130), -1)
+    cv2.circle(mask, (middle, middle), 12, CYTOPLASM, -1)
+    return np.clip(crop + rng.normal(0, 2, crop.shape), 0, 255).astype(np.uint8), mask
+
+
+@pytest.fixture()
+def partitioned(tmp_path: Path) -> Path:
+    """24 crops, the last 8 noisy, in six groups; the last 4 are test images."""
+    rows = []
+    with ShardWriter(tmp_path / "2_crop" / "shards", 32) as writer:
+        for k in range(24):
+            crop, mask = cell(k)
+            if k >= 16:
+                crop = DEGRADATIONS["salt_and_pepper"](crop, 4, np.random.default_rng(k))
+            shard, row, crc = writer.add(f"{k}", crop, mask)
+            rows.append({"image_id": f"{k}", "shard": f"shards/{shard}", "shard_row": row, "crc32": crc})
+    crops = pd.DataFrame(rows).assign(
+        row=0.0,
+        col=0.0,
+        window_px=32,
+        found=True,
+        masks=1,
+        touches_border=False,
+        area_px=1,
+        nucleus_area_px=1,
+        reason="",
+    )
+    CROPS.write(crops, tmp_path / "2_crop" / "crops.parquet")
+    images = pd.DataFrame({"image_id": crops["image_id"], "role": ["train"] * 20 + ["test"] * 4})
+    images = images.assign(
+        path="x", label="SNE", split=None, group=[f"p{k % 6}" for k in range(24)], width=32, height=32, sha256=None,
+        status="ok", reason="",
+    )  # fmt: skip
+    IMAGES.write(images, tmp_path / "images.parquet")
+    noise = pd.DataFrame({"image_id": crops["image_id"], "noisy": [k >= 16 for k in range(24)]})
+    NOISE.write(noise.assign(noise_score=1.0, blur_score=0.0, illumination=1.0), tmp_path / "noise.parquet")
+    return tmp_path
+
+
+def pairs(folder: Path) -> Path:
+    make_pairs(
+        images=folder / "images.parquet", noise=folder / "noise.parquet", pairs=folder / "pairs.parquet", seed=1,
+        settings=MakePairs(held_out=0.3),
+    )  # fmt: skip
+    return folder / "pairs.parquet"
+
+
+def train(folder: Path, name: str, settings: TrainGan = TINY) -> Path:
+    out = folder / name
+    train_gan(
+        crops=folder / "2_crop" / "crops.parquet", pairs=folder / "pairs.parquet", generator=out / "g.safetensors",
+        history=out / "h.parquet", samples=out / "s.png", seed=1, settings=settings,
+    )  # fmt: skip
+    return out
+
+
+def test_pairs_are_clean_training_crops_divided_by_group(partitioned: Path) -> None:
+    table = PAIRS.read(pairs(partitioned))
+    assert set(table["image_id"]) == {str(k) for k in range(16)}
+    groups = IMAGES.read(partitioned / "images.parquet").set_index("image_id")["group"]
+    of_part = table.groupby("part")["image_id"].apply(lambda ids: set(groups[ids]))
+    assert not of_part["fit"] & of_part["held_out"] and len(of_part["held_out"]) == 2
+
+
+def test_nothing_clean_or_one_group_is_a_clear_error(partitioned: Path) -> None:
+    noise = NOISE.read(partitioned / "noise.parquet").assign(noisy=True)
+    NOISE.write(noise, partitioned / "noise.parquet")
+    with pytest.raises(InputError, match="every training crop is flagged as noisy.*method: median"):
+        pairs(partitioned)
+    rows = pd.DataFrame({"image_id": ["a", "b"], "group": ["p", "p"]})
+    with pytest.raises(InputError, match="one group"):
+        divide_pairs(rows, 0.1, 1)
+
+
+def test_a_batch_depends_on_seed_and_step_alone() -> None:
+    crops = np.stack([cell(k)[0] for k in range(5)])
+    first, again, other = (training_batch(crops, TINY, 1, step) for step in (3, 3, 4))
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+    assert not (first[1] == other[1]).all()
+    noisy, kinds = held_out_pairs(crops, TINY, 1)
+    assert noisy.shape == crops.shape and set(kinds) <= set(TINY.kinds)
+
+
+def test_tensors_and_pixels_round_trip() -> None:
+    crops = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    assert np.array_equal(to_pixels(to_tensor(crops)), crops)
+
+
+def test_psnr_of_known_errors() -> None:
+    a = np.zeros((4, 4, 3), np.uint8)
+    assert psnr(a, a) == 100
+    assert psnr(a + 255, a) == pytest.approx(0)
+    assert psnr(a + 1, a) == pytest.approx(48.1308, abs=1e-3)
+
+
+def test_an_interrupted_training_ends_with_the_same_bytes(partitioned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs(partitioned)
+    straight = train(partitioned, "straight")
+    save = Checkpoint.save
+
+    def save_and_die(self: Checkpoint, state: dict[str, object]) -> None:
+        save(self, state)
+        if state["done"] == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module.Checkpoint, "save", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        train(partitioned, "halted")
+    assert not (partitioned / "halted" / "g.safetensors").exists()
+    monkeypatch.setattr(module.Checkpoint, "save", save)
+    halted = train(partitioned, "halted")
+    assert (halted / "g.safetensors").read_bytes() == (straight / "g.safetensors").read_bytes()
+    pd.testing.assert_frame_equal(GAN_HISTORY.read(halted / "h.parquet"), GAN_HISTORY.read(straight / "h.parquet"))
+    assert not (halted / "checkpoint.safetensors").exists()
+    assert GAN_HISTORY.read(straight / "h.parquet")["step"].tolist() == [2, 4, 6]
+
+
+def test_training_lowers_the_error_of_held_out_crops(partitioned: Path) -> None:
+    pairs(partitioned)
+    settings = TINY.model_copy(update={"steps": 160, "batch": 8, "report_every": 80, "width": 8, "learning_rate": 2e-3,
+                                       "kinds": ("salt_and_pepper",)})  # fmt: skip
+    history = GAN_HISTORY.read(train(partitioned, "longer", settings) / "h.parquet")
+    assert history["psnr_restored"].iloc[-1] > history["psnr_noisy"].iloc[-1] + 1
+
+
+def run_restore(folder: Path, method: str, generator: list[Path] | None = None, guard: bool = True) -> pd.DataFrame:
+    restore_cells(
+        crops=folder / "2_crop" / "crops.parquet", noise=folder / "noise.parquet", generator=generator,
+        cells=folder / "4_restore" / "cells.parquet", shards=folder / "4_restore" / "shards",
+        settings=RestoreCells(method=method, guard=guard, batch=3),  # type: ignore[arg-type]
+    )  # fmt: skip
+    return CELLS.read(folder / "4_restore" / "cells.parquet")
+
+
+def test_the_median_restores_noisy_crops_and_passes_on_the_others(partitioned: Path) -> None:
+    frame = run_restore(partitioned, "median")
+    assert frame["image_id"].tolist() == [str(k) for k in range(24)]
+    assert frame["restored"].tolist() == [False] * 16 + [True] * 8
+    assert (frame["noise_after"].iloc[16:] < frame["noise_before"].iloc[16:]).sum() >= 0
+    originals = CROPS.read(partitioned / "2_crop" / "crops.parquet")
+    before = CellImages(originals, partitioned / "2_crop" / "crops.parquet")
+    after = CellImages(frame, partitioned / "4_restore" / "cells.parquet")
+    for k in range(24):
+        after.check(k)
+        expected = cv2.medianBlur(np.array(before.crop(k)), 3) if k >= 16 else before.crop(k)
+        assert np.array_equal(after.crop(k), expected)
+        assert np.array_equal(after.mask(k), before.mask(k))
+
+
+def test_keep_restores_nothing_and_says_so(partitioned: Path) -> None:
+    frame = run_restore(partitioned, "keep")
+    assert not frame["restored"].any()
+    assert frame["reason"].tolist() == ["clean"] * 16 + ["noisy, kept: restoration is off"] * 8
+
+
+def test_pix2pix_runs_from_its_file_and_needs_it(partitioned: Path) -> None:
+    pairs(partitioned)
+    out = train(partitioned, "gan")
+    frame = run_restore(partitioned, "pix2pix", [out / "g.safetensors"], guard=False)
+    assert frame["restored"].tolist() == [False] * 16 + [True] * 8
+    with pytest.raises(InputError, match="needs the trained generator"):
+        run_restore(partitioned, "pix2pix")
+    with pytest.raises(InputError, match=r"absent\.safetensors: no such weights file"):
+        run_restore(partitioned, "pix2pix", [out / "absent.safetensors"])
+
+
+def test_the_guard_refuses_more_noise_and_moved_nuclei() -> None:
+    crop, mask = cell(0)
+    noisy = DEGRADATIONS["salt_and_pepper"](crop, 3, np.random.default_rng(0))
+    good = judge_restoration(noisy, crop, mask, True, 0.25)
+    assert good.restored and good.noise_after < good.noise_before
+    worse = judge_restoration(crop, noisy, mask, True, 0.25)
+    assert not worse.restored and "noise score" in worse.reason
+    grown = np.full_like(crop, 230)
+    cv2.circle(grown, (16, 16), 12, (190, 170, 210), -1)
+    cv2.circle(grown, (16, 16), 11, (90, 50, 130), -1)
+    moved = judge_restoration(noisy, grown, mask, True, 0.25)
+    assert not moved.restored and "dark area" in moved.reason
+    assert judge_restoration(noisy, grown, mask, False, 0.25).restored
+
+
+def test_area_change_ignores_brightness() -> None:
+    crop, mask = cell(1)
+    assert area_change(crop, crop, mask) == 0
+    assert area_change(crop, (crop * 0.7).astype(np.uint8), mask) < 0.1

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from buffycoat.config import Config, check_config, missing_sources, settings_json
+from buffycoat.errors import InputError
+from tests.conftest import REPOSITORY
+
+PRESETS = sorted((REPOSITORY / "workflow" / "presets").glob("*.yaml"))
+DEMO: dict[str, Any] = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+
+
+def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Merge as Snakemake merges configuration files: key by key."""
+    result = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def keys_of(tree: Any, depth: int = 3, prefix: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
+    if not isinstance(tree, dict) or depth == 0:
+        return {prefix}
+    return {key for name, value in tree.items() for key in keys_of(value, depth - 1, (*prefix, name))}
+
+
+def test_the_demo_is_valid() -> None:
+    config = check_config(DEMO)
+    assert config.index.make_index.root == "results/0_simulate/smears"
+    assert missing_sources(config) == []
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_a_preset_is_valid_on_top_of_the_demo_and_inherits_nothing_of_it(preset: Path) -> None:
+    overlay = yaml.safe_load(preset.read_text())
+    if preset.stem == "laptop":
+        overlay["index"]["make_index"]["table"] = "cells.csv"
+    config = check_config(merged(DEMO, overlay))
+    assert config.classify.train_fold.backbone_options == {}
+    inherited = {key for key in keys_of(DEMO) - keys_of(overlay) if key[0] not in ("seed", "simulate")}
+    assert not inherited, f"{preset.name} silently takes these from the demo: {inherited}"
+
+
+def test_the_paper_preset_holds_the_papers_constants() -> None:
+    paper = next(path for path in PRESETS if path.stem == "paper")
+    config = check_config(merged(DEMO, yaml.safe_load(paper.read_text())))
+    fold, gan, head = config.classify.train_fold, config.restore.train_gan, config.embed.train_head
+    assert (fold.batch, fold.epochs, fold.learning_rate, fold.weight_decay, fold.gamma) == (128, 20, 1e-4, 0.01, 2)
+    assert (fold.sampler, fold.class_weights, fold.focal_p, fold.choose) == ("log", "log", "weighted", "best")
+    assert (gan.depth, gan.width, gan.norm, gan.upsampling, gan.lambda_l1) == (8, 64, "batch", "transposed", 100)
+    assert (head.hidden, head.projection, head.temperature, head.contrastive_share) == ((1024, 512), 256, 0.07, 0.3)
+    assert config.partition.flag_noisy.level == 20 and not config.restore.restore_cells.guard
+    rules = {rule.rescued: rule for rule in config.refine.fit_reference.rules}
+    assert (rules["PC"].beta, rules["PC"].tau, rules["PLY"].beta, rules["PLY"].tau) == (3750, 0.01, 150, 0.35)
+    assert rules["PLY"].min_spikiness == 1.35 and rules["PLY"].max_host_probability == 0.8
+
+
+def test_only_the_steps_own_settings_are_in_its_json() -> None:
+    config = check_config(DEMO)
+    changed = check_config(merged(DEMO, {"crop": {"crop_cells": {"size_px": 96}}}))
+    differing = [
+        f"{stage}.{rule}"
+        for stage in Config.model_fields
+        if stage != "seed"
+        for rule in getattr(config, stage).__class__.model_fields
+        if hasattr(getattr(getattr(config, stage), rule), "model_dump")
+        and settings_json(config, f"{stage}.{rule}") != settings_json(changed, f"{stage}.{rule}")
+    ]
+    assert differing == ["crop.crop_cells"]
+
+
+@pytest.mark.parametrize(
+    ("overlay", "message"),
+    [
+        ({"crops": {}}, "crops: unknown setting; did you mean 'crop'"),
+        (
+            {"crop": {"crop_cells": {"windw_px": 3}}},
+            "crop.crop_cells.windw_px: unknown setting; did you mean 'window_px'",
+        ),
+        ({"crop": {"crop_cells": {"window_px": "wide"}}}, "crop.crop_cells.window_px: input should be a valid integer"),
+        ({"crop": {"crop_cells": {"window_px": 3}}}, "greater than or equal to 16, found 3"),
+        ({"index": {"make_index": {"source": "table"}}}, "needs `table`"),
+        (
+            {"restore": {"restore_cells": {"method": "magic"}}},
+            "restore.restore_cells.method: input should be 'pix2pix'",
+        ),
+    ],
+)
+def test_mistakes_are_named_in_one_line(overlay: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        check_config(merged(DEMO, overlay))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
