@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -66,8 +65,7 @@ def embed_cells(*, cells: Path, embeddings: Path, settings: EmbedCells) -> None:
     encoder = load_encoder(settings)
     frame = CELLS.read(cells)
     vectors = embed(CellImages(frame, cells), encoder, settings)
-    column = pd.arrays.ArrowExtensionArray(pa.array(list(vectors), pa.list_(pa.float32())))
-    EMBEDDINGS.write(pd.DataFrame({"image_id": frame["image_id"], "embedding": column}), embeddings)
+    EMBEDDINGS.write(pd.DataFrame({"image_id": frame["image_id"], "embedding": list(vectors)}), embeddings)
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def fit_heads(
 ) -> tuple[dict[int, dict[str, Tensor]], list[dict[str, Any]]]:
     """Return a head per fold (or one, -1, on everything) and the history; finished heads are kept if interrupted."""
     learned = frame["fold"].notna().to_numpy()
-    folds = sorted(frame.loc[learned, "fold"].astype(int).unique()) if settings.cross_fit else [-1]
+    folds = sorted({int(fold) for fold in frame.loc[learned, "fold"]}) if settings.cross_fit else [-1]
     stored = checkpoint.load() or {"heads": {}, "history": []}
     heads, history = {int(k): v for k, v in stored["heads"].items()}, list(stored["history"])
     for fold in folds:

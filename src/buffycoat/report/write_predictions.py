@@ -40,7 +40,7 @@ def join_predictions(
     frame.loc[known, "probability"] = values[np.flatnonzero(known), place[known].astype(int)]
     why = frame["why"].fillna("")
     frame["reason"] = frame["reason"].where(why == "", (frame["reason"] + " " + why).str.strip())
-    frame["changed"] = frame["changed"].astype("boolean")
+    frame["changed"] = frame["changed"].astype("boolean").fillna(False)
     return frame
 
 

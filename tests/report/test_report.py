@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from buffycoat.files import read_json, write_json
+from buffycoat.images import BACKGROUND, CYTOPLASM, NUCLEUS, ShardWriter
+from buffycoat.report.draw_figures import draw_figures
+from buffycoat.report.pictures import outlined, sized, with_window
+from buffycoat.report.score_labels import score_labels
+from buffycoat.report.settings import DrawFigures, ScoreLabels, WritePredictions, WriteReport
+from buffycoat.report.show_summary import show_summary
+from buffycoat.report.write_predictions import write_predictions
+from buffycoat.report.write_report import write_report
+from buffycoat.tables.cells import CELLS
+from buffycoat.tables.classes import CLASSES
+from buffycoat.tables.confusion import CONFUSION
+from buffycoat.tables.crops import CROPS
+from buffycoat.tables.folds import FOLDS
+from buffycoat.tables.images import IMAGES
+from buffycoat.tables.labels import LABELS
+from buffycoat.tables.metrics import METRICS
+from buffycoat.tables.noise import NOISE
+from buffycoat.tables.predictions import PREDICTIONS
+from buffycoat.tables.probabilities import PROBABILITIES
+from buffycoat.tables.test_labels import TEST_LABELS
+from buffycoat.tables.training_history import TRAINING_HISTORY
+
+CODES = ["LY", "PC", "SNE"]
+EVIL = '<script>alert("x")</script>.png'
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All tables of a small run: 40 training, 12 test images, one of each missing; one file name is an attack."""
+    folder = tmp_path_factory.mktemp("run")
+    rng = np.random.default_rng(0)
+    ids = [EVIL, *(f"={k}.png" if k == 5 else f"{k}.png" for k in range(1, 54))]
+    role = ["train"] * 41 + ["test"] * 13
+    status = ["ok"] * 40 + ["truncated"] + ["ok"] * 12 + ["missing"]
+    labels = [CODES[k % 3] for k in range(54)]
+    good = [k for k in range(54) if status[k] == "ok"]
+    Image.new("RGB", (60, 60), (230, 220, 225)).save(folder / "cell.png")
+    images = pd.DataFrame({"image_id": ids, "role": role, "status": status})
+    images["label"] = [label if r == "train" else None for label, r in zip(labels, role, strict=True)]
+    images["reason"] = ["" if s == "ok" else "a reason <b>" for s in status]
+    images["group"] = [f"p{k // 4}" if r == "train" else None for k, r in enumerate(role)]
+    images = images.assign(path=str(folder / "cell.png"), split=None, width=60, height=60, sha256=None)
+    IMAGES.write(images, folder / "images.parquet")
+    answers = pd.DataFrame({"image_id": ids[41:53], "label": labels[41:53]})
+    TEST_LABELS.write(answers, folder / "test_labels.parquet")
+    classes = pd.DataFrame({"code": CODES, "name": ["lymphocyte", "plasma cell", "neutrophil"], "position": range(3)})
+    CLASSES.write(classes.assign(images=[14, 13, 20], groups=None), folder / "classes.parquet")
+    FOLDS.write(pd.DataFrame({"image_id": ids[:40], "fold": [k // 4 % 2 for k in range(40)]}), folder / "folds.parquet")
+    ok_ids = [ids[k] for k in good]
+    values = rng.dirichlet([1, 1, 1], 52)
+    source = ["out_of_fold" if k < 40 else "fold_mean" for k in range(52)]
+    for name in ("a", "b"):
+        table = pd.DataFrame(values if name == "a" else values[:, ::-1], columns=CODES)
+        table.insert(0, "image_id", ok_ids)
+        table.insert(1, "source", source)
+        PROBABILITIES.write(table, folder / f"{name}.parquet")
+    base = np.array(CODES, object)[values.argmax(axis=1)]
+    final = base.copy()
+    changed = np.zeros(52, bool)
+    for place in (3, 45):
+        final[place], changed[place] = ("PC" if base[place] != "PC" else "LY"), True
+    table = pd.DataFrame({"image_id": ok_ids, "base_label": base, "label": final, "changed": changed})
+    table["reason"] = np.where(changed, "Relabelled <i>because</i>", "")
+    for phase in ("suppressed_label", "phase_1", "phase_2"):
+        table[phase] = base
+    LABELS.write(table.assign(phase_3=final, suppressed_probability=0.5, trace="[]"), folder / "labels.parquet")
+    rows = []
+    with ShardWriter(folder / "shards", 32) as writer:
+        for image_id in ok_ids:
+            mask = np.full((32, 32), BACKGROUND, np.uint8)
+            mask[8:24, 8:24], mask[12:20, 12:20] = CYTOPLASM, NUCLEUS
+            shard, row, crc = writer.add(image_id, rng.integers(0, 256, (32, 32, 3), np.uint8), mask)
+            rows.append({"image_id": image_id, "shard": f"shards/{shard}", "shard_row": row, "crc32": crc})
+    crops = pd.DataFrame(rows).assign(
+        row=30.0,
+        col=30.0,
+        window_px=40,
+        found=True,
+        masks=1,
+        touches_border=False,
+        area_px=9,
+        nucleus_area_px=4,
+        reason="",
+    )
+    CROPS.write(crops, folder / "crops.parquet")
+    restored = [k % 10 == 0 for k in range(52)]
+    cells = pd.DataFrame(rows).assign(restored=restored, noise_before=9.0, noise_after=np.nan, reason="clean")
+    CELLS.write(cells, folder / "cells.parquet")
+    noise = pd.DataFrame({"image_id": ok_ids, "noisy": restored})
+    NOISE.write(noise.assign(noise_score=3.0, blur_score=0.3, illumination=200.0), folder / "noise.parquet")
+    history = pd.DataFrame({"fold": [0, 0], "epoch": [1, 2], "train_loss": [1.0, 0.5], "held_out_loss": [1.0, 0.7]})
+    history = history.assign(held_out_macro_f1=[0.3, 0.5], images_per_s=10.0, kept=[False, True])
+    TRAINING_HISTORY.write(history, folder / "history.parquet")
+    write_json(
+        {"method": "fitted", "level": 9.0, "histogram": {"edges": [1, 5, 25], "counts": [40, 12]}}, folder / "t.json"
+    )
+    index = {"images": 54, "statuses": {"ok": 52, "truncated": 1, "missing": 1}, "warnings": ["class X <u>"]}
+    write_json(index, folder / "index.json")
+    fold_rows = [{"fold": k, "images": 20, "groups": 5, "classes": dict.fromkeys(CODES, 6), "not_held_out": [],
+                  "not_learned": []} for k in range(2)]  # fmt: skip
+    receipt = {"method": "StratifiedGroupKFold", "seed": 1, "images": 40, "groups": 10, "groups_in_two_folds": 0,
+               "note": "", "folds": fold_rows}  # fmt: skip
+    write_json(receipt, folder / "receipt.json")
+    write_json({"rules": []}, folder / "reference.json")
+    _run(folder)
+    return folder
+
+
+def _run(folder: Path) -> None:
+    table = {name: folder / f"{name}.parquet" for name in
+             ("images", "test_labels", "classes", "folds", "crops", "cells", "noise", "labels")}  # fmt: skip
+    branches = {"probabilities": folder / "a.parquet", "head_probabilities": folder / "b.parquet"}
+
+    def pick(*names: str) -> dict[str, Path]:
+        return {name: table[name] for name in names}
+
+    score_labels(
+        **pick("images", "test_labels", "classes", "folds", "labels"), **branches, metrics=folder / "m.parquet",
+        confusions=folder / "c.parquet", summary=folder / "s.json", seed=1, settings=ScoreLabels(resamples=200),
+    )  # fmt: skip
+    write_predictions(
+        **pick("images", "classes", "crops", "noise", "cells", "labels"), probabilities=folder / "a.parquet",
+        predictions=folder / "p.parquet", submission=folder / "submission.csv", settings=WritePredictions(),
+    )  # fmt: skip
+    draw_figures(
+        **pick("images", "classes", "test_labels"), threshold=folder / "t.json", histories=[folder / "history.parquet"],
+        confusions=folder / "c.parquet", summary=folder / "s.json", figures=folder / "figures",
+        settings=DrawFigures(dpi=60),
+    )  # fmt: skip
+    write_report(
+        **pick("images", "test_labels", "classes", "crops", "cells", "labels"), **branches,
+        index_summary=folder / "index.json", receipt=folder / "receipt.json", reference=folder / "reference.json",
+        metrics=folder / "m.parquet", summary=folder / "s.json", predictions=folder / "p.parquet",
+        figures=folder / "figures", config=json.dumps({"seed": 1, "evil": "</pre><script>"}),
+        report=folder / "report.html", settings=WriteReport(),
+    )  # fmt: skip
+
+
+def test_every_image_has_exactly_one_prediction(finished: Path) -> None:
+    images, table = IMAGES.read(finished / "images.parquet"), PREDICTIONS.read(finished / "p.parquet")
+    assert table["image_id"].tolist() == images["image_id"].tolist()
+    bad = table[table["status"] != "ok"]
+    assert len(bad) == 2 and bad["label"].isna().all() and (bad["reason"] != "").all()
+    assert table.loc[table["status"] == "ok", "label"].notna().all()
+    assert table["changed"].sum() == 2
+    assert table.loc[table["changed"].fillna(False).astype(bool), "reason"].str.contains("Relabelled").all()
+    probabilities = PROBABILITIES.read(finished / "a.parquet").set_index("image_id")
+    row = table.iloc[10]
+    assert row["probability"] == pytest.approx(probabilities.loc[row["image_id"], row["label"]])
+
+
+def test_the_submission_has_every_test_image_in_order(finished: Path) -> None:
+    with (finished / "submission.csv").open() as stream:
+        rows = list(csv.reader(stream))
+    assert rows[0] == ["ID", "labels"]
+    assert [row[0] for row in rows[1:]] == [f"{k}.png" for k in range(41, 54)]
+    assert all(row[1] in CODES for row in rows[1:])
+    assert rows[-1][1] == "SNE", "a file without pixels gets the commonest class"
+
+
+def test_scores_of_every_phase_and_part_with_intervals(finished: Path) -> None:
+    metrics = METRICS.read(finished / "m.parquet")
+    assert set(metrics["part"]) == {"out_of_fold", "test", "fold_0", "fold_1"}
+    pooled = metrics[metrics["part"].isin(["out_of_fold", "test"])]
+    assert pooled[["low", "high"]].notna().all(axis=None)
+    overall = pooled[pooled["class"] == "all"]
+    assert ((overall["low"] <= overall["value"] + 1e-9) & (overall["value"] <= overall["high"] + 1e-9)).mean() > 0.95
+    summary = read_json(finished / "s.json")
+    assert summary["clusters"] == {"out_of_fold": "patients", "test": "images"}
+    assert summary["gains"]["out_of_fold"]["phase_1 - suppressed"] == {"macro_f1": 0, "low": 0, "high": 0}
+    head = summary["headline"]["test"]
+    assert head["before_refinement"]["images"] == 12
+    rows = metrics[(metrics["phase"] == "branch_a") & (metrics["part"] == "test") & (metrics["metric"] == "macro_f1")]
+    assert rows["value"].item() == head["before_refinement"]["macro_f1"]
+    confusion = CONFUSION.read(finished / "c.parquet")
+    assert confusion[confusion["part"] == "test"].groupby("phase")["images"].sum().tolist() == [12] * 6
+
+
+class Resources(HTMLParser):
+    """Collects what a page would fetch, and every script."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.scripts = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.scripts += tag == "script"
+        for name, value in attrs:
+            if name in ("src", "srcset", "href") and tag != "a":
+                self.fetched.append(str(value))
+
+
+def test_the_page_needs_no_network_and_runs_nothing(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    parsed = Resources()
+    parsed.feed(page)
+    assert parsed.scripts == 0, "file names, labels and settings are escaped"
+    assert len(parsed.fetched) > 20 and all(address.startswith("data:image/") for address in parsed.fetched)
+    assert "@import" not in page and not re.search(r"url\(", page)
+
+
+def test_the_page_shows_what_matters(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    summary = read_json(finished / "s.json")
+    after = summary["headline"]["test"]["after_refinement"]["macro_f1"]
+    told = ["54 → 54", "research use only", "truncated", "<b>0 groups in two folds</b>", "seed"]
+    escaped = ["Relabelled &lt;i&gt;because", "class X &lt;u&gt;", "&lt;script&gt;alert"]
+    for text in (f"{after:.3f}", *told, *escaped):
+        assert text in page, text
+    assert page.count('class="card"') == 2
+    assert len(page) < 8e6
+
+
+def test_the_last_lines_of_the_demo(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show_summary(summary=finished / "s.json", report=finished / "report.html")
+    shown = capsys.readouterr().out
+    assert str(finished / "report.html") in shown
+    assert re.search(r"macro-F1, test \(12 images\): 0\.\d{4} \[.*\] before refinement, 0\.\d{4} \[.*\] after", shown)
+
+
+def test_pictures_keep_their_size_and_mark_the_cell() -> None:
+    crop = np.full((40, 40, 3), 200, np.uint8)
+    mask = np.zeros((40, 40), np.uint8)
+    mask[10:30, 10:30] = CYTOPLASM
+    picture = outlined(crop, mask, 80)
+    assert picture.shape == (80, 80, 3) and (picture != 200).any()
+    assert (picture[:10] == 200).all()
+    assert np.array_equal(outlined(crop, np.zeros_like(mask), 40), sized(crop, 40))
+    assert with_window(crop, 20, 20, 10, 80).shape == (80, 80, 3)
