@@ -1,0 +1,119 @@
+"""What the whole workflow leaves behind, and the promises that hold across stages."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from buffycoat.files import read_json
+from buffycoat.tables.images import IMAGES, decodable, trainable
+from buffycoat.tables.labels import LABELS
+from buffycoat.tables.predictions import PREDICTIONS
+from buffycoat.tables.probabilities import PROBABILITIES
+from tests.pipeline.workflow_run import Project, copy_project
+
+
+def results(project: Project) -> Path:
+    return project.folder / "results"
+
+
+def test_every_image_has_one_prediction(finished: Project) -> None:
+    images = IMAGES.read(results(finished) / "1_index" / "images.parquet")
+    table = PREDICTIONS.read(results(finished) / "8_report" / "predictions.parquet")
+    assert table["image_id"].tolist() == images["image_id"].tolist()
+    assert table["label"].notna().all()
+
+
+def test_the_submission_is_in_the_order_of_the_test_list(finished: Project) -> None:
+    with (results(finished) / "0_simulate" / "smears" / "phase2_test.csv").open() as stream:
+        wanted = [row["ID"] for row in csv.DictReader(stream)]
+    with (results(finished) / "8_report" / "submission.csv").open() as stream:
+        given = list(csv.DictReader(stream))
+    assert [row["ID"] for row in given] == wanted and all(row["labels"] for row in given)
+
+
+def test_no_test_label_is_in_the_tables_that_are_learned_from(finished: Project) -> None:
+    images = IMAGES.read(results(finished) / "1_index" / "images.parquet")
+    assert images.loc[images["role"] == "test", ["label", "group"]].isna().all(axis=None)
+
+
+def test_no_true_patient_is_divided_more_than_the_recovered_groups_divide_it(finished: Project) -> None:
+    receipt = read_json(results(finished) / "1_index" / "folds_receipt.json")
+    assert receipt["groups_in_two_folds"] == 0 and receipt["groups"] >= 6
+    truth = pd.read_csv(results(finished) / "0_simulate" / "smears" / "truth" / "cells.csv", dtype=str).set_index("ID")
+    folds = pd.read_parquet(results(finished) / "1_index" / "folds.parquet")
+    of_patient = folds.groupby(folds["image_id"].map(truth["patient"]))["fold"].nunique()
+    assert (of_patient == 1).mean() > 0.6
+
+
+def test_probabilities_are_out_of_fold_for_training_images(finished: Project) -> None:
+    images = IMAGES.read(results(finished) / "1_index" / "images.parquet")
+    for path in ("5_classify/focal/probabilities.parquet", "6_embed/probabilities.parquet"):
+        table = PROBABILITIES.read(results(finished) / path)
+        assert set(table["image_id"]) == set(decodable(images)["image_id"])
+        own = table.loc[table["source"] == "out_of_fold", "image_id"]
+        assert set(own) == set(trainable(images)["image_id"])
+
+
+def test_labels_follow_the_phases(finished: Project) -> None:
+    labels = LABELS.read(results(finished) / "7_refine" / "labels.parquet")
+    assert (labels["label"] == labels["phase_3"]).all()
+    assert ((labels["label"] != labels["base_label"]) == labels["changed"]).all()
+    assert (labels.loc[labels["changed"], "reason"] != "").all()
+
+
+def test_a_command_from_a_log_reproduces_the_step(finished: Project, tmp_path: Path) -> None:
+    made = results(finished) / "1_index"
+    command = [
+        sys.executable, "-m", "buffycoat.index.make_folds", "--images", str(made / "images.parquet"), "--classes",
+        str(made / "classes.parquet"), "--folds", str(tmp_path / "folds.parquet"),
+        "--receipt", str(tmp_path / "receipt.json"),
+        "--seed", "1", "--settings", '{"folds": 2}',
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    assert (tmp_path / "folds.parquet").read_bytes() == (made / "folds.parquet").read_bytes()
+
+
+def test_every_step_left_a_log_and_a_benchmark(finished: Project) -> None:
+    logs = {path.stem for path in results(finished).rglob("logs/**/*.log")}
+    benchmarks = {path.stem for path in results(finished).rglob("benchmarks/**/*.tsv")}
+    assert logs == benchmarks and len(logs) >= 21
+    for name in ("crop_cells", "make_index", "train_fold_0", "predict_fold_1", "embed_cells"):
+        (log,) = list(results(finished).rglob(f"logs/**/{name}.log"))
+        assert "images" in log.read_text()
+
+
+def test_a_killed_run_continues_and_ends_with_the_same_tables(
+    finished: Project, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    project = copy_project(tmp_path_factory.mktemp("killed"))
+    environment = {**os.environ, "PYTHONPATH": str(project.folder / "src")}
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "tests/pipeline/tiny.yaml"]
+    run = subprocess.Popen(
+        command, cwd=project.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    table = project.folder / "results" / "2_crop" / "crops.parquet"
+    until = time.monotonic() + 240
+    while not table.exists() and run.poll() is None and time.monotonic() < until:
+        time.sleep(0.2)
+    assert run.poll() is None, "the run ended before it could be killed"
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    project.snakemake("--unlock")
+    shown = project.snakemake("--rerun-incomplete")
+    assert shown.returncode == 0, (shown.stdout + shown.stderr)[-3000:]
+    for name in ("5_classify/focal/probabilities.parquet", "6_embed/probabilities.parquet", "7_refine/labels.parquet"):
+        ours, theirs = (pd.read_parquet(p.folder / "results" / name) for p in (finished, project))
+        numbers = ours.select_dtypes("number").columns
+        assert np.array_equal(ours[numbers], theirs[numbers]), name
+        assert ours["image_id"].tolist() == theirs["image_id"].tolist()
