@@ -44,7 +44,7 @@ def _type_at(keys: tuple[int | str, ...]) -> type[BaseModel] | None:
     for key in keys[:-1]:
         fields = getattr(here, "model_fields", {})
         here = fields[key].annotation if key in fields else None
-    return cast("type[BaseModel]", here) if isinstance(here, type) and issubclass(here, BaseModel) else None
+    return here if isinstance(here, type) and issubclass(here, BaseModel) else None
 
 
 def _describe(error: Mapping[str, Any]) -> str:

@@ -38,7 +38,7 @@ def coloured_gaussian(image: Pixels, severity: float, rng: np.random.Generator) 
     hit = rng.random(image.shape[:2], dtype=np.float32)[..., None] < rng.uniform(0.95, 0.99)
     noise = rng.standard_normal(image.shape, dtype=np.float32) * (1.7 * 80 * strength) * (0.6 + 0.8 * level)
     result = (image + np.where(hit, noise, 0)) * (1 - 0.3 * strength)
-    return np.clip(result, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(result, 0, 255).astype(np.uint8))
 
 
 def blur(image: Pixels, severity: float, rng: np.random.Generator) -> Pixels:
@@ -59,7 +59,7 @@ def illumination(image: Pixels, severity: float, rng: np.random.Generator) -> Pi
     slope = (np.cos(angle) * rows + np.sin(angle) * cols) * 0.06 * severity
     tint = 1 + rng.uniform(-0.015, 0.015, 3).astype(np.float32) * severity
     gain = (1 + sign * 0.1 * severity * (0.6 if sign > 0 else 1.0) + slope)[..., None] * tint
-    return np.clip(image * gain, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(image * gain, 0, 255).astype(np.uint8))
 
 
 DEGRADATIONS: dict[str, Degradation] = {

@@ -115,7 +115,7 @@ def _as_rgb(image: PIL.Image.Image) -> Pixels:
 
 def pixels_crc32(crop: Pixels, mask: Pixels) -> int:
     """Return the CRC-32 of the crop's bytes followed by the mask's."""
-    return zlib.crc32(np.ascontiguousarray(mask), zlib.crc32(np.ascontiguousarray(crop)))
+    return zlib.crc32(np.ascontiguousarray(mask).data, zlib.crc32(np.ascontiguousarray(crop).data))
 
 
 class ShardWriter:

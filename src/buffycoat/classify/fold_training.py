@@ -77,7 +77,8 @@ class FoldTraining:
     @property
     def judged(self) -> nn.Module:
         """The network whose predictions count: the averaged one where there is one."""
-        return self.averaged.module if self.averaged is not None else self.model
+        network: nn.Module = self.averaged.module if self.averaged is not None else self.model
+        return network
 
     def draws(self, epoch: int) -> np.ndarray:
         """Return the positions drawn in an epoch, with replacement unless the sampler is `none`."""

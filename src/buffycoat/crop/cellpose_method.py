@@ -95,7 +95,8 @@ def segment_by_cellpose(model: Any, images: list[Pixels], settings: CropCells) -
     for (height, width, _), places in by_shape.items():
         scale = min(1.0, settings.cellpose_px / max(height, width))
         size = (round(width * scale), round(height * scale))
-        batch = np.stack([cv2.resize(images[place], size, interpolation=cv2.INTER_AREA) for place in places])
+        small = [cv2.resize(images[place], size, interpolation=cv2.INTER_AREA) for place in places]
+        batch = np.stack(small).astype(np.uint8, copy=False)
         for place, labels in zip(places, segment_batch(model, batch, 64), strict=True):
             full = cv2.resize(labels.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST)
             found = np.rint(full).astype(np.int32)

@@ -127,7 +127,7 @@ def grow_cell(image: Pixels, nucleus: Bools, others: Bools) -> Bools:
     features = np.clip(density * (255 / 1.2), 0, 255).astype(np.uint8)
     cv2.setRNGSeed(0)
     background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.grabCut(features, state, None, background, foreground, 2, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(features, state, (0, 0, 0, 0), background, foreground, 2, cv2.GC_INIT_WITH_MASK)
     return _tidy((state == cv2.GC_FGD) | (state == cv2.GC_PR_FGD), nucleus, radius)
 
 
@@ -154,7 +154,7 @@ def _hull(region: Bools) -> Bools:
 def _tidy(cell: Bools, nucleus: Bools, radius: float) -> Bools:
     """Cut thin bridges to neighbours, keep the part with the nucleus, fill holes."""
     size = max(3, int(0.5 * radius) | 1)
-    opened = cv2.morphologyEx((cell | nucleus).astype(np.uint8), cv2.MORPH_OPEN, _disc(size)) | nucleus
+    opened = cv2.morphologyEx((cell | nucleus).astype(np.uint8), cv2.MORPH_OPEN, _disc(size)).astype(bool) | nucleus
     closed = cv2.morphologyEx(opened.astype(np.uint8), cv2.MORPH_CLOSE, _disc(size))
     labels = cv2.connectedComponents(closed, connectivity=4)[1]
     kept = np.isin(labels, np.unique(labels[nucleus])) & (closed > 0)

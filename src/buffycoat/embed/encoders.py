@@ -96,7 +96,7 @@ def _timm(name: str, settings: EmbedCells) -> Encoder:
     except RuntimeError as problem:
         raise InputError(f"{settings.weights}: does not fit timm:{name}: {problem}") from None
     config = network.pretrained_cfg
-    return Encoder(network, tuple(config["mean"]), tuple(config["std"]))  # type: ignore[index,arg-type]
+    return Encoder(network, tuple(config["mean"]), tuple(config["std"]))  # type: ignore[index]
 
 
 ENCODERS: dict[str, Callable[[str, EmbedCells], Encoder]] = {

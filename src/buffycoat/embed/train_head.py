@@ -34,8 +34,8 @@ def chances(labels: np.ndarray, codes: list[str], settings: TrainHead) -> np.nda
     counts = np.maximum(np.bincount(labels, minlength=len(codes)), 1).astype(np.float64)
     per_class = {"none": np.ones(len(codes)), "sqrt": counts**-0.5, "balanced": 1 / counts}[settings.sampler]
     per_class = per_class * np.array([settings.multipliers.get(code, 1.0) for code in codes])
-    drawn: np.ndarray = per_class[labels]
-    return drawn / drawn.sum()
+    drawn = per_class[labels]
+    return np.asarray(drawn / drawn.sum())
 
 
 def scaling(vectors: Tensor, settings: TrainHead) -> tuple[Tensor, Tensor]:
@@ -65,7 +65,8 @@ def fit_head(
             batch = vectors[drawn]
             if settings.noise:
                 batch = batch + settings.noise * torch.from_numpy(rng.standard_normal(batch.shape, dtype=np.float32))
-            loss = head_loss(*head((batch - mean) / spread), numbers[drawn], settings)
+            projection, logits = head((batch - mean) / spread)
+            loss = head_loss(projection, logits, numbers[drawn], settings)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

@@ -56,4 +56,4 @@ def _walk_back(cost: np.ndarray, came_from: np.ndarray, started: np.ndarray) -> 
     for i in range(len(came_from) - 1, 0, -1):
         starts[i] = started[i, state]
         state = int(came_from[i, state])
-    return np.cumsum(starts).tolist()
+    return [int(group) for group in np.cumsum(starts)]

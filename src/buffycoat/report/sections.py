@@ -170,7 +170,7 @@ def pipeline_rows(
     for image_id in ids:
         crop, mask = cells.crops.crop(cells.place[image_id]), cells.crops.mask(cells.place[image_id])
         final = cells.cells.crop(cells.final[image_id])
-        place = cells.rows.loc[image_id]
+        place: Any = cells.rows.loc[image_id]
         raw = decode_image(Path(str(by_id.loc[image_id, "path"])))
         label = by_id.loc[image_id, "label"]
         rows.append(

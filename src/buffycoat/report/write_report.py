@@ -60,7 +60,8 @@ def render(content: dict[str, Any]) -> str:
 def known_labels(images: pd.DataFrame, test_labels: pd.DataFrame) -> pd.Series:
     """Return the expert's label by image_id: of training images, and of test images where it is known."""
     usable = images[images["status"] == "ok"].dropna(subset=["label"])
-    return pd.concat([usable.set_index("image_id")["label"], test_labels.set_index("image_id")["label"]])
+    both = pd.concat([usable[["image_id", "label"]], test_labels[["image_id", "label"]]])
+    return pd.Series(both["label"].to_numpy(object), index=both["image_id"])
 
 
 def score_content(metrics: pd.DataFrame, summary: dict[str, Any], codes: list[str]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Gan:
         rates = {"lr": settings.learning_rate, "betas": (0.5, 0.999)}
         self.optimise_g = torch.optim.Adam(self.generator.parameters(), **rates)  # type: ignore[arg-type]
         self.optimise_d = torch.optim.Adam(self.discriminator.parameters(), **rates)  # type: ignore[arg-type]
-        self.parts = {
+        self.parts: dict[str, Any] = {
             "generator": self.generator,
             "discriminator": self.discriminator,
             "averaged": self.averaged,
@@ -82,9 +82,9 @@ class Gan:
         decay = min(self.settings.ema, (1 + number) / (10 + number)) if self.settings.ema else 0.0
         with torch.no_grad():
             for mean, now in zip(self.averaged.parameters(), self.generator.parameters(), strict=True):
-                mean.lerp_(now, 1 - decay)
-            for mean, now in zip(self.averaged.buffers(), self.generator.buffers(), strict=True):
-                mean.copy_(now)
+                mean.data.lerp_(now.data, 1 - decay)
+            for kept, seen in zip(self.averaged.buffers(), self.generator.buffers(), strict=True):
+                kept.copy_(seen)
 
     def state(self) -> dict[str, Any]:
         """Return all that a later step depends on."""
