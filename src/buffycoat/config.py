@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -77,6 +79,11 @@ def settings_json(config: Config, key: str) -> str:
     for part in key.split("."):
         section = getattr(section, part)
     return json.dumps(section.model_dump(mode="json"), sort_keys=True)
+
+
+def use_own_python() -> None:
+    """Make `python` in a rule mean the one that runs Snakemake, also where its environment was not activated."""
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 
 def missing_sources(config: Config, made_by_workflow: str = "results/") -> list[str]:

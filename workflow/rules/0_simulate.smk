@@ -29,7 +29,7 @@ rule draw_smears:
         code=code_of("buffycoat.simulate.draw_smears"),
         settings=settings_of("simulate.draw_smears"),
         seed=SEED,
-        smears="results/0_simulate/smears",
+        smears=subpath(output.test_labels, parent=True),
     shell:
         "python -m buffycoat.simulate.draw_smears"
         " --smears {params.smears:q} --seed {params.seed} --threads {threads}"

@@ -1,19 +1,19 @@
 """Checked settings, code digests and the ranges of the wildcards; no rules."""
 
 import json
-import os
-import sys
 
 from snakemake.exceptions import WorkflowError
 
-from buffycoat.config import check_config, missing_sources, settings_json
+from buffycoat.config import (
+    check_config,
+    missing_sources,
+    settings_json,
+    use_own_python,
+)
 from buffycoat.errors import InputError
 from buffycoat.provenance import code_digest
 
-# `python` in a rule means the one that runs Snakemake, also where its environment was not activated.
-os.environ["PATH"] = os.pathsep.join(
-    [os.path.dirname(sys.executable), os.environ["PATH"]]
-)
+use_own_python()
 
 try:
     CONFIG = check_config(config)
