@@ -35,6 +35,7 @@ from buffycoat.tables.test_labels import TEST_LABELS
 from buffycoat.tables.training_history import TRAINING_HISTORY
 
 CODES = ["LY", "PC", "SNE"]
+CONFIG = {"seed": 1, "evil": "</pre><script>", "root": "/home/somebody/smears"}
 EVIL = '<script>alert("x")</script>.png'
 
 
@@ -55,7 +56,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images["group"] = [f"p{k // 4}" if r == "train" else None for k, r in enumerate(role)]
     images = images.assign(path=str(folder / "cell.png"), split=None, width=60, height=60, sha256=None)
     IMAGES.write(images, folder / "images.parquet")
-    answers = pd.DataFrame({"image_id": ids[41:53], "label": labels[41:53]})
+    answers = pd.DataFrame({"image_id": ids[41:], "label": labels[41:]})
     TEST_LABELS.write(answers, folder / "test_labels.parquet")
     classes = pd.DataFrame({"code": CODES, "name": ["lymphocyte", "plasma cell", "neutrophil"], "position": range(3)})
     CLASSES.write(classes.assign(images=[14, 13, 20], groups=None), folder / "classes.parquet")
@@ -145,7 +146,7 @@ def _run(folder: Path) -> None:
         **pick("images", "test_labels", "classes", "crops", "cells", "labels"), **branches,
         index_summary=folder / "index.json", receipt=folder / "receipt.json", reference=folder / "reference.json",
         metrics=folder / "m.parquet", summary=folder / "s.json", predictions=folder / "p.parquet",
-        figures=folder / "figures", config=json.dumps({"seed": 1, "evil": "</pre><script>"}),
+        figures=folder / "figures", config=json.dumps(CONFIG),
         report=folder / "report.html", settings=WriteReport(),
     )  # fmt: skip
 
@@ -186,6 +187,11 @@ def test_scores_of_every_phase_and_part_with_intervals(finished: Path) -> None:
     assert head["before_refinement"]["images"] == 12
     rows = metrics[(metrics["phase"] == "branch_a") & (metrics["part"] == "test") & (metrics["metric"] == "macro_f1")]
     assert rows["value"].item() == head["before_refinement"]["macro_f1"]
+    assert summary["test_labels_without_pixels"] == 1, "the missing file has an answer, but no score"
+    of_folds = metrics[metrics["part"].str.startswith("fold_") & (metrics["phase"] == "phase_3")]
+    values = of_folds.loc[of_folds["metric"] == "accuracy", "value"]
+    told = summary["folds"]["after_refinement"]["accuracy"]
+    assert told == {"mean": pytest.approx(values.mean()), "sd": pytest.approx(values.std(ddof=1)), "folds": 2}
     confusion = CONFUSION.read(finished / "c.parquet")
     assert confusion[confusion["part"] == "test"].groupby("phase")["images"].sum().tolist() == [12] * 6
 
@@ -223,6 +229,8 @@ def test_the_page_shows_what_matters(finished: Path) -> None:
     for text in (f"{after:.3f}", *told, *escaped):
         assert text in page, text
     assert page.count('class="card"') == 2
+    assert "in no score" in page and "patients of test images are not all known" in page
+    assert "/home/somebody" not in page and ".../smears" in page and str(finished) not in page
     assert len(page) < 8e6
 
 

@@ -10,6 +10,7 @@ matplotlib.use("Agg")
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter, StrMethodFormatter  # noqa: E402
 
 from buffycoat.cell_types import name_of  # noqa: E402
 
@@ -39,6 +40,7 @@ def class_distribution(images: pd.DataFrame, test_labels: pd.DataFrame, codes: l
         bars = axis.bar(x, values[order], width, label=name, color=(BLUE, ORANGE)[place])
         axis.bar_label(bars, fontsize=6.5, padding=1, color=INK)
     axis.set_yscale("symlog", linthresh=1)
+    axis.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axis.set_xticks(
         range(len(order)), [f"{name_of(code)}\n{code}" for code in order], rotation=38, ha="right", fontsize=7
     )
@@ -59,6 +61,9 @@ def noise_histogram(threshold: dict[str, Any]) -> Figure:
     axis.annotate(f"noisy from {threshold['level']:.1f}", (threshold["level"], 1), xycoords=("data", "axes fraction"),
                   xytext=(4, -10), textcoords="offset points", fontsize=8)  # fmt: skip
     axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(ScalarFormatter())
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel("noise score, grey levels", fontsize=8)
     axis.set_ylabel("crops", fontsize=8)
     return figure

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,16 @@ from buffycoat.report.bootstrap import (
     resampled_scores,
     score_intervals,
 )
-from buffycoat.report.scores import OVERALL, Values, calibration_error, class_scores, confusion, overall_scores
+from buffycoat.report.parts import STEPS, Part, joined_rows, part_of, rows_of_parts
+from buffycoat.report.scores import (
+    DEFINITIONS,
+    OVERALL,
+    Values,
+    calibration_error,
+    class_scores,
+    confusion,
+    overall_scores,
+)
 from buffycoat.report.settings import ScoreLabels
 from buffycoat.steps import run
 from buffycoat.tables.classes import CLASSES, class_codes
@@ -32,39 +40,6 @@ from buffycoat.tables.probabilities import PROBABILITIES
 from buffycoat.tables.test_labels import TEST_LABELS
 
 log = logging.getLogger("buffycoat")
-PHASES = {
-    "branch_a": "base_label",
-    "branch_b": "head_label",
-    "suppressed": "suppressed_label",
-    "phase_1": "phase_1",
-    "phase_2": "phase_2",
-    "phase_3": "label",
-}
-"""Each phase and the column that holds its labels; phase_3 is the final one."""
-STEPS = (("suppressed", "branch_a"), ("phase_1", "suppressed"), ("phase_2", "phase_1"), ("phase_3", "phase_2"),
-         ("phase_3", "branch_a"))  # fmt: skip
-"""Pairs of phases whose difference is reported."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """The images of one part with known labels: class numbers, one column per phase, and clusters."""
-
-    name: str
-    true: np.ndarray
-    predicted: dict[str, np.ndarray]
-    clusters: np.ndarray
-    clustered: bool
-    """Whether clusters are patients; otherwise every image is one."""
-
-
-def part_of(name: str, rows: pd.DataFrame, codes: list[str]) -> Part:
-    """Return the part made of labelled rows (columns true, group, and one per phase)."""
-    number = {code: place for place, code in enumerate(codes)}
-    known = bool(rows["group"].notna().all()) and len(rows) > 0
-    clusters = pd.factorize(rows["group"] if known else rows["image_id"])[0]
-    predicted = {phase: rows[column].map(number).to_numpy(np.int64) for phase, column in PHASES.items()}
-    return Part(name, rows["true"].map(number).to_numpy(np.int64), predicted, clusters.astype(np.int64), known)
 
 
 def score_part(
@@ -180,37 +155,40 @@ def headline(metrics: pd.DataFrame) -> dict[str, Any]:
     return found
 
 
-def joined_rows(
-    images: pd.DataFrame, test_labels: pd.DataFrame, labels: pd.DataFrame, head: pd.DataFrame, codes: list[str]
-) -> pd.DataFrame:
-    """Return every predicted image with its group, its known label where there is one, and each phase's label."""
-    head_label = pd.Series(np.array(codes, object)[head[codes].to_numpy().argmax(axis=1)], index=head["image_id"])
-    frame = labels.merge(images[["image_id", "group", "role"]], on="image_id", validate="one_to_one")
-    frame["head_label"] = frame["image_id"].map(head_label)
-    answers = test_labels.set_index("image_id")["label"]
-    return frame.assign(answer=frame["image_id"].map(answers))
+def over_folds(metrics: pd.DataFrame) -> dict[str, Any]:
+    """Return mean and SD over the folds of each overall score, before and after refinement."""
+    rows = metrics[metrics["part"].str.startswith("fold_") & (metrics["class"] == "all")]
+    found: dict[str, Any] = {}
+    for phase, name in (("branch_a", "before_refinement"), ("phase_3", "after_refinement")):
+        for metric, values in rows[rows["phase"] == phase].groupby("metric", sort=False)["value"]:
+            spread = float(values.std(ddof=1)) if len(values) > 1 else None
+            found.setdefault(name, {})[str(metric)] = {"mean": float(values.mean()), "sd": spread, "folds": len(values)}
+    return found
 
 
-def parts_of(
-    frame: pd.DataFrame, images: pd.DataFrame, folds: pd.DataFrame, codes: list[str]
-) -> tuple[list[Part], pd.DataFrame]:
-    """Return the pooled out-of-fold part, the test part where labels are known, and the out-of-fold rows."""
-    held = frame.merge(folds, on="image_id", validate="one_to_one")
-    held = held.assign(true=held["image_id"].map(images.set_index("image_id")["label"]))
-    tested = frame[frame["answer"].notna() & (frame["role"] == "test")]
-    parts = [part_of("out_of_fold", held, codes)]
-    if not tested.empty:
-        parts.append(part_of("test", tested.assign(true=tested["answer"]), codes))
-    return parts, held
-
-
-def calibration_of(parts: list[Part], rows: dict[str, pd.DataFrame], codes: list[str], bins: int) -> dict[str, Any]:
+def calibration_of(
+    parts: list[Part], rows: dict[str, pd.DataFrame], chances: pd.DataFrame, codes: list[str], bins: int
+) -> dict[str, Any]:
     """Return the calibration error of branch A and its bins, per part."""
     found = {}
     for part in parts:
-        error, table = calibration_error(rows[part.name][codes].to_numpy(np.float64), part.true, bins)
+        values = chances.loc[rows[part.name]["image_id"], codes].to_numpy(np.float64)
+        error, table = calibration_error(values, part.true, bins)
         found[part.name] = {"expected_calibration_error": error, "bins": table}
     return found
+
+
+def circumstances(parts: list[Part], codes: list[str], settings: ScoreLabels) -> dict[str, Any]:
+    """Return what a reader must know to judge the scores: clusters, absent classes, definitions."""
+    absent = {part.name: [code for k, code in enumerate(codes) if not (part.true == k).any()] for part in parts}
+    return {
+        "absent_classes": absent,
+        "clusters": {part.name: part.units for part in parts},
+        "resamples": settings.resamples,
+        "confidence": settings.confidence,
+        "definition": DEFINITIONS["macro_f1"],
+        "definitions": DEFINITIONS,
+    }
 
 
 def score_labels(
@@ -219,38 +197,33 @@ def score_labels(
 ) -> None:  # fmt: skip
     """Score every phase on the pooled out-of-fold images, on each fold, and on the test images whose label is known."""
     codes = class_codes(CLASSES.read(classes))
-    image_rows, fold_table = IMAGES.read(images), FOLDS.read(folds)
-    branch_a = PROBABILITIES.read(probabilities)
-    head = PROBABILITIES.read(head_probabilities)
-    frame = joined_rows(image_rows, TEST_LABELS.read(test_labels), LABELS.read(labels), head, codes)
-    parts, held = parts_of(frame, image_rows, fold_table, codes)
-    rows, gains, absent = fold_rows(held, codes), {}, {}
+    image_rows, answers, head = (
+        IMAGES.read(images),
+        TEST_LABELS.read(test_labels),
+        PROBABILITIES.read(head_probabilities),
+    )
+    frame = joined_rows(image_rows, answers, LABELS.read(labels), head, codes)
+    of_parts = rows_of_parts(frame, image_rows, FOLDS.read(folds))
+    parts = [part_of(name, rows, codes) for name, rows in of_parts.items()]
+    scored, gains = fold_rows(of_parts["out_of_fold"], codes), {}
     for part in parts:
-        scored, gains[part.name] = score_part(part, codes, seed, settings)
-        rows += scored
-        absent[part.name] = [code for k, code in enumerate(codes) if not (part.true == k).any()]
-    table = pd.DataFrame(rows)
+        rows, gains[part.name] = score_part(part, codes, seed, settings)
+        scored += rows
+    table = pd.DataFrame(scored)
     METRICS.write(table, metrics)
     CONFUSION.write(pd.concat([confusion_rows(part, codes) for part in parts], ignore_index=True), confusions)
-    chances = branch_a.set_index("image_id")
-    by_part = {"out_of_fold": chances.loc[held["image_id"]]}
-    tested = frame[frame["answer"].notna() & (frame["role"] == "test")]
-    by_part["test"] = chances.loc[tested["image_id"]]
-    write_json(
-        {
-            "headline": headline(table),
-            "gains": gains,
-            "absent_classes": absent,
-            "clusters": {part.name: "patients" if part.clustered else "images" for part in parts},
-            "resamples": settings.resamples,
-            "confidence": settings.confidence,
-            "calibration": calibration_of(parts, by_part, codes, settings.calibration_bins),
-            "in_sample_head": bool((head["source"] == "in_sample").any()),
-            "definition": "macro-F1: mean F1 over all classes of the data set; a class absent from a part counts 0",
-        },
-        summary,
-    )
-    for name, entry in headline(table).items():
+    chances = PROBABILITIES.read(probabilities).set_index("image_id")
+    found = {
+        "headline": headline(table),
+        "gains": gains,
+        "folds": over_folds(table),
+        **circumstances(parts, codes, settings),
+        "calibration": calibration_of(parts, of_parts, chances, codes, settings.calibration_bins),
+        "in_sample_head": bool((head["source"] == "in_sample").any()),
+        "test_labels_without_pixels": len(set(answers["image_id"]) - set(frame["image_id"])),
+    }
+    write_json(found, summary)
+    for name, entry in found["headline"].items():
         log.info(
             "%s: macro-F1 %.4f before refinement, %.4f after",
             name, entry["before_refinement"]["macro_f1"], entry["after_refinement"]["macro_f1"],

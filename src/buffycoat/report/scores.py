@@ -14,6 +14,13 @@ Values = npt.NDArray[np.float64]
 
 PER_CLASS = ("precision", "recall", "f1", "specificity")
 OVERALL = ("macro_f1", "balanced_accuracy", "macro_precision", "macro_specificity", "accuracy")
+DEFINITIONS = {
+    "macro_f1": "macro-F1: mean F1 over all classes of the data set; a class absent from a part counts 0",
+    "balanced_accuracy": "balanced accuracy: mean recall over the classes that the part holds",
+    "macro_precision": "macro precision: mean precision over all classes; a class never predicted counts 0",
+    "macro_specificity": "macro specificity: mean, over all classes, of the share of others' images not taken for it",
+    "accuracy": "accuracy: share of images whose label is right",
+}
 
 
 def confusion(true: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], classes: int) -> Values:

@@ -10,8 +10,8 @@ import pandas as pd
 
 from buffycoat.cell_types import name_of
 from buffycoat.images import CellImages, decode_image, on_white
+from buffycoat.report.parts import PHASES, STEPS
 from buffycoat.report.pictures import data_address, outlined, sized, with_window
-from buffycoat.report.score_labels import PHASES, STEPS
 from buffycoat.report.scores import OVERALL
 
 PHASE_NAMES = {
@@ -56,12 +56,44 @@ def fold_table(metrics: pd.DataFrame) -> list[dict[str, str]]:
     for name in OVERALL:
         of_metric = rows[rows["metric"] == name]
         folds = of_metric.loc[of_metric["part"].str.startswith("fold_"), "value"]
-        entry = {"name": name.replace("_", " "), "folds": f"{folds.mean():.4f} ± {folds.std(ddof=1):.4f}"}
+        spread = f" ± {folds.std(ddof=1):.4f}" if len(folds) > 1 else ""
+        entry = {"name": name.replace("_", " ").replace("f1", "F1"), "folds": f"{folds.mean():.4f}{spread}"}
         for part in ("out_of_fold", "test"):
             found = list(of_metric[of_metric["part"] == part].itertuples())
             entry[part] = with_interval(found[0] if found else None)
         table.append(entry)
     return table
+
+
+def each_fold(metrics: pd.DataFrame) -> list[dict[str, str]]:
+    """Return, per fold, its images, branch A's overall scores, and macro-F1 after refinement."""
+    rows = metrics[metrics["part"].str.startswith("fold_") & (metrics["class"] == "all")]
+    value = rows.set_index(["part", "phase", "metric"])["value"].to_dict()
+    images = {str(part): int(count) for part, count in rows.groupby("part")["support"].max().items()}
+    return [
+        {
+            "fold": part.removeprefix("fold_"),
+            "images": str(images[part]),
+            **{name: f"{value[part, 'branch_a', name]:.4f}" for name in OVERALL},
+            "after": f"{value[part, 'phase_3', 'macro_f1']:.4f}",
+        }
+        for part in sorted(images, key=lambda part: int(part.removeprefix("fold_")))
+    ]
+
+
+def _signed(gain: dict[str, float]) -> str:
+    return f"{gain['macro_f1']:+.4f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"
+
+
+def verdict(gain: dict[str, float]) -> str:
+    """Return in words what refinement did to macro-F1, from the paired difference and its interval."""
+    if gain["low"] == gain["high"] == 0:
+        return "refinement made no difference"
+    if gain["low"] > 0:
+        return f"refinement raised it by {_signed(gain)}"
+    if gain["high"] < 0:
+        return f"refinement lowered it by {_signed(gain)}"
+    return f"refinement made no difference beyond chance, {_signed(gain)}"
 
 
 def phase_table(metrics: pd.DataFrame, gains: dict[str, Any], part: str) -> list[dict[str, str]]:
@@ -72,8 +104,9 @@ def phase_table(metrics: pd.DataFrame, gains: dict[str, Any], part: str) -> list
     table = []
     for phase in PHASES:
         gain = gains.get(f"{phase} - {before.get(phase)}")
-        shown = f"{gain['macro_f1']:+.4f} [{gain['low']:+.3f}, {gain['high']:+.3f}]" if gain else ""
+        shown = _signed(gain) if gain else ""
         table.append({"name": PHASE_NAMES[phase], "value": with_interval(by_phase.get(phase)), "gain": shown})
+    table.append({"name": "final against branch A", "value": "", "gain": _signed(gains[" - ".join(STEPS[-1])])})
     return table
 
 
@@ -111,7 +144,10 @@ def changed_cards(
 ) -> list[dict[str, Any]]:
     """Return a card per changed label: picture, from, to, reason, both branches' top three, the expert's label."""
     cards = []
-    for row in labels[labels["changed"]].head(most).itertuples():
+    changed = labels[labels["changed"]]
+    # Kinds of change take turns, so that a frequent one does not fill the page.
+    turn = changed.groupby(["base_label", "label"]).cumcount()
+    for row in changed.loc[turn.sort_values(kind="stable").index].head(most).itertuples():
         image_id = str(row.image_id)
         truth = known.get(image_id)
         cards.append(
@@ -135,20 +171,36 @@ def wrong_cells(
 ) -> list[dict[str, Any]]:
     """Return the most confidently wrong cells, at most two per pair of classes, so that no pair fills the page."""
     frame = labels.assign(expert=labels["image_id"].map(known))
-    frame = frame[frame["expert"].notna() & (frame["expert"] != frame["label"])]
-    chances = branch_a.loc[frame["image_id"], codes].to_numpy(np.float64)
-    frame = frame.assign(chance=chances.max(axis=1) if len(frame) else [])
+    frame = with_chance(frame[frame["expert"].notna() & (frame["expert"] != frame["label"])], branch_a, codes)
     frame = frame.sort_values("chance", ascending=False, kind="stable").groupby(["expert", "label"]).head(2)
-    return [
-        {
-            "image_id": str(row.image_id),
-            "picture": cells.card(str(row.image_id), side),
-            "expert": row.expert,
-            "label": row.label,
-            "chance": f"{row.chance:.2f}",
-        }
-        for row in frame.head(most).itertuples()
-    ]
+    return [_tile(row, cells, side) for row in frame.head(most).itertuples()]
+
+
+def uncertain_cells(
+    labels: pd.DataFrame, known: pd.Series, branch_a: pd.DataFrame, codes: list[str], cells: Cells, most: int, side: int
+) -> list[dict[str, Any]]:
+    """Return the cells whose label branch A finds least probable, at most four per label."""
+    frame = with_chance(labels.assign(expert=labels["image_id"].map(known)), branch_a, codes)
+    frame = frame.sort_values("chance", kind="stable").groupby("label").head(4)
+    return [_tile(row, cells, side) for row in frame.head(most).itertuples()]
+
+
+def with_chance(frame: pd.DataFrame, branch_a: pd.DataFrame, codes: list[str]) -> pd.DataFrame:
+    """Return `frame` with branch A's probability of each row's label as column `chance`."""
+    place = frame["label"].map({code: k for k, code in enumerate(codes)}).to_numpy(np.int64)
+    values = branch_a.loc[frame["image_id"], codes].to_numpy(np.float64)
+    return frame.assign(chance=values[np.arange(len(frame)), place])
+
+
+def _tile(row: Any, cells: Cells, side: int) -> dict[str, Any]:
+    image_id = str(row.image_id)
+    return {
+        "image_id": image_id,
+        "picture": cells.card(image_id, side),
+        "expert": row.expert if isinstance(row.expert, str) else "unknown",
+        "label": row.label,
+        "chance": f"{row.chance:.2f}",
+    }
 
 
 def choose_samples(images: pd.DataFrame, table: pd.DataFrame, most: int) -> list[str]:
@@ -176,7 +228,7 @@ def pipeline_rows(
         rows.append(
             {
                 "image_id": image_id,
-                "label": label if isinstance(label, str) else "test",
+                "label": f"{label}, {name_of(label)}" if isinstance(label, str) else "no given label",
                 "reason": reasons[image_id],
                 "raw": data_address(with_window(raw, place["row"], place["col"], int(place["window_px"]), side)),
                 "mask": data_address(outlined(crop, mask, side)),

@@ -23,6 +23,7 @@ from buffycoat.tables.probabilities import PROBABILITIES
 from buffycoat.tables.schema import require_same_keys
 
 log = logging.getLogger("buffycoat")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def join_predictions(
@@ -60,7 +61,16 @@ def submission_rows(predictions: pd.DataFrame, commonest: str) -> list[tuple[str
 
 
 def write_submission(rows: list[tuple[str, str]], path: Path) -> None:
-    """Write `ID,labels`, one row per test image."""
+    """Write `ID,labels`, one row per test image, the IDs exactly as given: whoever marks the file compares them.
+
+    So an ID that a spreadsheet would take for a formula is not disarmed but named in a warning.
+    """
+    formulas = [image_id for image_id, _ in rows if image_id.startswith(FORMULA_STARTS)]
+    if formulas:
+        log.warning(
+            "%s: %d IDs begin as a formula does (%s ...): do not open this file in a spreadsheet",
+            path, len(formulas), formulas[0],
+        )  # fmt: skip
     with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(("ID", "labels"))

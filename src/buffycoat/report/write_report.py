@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import logging
 import platform
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import jinja2
@@ -43,7 +43,26 @@ SOFTWARE = (
 
 def versions() -> dict[str, str]:
     """Return the version of Python and of each package that results depend on."""
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in SOFTWARE}}
+    return {"python": platform.python_version(), **{name: version_of(name) for name in SOFTWARE}}
+
+
+def version_of(package: str) -> str:
+    """Return a package's version; a step's own environment may lack what other steps use, such as Cellpose."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed where this page was made"
+
+
+def without_folders(setting: Any) -> Any:
+    """Return a configuration whose absolute paths are cut to their last part, as a page may be passed on."""
+    if isinstance(setting, dict):
+        return {name: without_folders(value) for name, value in setting.items()}
+    if isinstance(setting, list):
+        return [without_folders(value) for value in setting]
+    if isinstance(setting, str) and (PurePosixPath(setting).is_absolute() or PureWindowsPath(setting).is_absolute()):
+        return f".../{PureWindowsPath(setting).name}"
+    return setting
 
 
 def environment() -> jinja2.Environment:
@@ -64,13 +83,21 @@ def known_labels(images: pd.DataFrame, test_labels: pd.DataFrame) -> pd.Series:
     return pd.Series(both["label"].to_numpy(object), index=both["image_id"])
 
 
+def recovered_patients(config: dict[str, Any]) -> bool:
+    """Return whether the groups are pseudo-patients, recovered from the order of the IDs."""
+    return bool(config.get("index", {}).get("make_index", {}).get("groups") == "pseudo_patients")
+
+
 def score_content(metrics: pd.DataFrame, summary: dict[str, Any], codes: list[str]) -> dict[str, Any]:
     """Return the tables of scores."""
     parts = list(summary["headline"])
     return {
         "summary": summary,
         "parts": parts,
+        "without_patients": [part.replace("_", "-") for part in parts if summary["clusters"][part] != "patients"],
         "fold_table": sections.fold_table(metrics),
+        "each_fold": sections.each_fold(metrics),
+        "verdicts": {part: sections.verdict(summary["gains"][part]["phase_3 - branch_a"]) for part in parts},
         "phase_tables": {part: sections.phase_table(metrics, summary["gains"][part], part) for part in parts},
         "class_tables": {part: sections.class_table(metrics, part, codes) for part in parts},
     }
@@ -105,6 +132,7 @@ def cell_content(
         "samples": sections.pipeline_rows(samples, images, cells, reasons, side),
         "cards": sections.changed_cards(labels, known, branches, codes, cells, settings.changed_cards, side),
         "wrong": sections.wrong_cells(labels, known, branches[0], codes, cells, settings.gallery, side),
+        "uncertain": sections.uncertain_cells(labels, known, branches[0], codes, cells, settings.gallery, side),
     }
 
 
@@ -124,8 +152,10 @@ def write_report(
         "codes": codes,
         "figures": {file.stem: file_address(file) for file in sorted(figures.glob("*.png"))},
         "gan_samples": [file_address(path) for path in gan_samples or []],
+        "rules": read_json(reference)["rules"],
         "reference": json.dumps(read_json(reference), indent=1),
-        "config": json.dumps(json.loads(config), indent=1),
+        "recovered_patients": recovered_patients(json.loads(config)),
+        "config": json.dumps(without_folders(json.loads(config)), indent=1),
         "versions": versions(),
         **score_content(METRICS.read(metrics), read_json(summary), codes),
         **data_content(PREDICTIONS.read(predictions), read_json(index_summary), read_json(receipt)),
