@@ -14,6 +14,8 @@ from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter, StrMet
 
 from buffycoat.cell_types import name_of  # noqa: E402
 
+# A user's class may be called anything, also '$': labels are text, never formulas.
+matplotlib.rcParams["text.parse_math"] = False
 INK, BLUE, ORANGE, GREY = "#22303c", "#35618f", "#c8722c", "#9aa5b1"
 
 
@@ -104,7 +106,7 @@ def gan_curves(history: pd.DataFrame) -> Figure:
 
 def confusion_figure(confusions: pd.DataFrame, part: str, codes: list[str]) -> Figure:
     """Return the confusion matrices of a part before and after refinement: colour by row share, numbers in images."""
-    figure, axes = _axes(11, 5.2, 2)
+    figure, axes = _axes(11, max(5.2, 0.3 * len(codes)), 2)
     for axis, (phase, title) in zip(axes, (("branch_a", "before refinement"), ("phase_3", "after")), strict=True):
         rows = confusions[(confusions["part"] == part) & (confusions["phase"] == phase)]
         table = rows.pivot(index="true", columns="predicted", values="images").reindex(index=codes, columns=codes)
