@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from buffycoat.report import figures as draw
 
-CODES = ["LY", "$x^", "$P_{"]
+CODES = ["LY", "$x^$", "$P_{$"]
 
 
 def drawn(figure: Figure) -> bytes:
@@ -27,9 +27,9 @@ def heights(figure: Figure) -> list[float]:
 
 
 def test_the_distribution_counts_usable_training_images_and_known_test_labels() -> None:
-    images = pictures(["LY"] * 5 + ["$x^"] * 2)
+    images = pictures(["LY"] * 5 + ["$x^$"] * 2)
     images.loc[0, "status"], images.loc[1, "role"] = "duplicate", "test"
-    answers = pd.DataFrame({"image_id": ["a", "b", "c"], "label": ["LY", "$P_{", "$P_{"]})
+    answers = pd.DataFrame({"image_id": ["a", "b", "c"], "label": ["LY", "$P_{$", "$P_{$"]})
     figure = draw.class_distribution(images, answers, CODES)
     assert heights(figure) == [3, 2, 0, 1, 0, 2]
     assert drawn(figure)
@@ -41,7 +41,7 @@ def test_the_distribution_without_test_labels_has_one_bar_per_class() -> None:
 
 
 def test_the_confusion_figure_is_coloured_by_the_share_of_the_row() -> None:
-    counts = {"LY": [6, 2, 0], "$x^": [0, 0, 0], "$P_{": [0, 0, 4]}
+    counts = {"LY": [6, 2, 0], "$x^$": [0, 0, 0], "$P_{$": [0, 0, 4]}
     rows = [
         {"phase": phase, "part": "test", "true": true, "predicted": code, "images": count}
         for phase in ("branch_a", "phase_3") for true, row in counts.items()
