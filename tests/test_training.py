@@ -1,24 +1,12 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from buffycoat.errors import InputError
 from buffycoat.settings import Settings
-from buffycoat.training import (
-    Checkpoint,
-    claim_gpu,
-    fingerprint,
-    mixed_precision,
-    read_weights,
-    seed_torch,
-    visible_gpus,
-    write_weights,
-)
+from buffycoat.training import Checkpoint, fingerprint, seed_torch
 
 
 def test_a_checkpoint_gives_back_a_nested_state(tmp_path: Path) -> None:
@@ -72,41 +60,6 @@ def test_the_fingerprint_sees_settings_inputs_code_and_seed(tmp_path: Path) -> N
     assert len({base, *others}) == 5
 
 
-def test_weights_round_trip_with_their_header_and_bad_files_are_named(tmp_path: Path) -> None:
-    write_weights({"w": torch.arange(4.0)}, {"classes": ["BA", "é"]}, tmp_path / "w.safetensors")
-    tensors, about = read_weights(tmp_path / "w.safetensors")
-    assert tensors["w"].tolist() == [0, 1, 2, 3] and about == {"classes": ["BA", "é"]}
-    with pytest.raises(InputError, match=r"absent\.safetensors: no such weights"):
-        read_weights(tmp_path / "absent.safetensors")
-    (tmp_path / "w.safetensors").write_bytes(b"pickle?" * 10)
-    with pytest.raises(InputError, match=r"w\.safetensors: not a whole safetensors"):
-        read_weights(tmp_path / "w.safetensors")
-
-
-def test_visible_gpus_honour_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-abc")
-    assert visible_gpus() == ["3", "GPU-abc"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert visible_gpus() == []
-
-
-def test_two_jobs_never_share_a_gpu(tmp_path: Path) -> None:
-    code = (
-        "import sys, time; from pathlib import Path; from buffycoat.training import claim_gpu;"
-        f"print(claim_gpu(['0', '1'], Path({str(tmp_path)!r})), flush=True); sys.stdin.read()"
-    )
-    jobs = [
-        subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    names = [job.stdout.readline().strip() for job in jobs if job.stdout]
-    assert sorted(names) == ["0", "1"]
-    jobs[names.index("1")].communicate()
-    # A GPU is free again when its job has ended, and the other one is not touched.
-    assert claim_gpu(["0", "1"], tmp_path, wait_s=0.05) == "1"
-    jobs[names.index("0")].communicate()
-
-
 def test_seeding_by_name_repeats() -> None:
     seed_torch(1, "step", 3)
     first = torch.rand(3)
@@ -114,8 +67,3 @@ def test_seeding_by_name_repeats() -> None:
     assert not torch.equal(first, torch.rand(3))
     seed_torch(1, "step", 3)
     assert torch.equal(first, torch.rand(3))
-
-
-def test_the_cpu_stays_in_float32() -> None:
-    with mixed_precision(torch.device("cpu")):
-        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32

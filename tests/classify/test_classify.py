@@ -28,7 +28,8 @@ from buffycoat.tables.images import IMAGES
 from buffycoat.tables.logits import LOGITS
 from buffycoat.tables.probabilities import PROBABILITIES
 from buffycoat.tables.training_history import TRAINING_HISTORY
-from buffycoat.training import Checkpoint, write_weights
+from buffycoat.training import Checkpoint
+from buffycoat.weights import write_weights
 
 SWIN = {"img_size": 32, "window_size": 4, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 4]}
 TINY = TrainFold(

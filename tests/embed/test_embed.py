@@ -25,7 +25,8 @@ from buffycoat.tables.folds import FOLDS
 from buffycoat.tables.head_history import HEAD_HISTORY
 from buffycoat.tables.images import IMAGES
 from buffycoat.tables.probabilities import PROBABILITIES
-from buffycoat.training import Checkpoint, read_weights, write_weights
+from buffycoat.training import Checkpoint
+from buffycoat.weights import read_weights, write_weights
 
 SMALL = TrainHead(hidden=(16,), projection=8, epochs=6, batch=16, learning_rate=5e-3)
 

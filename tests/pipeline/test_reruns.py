@@ -53,6 +53,17 @@ def edited(file: Path, text: str) -> Iterator[None]:
         file.write_text(before)
 
 
+@contextmanager
+def moved_away(file: Path) -> Iterator[None]:
+    """Take the file out of the results for the length of the block."""
+    kept = file.with_suffix(".kept")
+    file.rename(kept)
+    try:
+        yield
+    finally:
+        kept.rename(file)
+
+
 def test_a_second_run_does_nothing(finished: Project) -> None:
     assert finished.planned() == set()
     shown = finished.snakemake()
@@ -115,15 +126,21 @@ def test_moving_the_project_reruns_nothing(finished: Project) -> None:
         shutil.move(elsewhere, finished.folder)
 
 
-def test_a_deleted_result_is_made_again_with_what_depends_on_it(finished: Project, users: dict[str, set[str]]) -> None:
-    table = finished.folder / "results" / "1_index" / "folds.parquet"
-    kept = table.with_suffix(".kept")
-    table.rename(kept)
-    try:
-        planned = finished.planned()
-        assert "make_folds" in planned and planned <= downstream(users, {"make_folds"})
-    finally:
-        kept.rename(table)
+def test_a_deleted_product_is_made_again(finished: Project) -> None:
+    with moved_away(finished.folder / "results" / "8_report" / "submission.csv"):
+        assert "write_predictions" in finished.planned() <= {"write_predictions", "write_report"}
+
+
+def test_a_deleted_intermediate_is_made_again_when_something_needs_it(
+    finished: Project, users: dict[str, set[str]], tmp_path: Path
+) -> None:
+    with moved_away(finished.folder / "results" / "1_index" / "folds.parquet"):
+        assert finished.planned() == set(), "the report stands: nothing needs the table"
+        assert finished.planned("results/1_index/folds.parquet") == {"make_folds"}
+        overlay = tmp_path / "overlay.yaml"
+        overlay.write_text(yaml.safe_dump({"embed": {"train_head": {"epochs": 3}}}))
+        planned = finished.planned("--configfile", TINY, str(overlay))
+        assert {"make_folds", "train_head", "write_report"} <= planned <= downstream(users, {"make_folds"})
 
 
 def test_a_changed_shared_module_reruns_only_its_importers(finished: Project) -> None:

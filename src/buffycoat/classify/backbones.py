@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from buffycoat.efficientnet import MEAN, STD, efficientnet_lite0
 from buffycoat.errors import InputError
-from buffycoat.training import read_weights
+from buffycoat.weights import read_weights
 
 
 def build_backbone(name: str, options: dict[str, Any], weights: str | None, classes: int) -> nn.Module:

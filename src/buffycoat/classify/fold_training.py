@@ -18,10 +18,11 @@ from buffycoat.classify.data import Crops
 from buffycoat.classify.imbalance import class_weights, draw_factor
 from buffycoat.classify.losses import RECIPES
 from buffycoat.classify.settings import TrainFold
+from buffycoat.device import mixed_precision
 from buffycoat.errors import InputError
 from buffycoat.progress import Progress
 from buffycoat.randomness import stream
-from buffycoat.training import mixed_precision, seed_torch
+from buffycoat.training import seed_torch
 
 
 class FoldTraining:

@@ -14,6 +14,7 @@ from buffycoat.classify.backbones import build_backbone, normalise
 from buffycoat.classify.data import Crops
 from buffycoat.classify.settings import PredictFold, TrainFold
 from buffycoat.classify.views import view_of
+from buffycoat.device import mixed_precision, pick_device
 from buffycoat.errors import InputError
 from buffycoat.progress import Progress
 from buffycoat.steps import run
@@ -21,7 +22,7 @@ from buffycoat.tables.classes import CLASSES, class_codes
 from buffycoat.tables.folds import FOLDS
 from buffycoat.tables.images import IMAGES, decodable
 from buffycoat.tables.logits import LOGITS
-from buffycoat.training import mixed_precision, pick_device, read_weights
+from buffycoat.weights import read_weights
 
 log = logging.getLogger("buffycoat")
 

@@ -16,6 +16,7 @@ from buffycoat.classify.data import Crops
 from buffycoat.classify.fold_training import FoldTraining
 from buffycoat.classify.imbalance import effective_share
 from buffycoat.classify.settings import TrainFold
+from buffycoat.device import mixed_precision, pick_device
 from buffycoat.errors import InputError
 from buffycoat.provenance import code_digest
 from buffycoat.randomness import stream_seed
@@ -25,7 +26,8 @@ from buffycoat.tables.folds import FOLDS
 from buffycoat.tables.images import IMAGES, trainable
 from buffycoat.tables.schema import require_same_keys
 from buffycoat.tables.training_history import TRAINING_HISTORY
-from buffycoat.training import Checkpoint, fingerprint, mixed_precision, pick_device, write_weights
+from buffycoat.training import Checkpoint, fingerprint
+from buffycoat.weights import write_weights
 
 log = logging.getLogger("buffycoat")
 
@@ -50,7 +52,7 @@ def judge(training: FoldTraining, held: pd.DataFrame, classes: int) -> tuple[flo
     with torch.inference_mode(), mixed_precision(training.device):
         for start in range(0, len(positions), 256):
             logits.append(network(normalise(training.crops.batch(positions[start : start + 256]))).float().cpu())
-    stacked, labels = torch.cat(logits), torch.from_numpy(held["number"].to_numpy())
+    stacked, labels = torch.cat(logits), torch.from_numpy(held["number"].to_numpy(copy=True))
     loss = float(torch.nn.functional.cross_entropy(stacked, labels))
     guessed = stacked.argmax(dim=1).numpy()
     score = f1_score(labels.numpy(), guessed, labels=list(range(classes)), average="macro", zero_division=0)

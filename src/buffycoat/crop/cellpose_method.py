@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from buffycoat.crop.settings import CropCells
 from buffycoat.crop.stain import choose_primary, nuclear_stain, nucleus_map
+from buffycoat.device import pick_device
 from buffycoat.errors import InputError
 from buffycoat.files import sha256_of
 from buffycoat.images import BACKGROUND, CYTOPLASM, NUCLEUS, Pixels
-from buffycoat.training import pick_device
 
 Labels = npt.NDArray[np.int32]
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from buffycoat.device import mixed_precision, pick_device
 from buffycoat.embed.encoders import Encoder, load_encoder
 from buffycoat.embed.settings import EmbedCells
 from buffycoat.images import CellImages, Pixels, on_white
@@ -17,7 +18,6 @@ from buffycoat.progress import Progress
 from buffycoat.steps import run
 from buffycoat.tables.cells import CELLS
 from buffycoat.tables.embeddings import EMBEDDINGS
-from buffycoat.training import mixed_precision, pick_device
 
 
 def prepare(pixels: Pixels, encoder: Encoder, size_px: int) -> Tensor:

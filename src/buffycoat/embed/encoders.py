@@ -13,7 +13,7 @@ from buffycoat.efficientnet import MEAN, STD, efficientnet_lite0
 from buffycoat.embed.settings import EmbedCells
 from buffycoat.embed.siglip import medsiglip
 from buffycoat.errors import InputError
-from buffycoat.training import read_weights
+from buffycoat.weights import read_weights
 
 Triple = tuple[float, float, float]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from buffycoat.errors import InputError
-from buffycoat.training import read_weights
+from buffycoat.weights import read_weights
 
 ARCHITECTURE = "vit_so400m_patch14_siglip_384"
 WHERE = (

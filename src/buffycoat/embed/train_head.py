@@ -24,7 +24,8 @@ from buffycoat.tables.head_history import HEAD_HISTORY
 from buffycoat.tables.images import IMAGES, decodable, trainable
 from buffycoat.tables.probabilities import PROBABILITIES
 from buffycoat.tables.schema import require_same_keys
-from buffycoat.training import Checkpoint, fingerprint, seed_torch, write_weights
+from buffycoat.training import Checkpoint, fingerprint, seed_torch
+from buffycoat.weights import write_weights
 
 log = logging.getLogger("buffycoat")
 

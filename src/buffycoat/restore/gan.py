@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from buffycoat.device import mixed_precision
 from buffycoat.restore.networks import Discriminator, Generator, initialise, pad_to_multiple
 from buffycoat.restore.settings import TrainGan
-from buffycoat.training import mixed_precision, seed_torch
+from buffycoat.training import seed_torch
 
 
 def generator_of(about: dict[str, Any]) -> Generator:

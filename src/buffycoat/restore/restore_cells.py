@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from buffycoat.device import mixed_precision, pick_device
 from buffycoat.errors import InputError
 from buffycoat.files import whole_folder
 from buffycoat.images import CellImages, Pixels, ShardWriter, relative_shard
@@ -27,7 +28,7 @@ from buffycoat.tables.cells import CELLS
 from buffycoat.tables.crops import CROPS
 from buffycoat.tables.noise import NOISE
 from buffycoat.tables.schema import require_same_keys
-from buffycoat.training import mixed_precision, pick_device, read_weights
+from buffycoat.weights import read_weights
 
 log = logging.getLogger("buffycoat")
 Restorer = Callable[[Pixels], Pixels]

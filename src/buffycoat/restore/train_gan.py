@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from buffycoat.device import pick_device
 from buffycoat.files import whole_file
 from buffycoat.images import CellImages, Pixels
 from buffycoat.provenance import code_digest
@@ -22,7 +23,8 @@ from buffycoat.steps import run
 from buffycoat.tables.crops import CROPS
 from buffycoat.tables.gan_history import GAN_HISTORY
 from buffycoat.tables.pairs import PAIRS
-from buffycoat.training import Checkpoint, fingerprint, pick_device, write_weights
+from buffycoat.training import Checkpoint, fingerprint
+from buffycoat.weights import write_weights
 
 log = logging.getLogger("buffycoat")
 JUDGED = 128
