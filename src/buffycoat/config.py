@@ -88,5 +88,5 @@ def use_own_python() -> None:
 
 def missing_sources(config: Config, made_by_workflow: str = "results/") -> list[str]:
     """Return the files the configuration names that neither exist nor are made by the workflow."""
-    named = config.index.make_index.source_files()
+    named = [*config.index.make_index.source_files(), *config.crop.train_segmenter.masks]
     return [name for name in named if not name.startswith(made_by_workflow) and not Path(name).exists()]

@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from buffycoat.crop.crop_cells import crop_cells
+from buffycoat.crop.segmenter import build_network, store_network
 from buffycoat.crop.settings import CropCells
 from buffycoat.errors import InputError
 from buffycoat.images import BACKGROUND, CellImages
@@ -36,9 +38,11 @@ def indexed(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, out: str, **options: int) -> pd.DataFrame:
-    threads = options.pop("threads", 1)
-    settings = CropCells(window_px=120, size_px=48, batch_images=4)
+METHODS = ["embedded", "stain"]
+
+
+def run(folder: Path, out: str, method: str = "stain", threads: int = 1, batch: int = 4) -> pd.DataFrame:
+    settings = CropCells(method=method, window_px=120, size_px=48, batch_images=batch)
     crop_cells(
         images=folder / "images.parquet", crops=folder / out / "crops.parquet", shards=folder / out / "shards",
         threads=threads, settings=settings,
@@ -46,8 +50,15 @@ def run(folder: Path, out: str, **options: int) -> pd.DataFrame:
     return CROPS.read(folder / out / "crops.parquet")
 
 
-def test_every_decodable_image_has_a_crop_and_no_other(indexed: Path) -> None:
-    frame = run(indexed, "a")
+def test_auto_means_cellpose_where_its_weights_are_named_and_the_embedded_network_otherwise() -> None:
+    assert CropCells().chosen_method() == "embedded"
+    assert CropCells(weights="cpsam").chosen_method() == "cellpose"
+    assert CropCells(method="stain", weights="cpsam").chosen_method() == "stain"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_decodable_image_has_a_crop_and_no_other(indexed: Path, method: str) -> None:
+    frame = run(indexed, "a", method)
     assert frame["image_id"].tolist() == [f"{k}.png" for k in range(10)]
     assert frame["found"].tolist() == [True] * 9 + [False]
     assert (frame.loc[frame["found"], "reason"] == "").all() and frame["reason"].iloc[-1] != ""
@@ -57,8 +68,9 @@ def test_every_decodable_image_has_a_crop_and_no_other(indexed: Path) -> None:
     assert all((cells.mask(k) != BACKGROUND).any() for k in range(10))
 
 
-def test_threads_change_nothing(indexed: Path) -> None:
-    one, three = run(indexed, "a", threads=1), run(indexed, "b", threads=3)
+@pytest.mark.parametrize("method", METHODS)
+def test_threads_and_batches_change_nothing(indexed: Path, method: str) -> None:
+    one, three = run(indexed, "a", method, threads=1, batch=3), run(indexed, "b", method, threads=3, batch=7)
     pd.testing.assert_frame_equal(one, three)
     for shard in (indexed / "a" / "shards").iterdir():
         assert shard.read_bytes() == (indexed / "b" / "shards" / shard.name).read_bytes()
@@ -72,3 +84,17 @@ def test_a_file_that_vanished_or_changed_since_the_index_is_an_error(indexed: Pa
     with pytest.raises(InputError, match=r"3\.png: no such file; it was sound when indexed"):
         run(indexed, "b")
     assert not (indexed / "b" / "crops.parquet").exists()
+
+
+def test_a_segmenter_of_the_users_own_is_used(indexed: Path) -> None:
+    torch.manual_seed(0)
+    blind = build_network()
+    torch.nn.init.constant_(blind.segmentation_head[0].bias, -20.0)
+    store_network(blind, {}, indexed / "blind.safetensors")
+    crop_cells(
+        images=indexed / "images.parquet", segmenter=[indexed / "blind.safetensors"],
+        crops=indexed / "c" / "crops.parquet", shards=indexed / "c" / "shards",
+        settings=CropCells(window_px=120, size_px=48),
+    )  # fmt: skip
+    frame = CROPS.read(indexed / "c" / "crops.parquet")
+    assert not frame["found"].any() and (frame["reason"] != "").all() and (frame["masks"] == 0).all()

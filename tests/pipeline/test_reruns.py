@@ -17,6 +17,7 @@ CHANGED_SETTINGS: dict[str, dict[str, object]] = {
     "simulate.draw_smears": {"images": 131},
     "index.make_index": {"max_megabytes": 199.0},
     "index.make_folds": {"folds": 3},
+    "crop.train_segmenter": {"steps": 3},
     "crop.crop_cells": {"centrality": 0.3},
     "partition.flag_noisy": {"spread": 3.0},
     "restore.make_pairs": {"held_out": 0.2},

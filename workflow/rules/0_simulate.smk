@@ -18,6 +18,7 @@ rule draw_smears:
         phase2_eval="results/0_simulate/smears/phase2_eval.csv",
         phase2_test="results/0_simulate/smears/phase2_test.csv",
         test_labels="results/0_simulate/smears/test_labels.csv",
+        masks="results/0_simulate/smears/masks.csv",
     log:
         "results/0_simulate/logs/draw_smears.log",
     benchmark:

@@ -1,15 +1,42 @@
 """
 Crop: the primary white cell of each image.
 
-IN   results/1_index/images.parquet and the image files it names
-OUT  results/2_crop/crops.parquet, shards/
+IN   results/1_index/images.parquet and the image files it names; masks of your own, where the configuration names some
+OUT  results/2_crop/crops.parquet, shards/, segmenter.safetensors, segmenter_history.parquet
 """
+
+
+rule train_segmenter:
+    """Fine-tune a segmenter on the masks that crop.train_segmenter.masks names; continues an interrupted run."""
+    input:
+        masks=MASK_SETS,
+    output:
+        segmenter="results/2_crop/segmenter.safetensors",
+        history="results/2_crop/segmenter_history.parquet",
+    log:
+        "results/2_crop/logs/train_segmenter.log",
+    benchmark:
+        "results/2_crop/benchmarks/train_segmenter.tsv"
+    conda:
+        "../../envs/cellpose.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        code=code_of("buffycoat.crop.train_segmenter"),
+        settings=settings_of("crop.train_segmenter"),
+        seed=SEED,
+    shell:
+        "python -m buffycoat.crop.train_segmenter"
+        " --masks {input.masks:q} --segmenter {output.segmenter:q} --history {output.history:q}"
+        " --seed {params.seed} --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
 rule crop_cells:
     """Find the primary white cell of each image and cut it out, with its mask."""
     input:
         images="results/1_index/images.parquet",
+        segmenter=SEGMENTER,
     output:
         crops="results/2_crop/crops.parquet",
         shards=directory("results/2_crop/shards"),
@@ -27,5 +54,5 @@ rule crop_cells:
         settings=settings_of("crop.crop_cells"),
     shell:
         "python -m buffycoat.crop.crop_cells"
-        " --images {input.images:q} --crops {output.crops:q} --shards {output.shards:q}"
+        " --images {input.images:q} --segmenter {input.segmenter:q} --crops {output.crops:q} --shards {output.shards:q}"
         " --threads {threads} --settings {params.settings:q} 2>&1 | tee {log:q}"

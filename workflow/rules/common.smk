@@ -43,8 +43,10 @@ CONFIG_JSON = json.dumps(CONFIG.model_dump(mode="json"), sort_keys=True)
 INDEX_SOURCES = CONFIG.index.make_index.source_files()
 FOLDS = list(range(CONFIG.index.make_folds.folds))
 MAIN_RECIPE = CONFIG.classify.recipe
-# Cropping needs a GPU only for Cellpose.
-CROP_GPU = int(CONFIG.crop.crop_cells.method == "cellpose")
+# Cropping uses a GPU unless it is classical; a segmenter is trained only where masks are named.
+CROP_GPU = int(CONFIG.crop.crop_cells.chosen_method() != "stain")
+MASK_SETS = list(CONFIG.crop.train_segmenter.masks)
+SEGMENTER = ["results/2_crop/segmenter.safetensors"] if MASK_SETS else []
 # Files of Pix2Pix, needed only where it is the method.
 PIX2PIX = CONFIG.restore.restore_cells.method == "pix2pix"
 GENERATOR = ["results/4_restore/generator.safetensors"] if PIX2PIX else []

@@ -12,10 +12,11 @@ from buffycoat.settings import Settings
 class CropCells(Settings):
     """How the primary white cell is found and cut out."""
 
-    method: Literal["stain", "cellpose"] = Field(
-        default="stain",
-        description="`stain`: classical, from the dark purple nucleus outwards, no weights; `cellpose`: Cellpose-SAM"
-        " from a local weights file.",
+    method: Literal["auto", "embedded", "cellpose", "stain"] = Field(
+        default="auto",
+        description="`embedded`: the network whose weights ship in the package (or the one that train_segmenter made);"
+        " `cellpose`: Cellpose-SAM from a local weights file, the nucleus by the embedded network; `stain`: classical,"
+        " from the dark purple nucleus outwards; `auto`: `cellpose` where `weights` is set, otherwise `embedded`.",
     )
     window_px: int = Field(
         default=224, ge=16, description="Side of the square window around the cell, source pixels (paper: 224)."
@@ -26,8 +27,14 @@ class CropCells(Settings):
     work_px: int = Field(
         default=160, ge=64, description="`stain`: longer side that an image is reduced to while the cell is sought."
     )
+    min_cell_share: float = Field(
+        default=0.004, ge=0, lt=1, description="`embedded`: smaller cells are dirt; share of the image's area."
+    )
     min_nucleus_share: float = Field(
-        default=0.004, gt=0, lt=1, description="Smaller dark regions are platelets or dirt; share of the image's area."
+        default=0.004,
+        gt=0,
+        lt=1,
+        description="`stain`, `cellpose`: smaller dark regions are platelets or dirt; share of the image's area.",
     )
     centrality: float = Field(
         default=0.35, gt=0, description="Spread of the preference for central cells, share of the image's side."
@@ -43,8 +50,40 @@ class CropCells(Settings):
     )
     batch_images: int = Field(default=64, ge=1, description="Images worked on at once, per process.")
 
+    def chosen_method(self) -> str:
+        """Return the method that `auto` stands for, otherwise the method."""
+        if self.method == "auto":
+            return "cellpose" if self.weights else "embedded"
+        return self.method
+
+
+class TrainSegmenter(Settings):
+    """Fine-tuning of a segmenter on masks of your own; the rule runs where `masks` names some."""
+
+    masks: tuple[str, ...] = Field(
+        default=(),
+        description="CSV files with the columns image, mask and optionally nucleus_marked (0 or 1), paths relative to"
+        " the CSV. Mask files: grey levels 0 outside, 128 cytoplasm (or the whole cell), 255 nucleus. Each CSV is drawn"
+        " from equally often.",
+    )
+    network: Literal["embedded", "cellpose"] = Field(
+        default="embedded", description="Which segmenter is trained; `cellpose` starts from crop_cells.weights."
+    )
+    start: Literal["shipped", "imagenet"] = Field(
+        default="shipped", description="`embedded`: from the weights in the package, or with an ImageNet encoder alone."
+    )
+    held_out: float = Field(
+        default=0.1, ge=0, lt=1, description="Share of each CSV's images that is judged on and never learnt from."
+    )
+    steps: int = Field(default=1500, ge=1, description="Training steps.")
+    batch: int = Field(default=16, ge=2, description="Views per step.")
+    learning_rate: float = Field(default=1e-3, gt=0, description="Of AdamW, after warm-up, before the cosine.")
+    ema: float = Field(default=0.995, ge=0, lt=1, description="Decay of the averaged weights, which are the ones kept.")
+    report_every: int = Field(default=100, ge=1, description="Steps between checkpoints, judgements and log lines.")
+
 
 class Crop(Settings):
     """Settings of the stage."""
 
+    train_segmenter: TrainSegmenter = TrainSegmenter()
     crop_cells: CropCells = CropCells()

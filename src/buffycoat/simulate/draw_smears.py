@@ -67,7 +67,7 @@ def draw_rows(rows: list[dict[str, Any]], folder: Path, seed: int, quality: int)
 
 
 def write_lists(plan: pd.DataFrame, folder: Path) -> None:
-    """Write the challenge's four CSVs as they are published, and the answers of the test part."""
+    """Write the challenge's four CSVs as they are published, the answers of the test part, and the list of masks."""
     for part, name in LISTS.items():
         rows = plan[plan["part"] == part]
         if part == "test":
@@ -82,6 +82,10 @@ def write_lists(plan: pd.DataFrame, folder: Path) -> None:
         folder / "test_labels.csv", index=False
     )
     plan.to_csv(folder / "truth" / "cells.csv", index=False)
+    names = [Path(str(name)) for name in plan["ID"]]
+    images = [f"{FOLDERS[str(part)]}/{name}" for part, name in zip(plan["part"], names, strict=True)]
+    masks = [f"truth/masks/{name.with_suffix('.png')}" for name in names]
+    pd.DataFrame({"image": images, "mask": masks, "nucleus_marked": 1}).to_csv(folder / "masks.csv", index=False)
 
 
 def draw_all(plan: pd.DataFrame, folder: Path, seed: int, quality: int, threads: int) -> None:

@@ -1,0 +1,187 @@
+"""What the embedded segmenter is trained on: views of masked cells, restained, blurred and disturbed at random.
+
+A network that is to serve microscopes it has not seen must not rely on colour or size: both are made arbitrary here.
+Every sample depends on (seed, step, place in the batch) alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from buffycoat.crop.appearance import canonical, clear_glass
+from buffycoat.crop.embedded_method import CLOSE_UP, view_of, whole_frame
+from buffycoat.crop.instances import core_of
+from buffycoat.crop.mask_sets import MaskedImage
+from buffycoat.crop.segmenter import SIDE_PX
+from buffycoat.degradations import DEGRADATIONS
+from buffycoat.images import Pixels
+from buffycoat.randomness import stream
+
+Floats = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One view: canonical colours (S, S, 3) in 0..1, the three maps (3, S, S) of 0 and 1, and where they count."""
+
+    view: Floats
+    maps: Floats
+    weights: Floats
+
+
+class Warped(NamedTuple):
+    """What a square of a source shows, each (S, S): pixels (.., 3), cells, nuclei, where nuclei and cells are known."""
+
+    pixels: Pixels
+    cells: Labels
+    nuclei: npt.NDArray[np.bool_]
+    known: npt.NDArray[np.bool_]
+    inside: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A masked image, its clear glass (3,), its nuclei and where they are known (H, W), and its cells' extents."""
+
+    image: MaskedImage
+    clear: Floats
+    nuclei: npt.NDArray[np.bool_]
+    known: npt.NDArray[np.bool_]
+    extents: list[tuple[float, float, float]]
+
+
+def source_of(image: MaskedImage) -> Source:
+    """Return the image with what every sample of it needs; clear glass as the segmenter's first pass sees it."""
+    frame = whole_frame(*image.pixels.shape[:2])
+    return Source(image, clear_glass(view_of(image.pixels, frame)), *image.clear_nuclei(), image.extents())
+
+
+def _turn(rng: np.random.Generator, row: float, col: float, side: float) -> npt.NDArray[np.float64]:
+    """Return the (2, 3) affine map from image to view: any angle, mirrored or not, stretched by up to 12 %."""
+    angle, stretch = rng.uniform(0, 2 * np.pi), np.exp(rng.uniform(-0.12, 0.12))
+    scale = SIDE_PX / side
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    turn = np.diag([scale * stretch, scale / stretch * rng.choice([-1.0, 1.0])]) @ turn
+    shift = np.array([SIDE_PX / 2, SIDE_PX / 2]) - turn @ np.array([col, row])
+    return np.hstack([turn, shift[:, None]])
+
+
+def choose_frame(rng: np.random.Generator, source: Source) -> tuple[float, float, float]:
+    """Return (row, col, side) of a random square: half of them close-ups as in the second pass, half wider."""
+    height, width = source.image.pixels.shape[:2]
+    row, col, extent = source.extents[int(rng.integers(len(source.extents)))]
+    if rng.random() < 0.5:
+        side = extent * CLOSE_UP * np.exp(rng.normal(0, 0.18))
+        jitter = 0.08 * extent
+    else:
+        widest = max(2.0, 1.1 * max(height, width) / extent)
+        side = extent * np.exp(rng.uniform(np.log(1.15), np.log(min(7.0, widest))))
+        jitter = 0.35 * max(0.0, side - 0.6 * extent)
+    return row + rng.uniform(-jitter, jitter), col + rng.uniform(-jitter, jitter), float(side)
+
+
+def warp(source: Source, move: npt.NDArray[np.float64]) -> Warped:
+    """Return what the square that `move` (2, 3) maps to the view shows."""
+    image, size = source.image, (SIDE_PX, SIDE_PX)
+    scale = float(np.sqrt(abs(np.linalg.det(move[:, :2]))))
+    pixels, fitted = image.pixels, move.copy()
+    if scale < 0.7:
+        # An affine map takes single pixels: what shrinks is averaged first.
+        small = (max(1, round(pixels.shape[1] * scale * 1.4)), max(1, round(pixels.shape[0] * scale * 1.4)))
+        pixels = np.asarray(cv2.resize(pixels, small, interpolation=cv2.INTER_AREA), np.uint8)
+        fitted[:, :2] /= np.array([small[0] / image.pixels.shape[1], small[1] / image.pixels.shape[0]])
+    view = cv2.warpAffine(pixels, fitted, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    inside = np.ones(image.cells.shape, np.float32)
+    cells, nuclei, known, seen = (
+        np.asarray(cv2.warpAffine(layer.astype(np.float32), move, size, flags=cv2.INTER_NEAREST))
+        for layer in (image.cells, source.nuclei, source.known, inside)
+    )
+    return Warped(np.asarray(view, np.uint8), np.rint(cells).astype(np.int32), nuclei > 0.5, known > 0.5, seen > 0.5)
+
+
+def restain(rng: np.random.Generator, view: Floats, cells: Labels, nuclei: npt.NDArray[np.bool_]) -> Floats:
+    """Return the view as other dyes, lamps and cameras would show it, (S, S, 3) in 0..1.
+
+    Optical densities are mixed between channels, scaled and bent; nucleus, cytoplasm and surroundings each get gains of
+    their own, so that no colour stands for a part of the cell.
+    """
+    density = -np.log(np.maximum(view, 1e-3))
+    if rng.random() < 0.85:
+        strength = rng.uniform(0, 1)
+        mixing = np.eye(3) + rng.normal(0, 0.22 * strength, (3, 3))
+        density = np.maximum(density @ mixing.astype(np.float32), 0)
+        for region in (cells == 0, (cells > 0) & ~nuclei, nuclei):
+            gains = np.exp(rng.normal(0, 0.3 * strength, 3) + rng.normal(0, 0.15 * strength))
+            share = cv2.GaussianBlur(region.astype(np.float32), (0, 0), 1.0)[..., None]
+            density = density * (1 + share * (gains - 1).astype(np.float32))
+        bend = np.exp(rng.normal(0, 0.2 * strength))
+        density = density ** np.float32(bend)
+    if rng.random() < 0.1:
+        density = np.repeat(density.mean(axis=2, keepdims=True), 3, axis=2)
+    gains = np.exp(rng.normal(0, 0.12) + rng.normal(0, 0.08, 3)).astype(np.float32)
+    veil = np.abs(rng.normal(0, 0.03, 3)).astype(np.float32)
+    return np.asarray(np.exp(-(density * gains + veil)), np.float32)
+
+
+def disturb(rng: np.random.Generator, view: Floats) -> Floats:
+    """Return the view out of focus, coarse, noisy or badly lit, or as it is."""
+    result = view
+    if rng.random() < 0.3:
+        result = np.asarray(cv2.GaussianBlur(result, (0, 0), rng.uniform(0.4, 2.2)), np.float32)
+    if rng.random() < 0.2:
+        small = int(SIDE_PX * rng.uniform(0.35, 0.8))
+        coarse = cv2.resize(result, (small, small), interpolation=cv2.INTER_AREA)
+        result = np.asarray(cv2.resize(coarse, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_CUBIC), np.float32)
+    if rng.random() < 0.4:
+        kind = list(DEGRADATIONS)[int(rng.integers(len(DEGRADATIONS)))]
+        pixels = np.asarray(np.clip(result * 255, 0, 255), np.uint8)
+        # Views are reduced images, in which noise has been averaged: its upper half is never met.
+        worst = 2.0 if kind == "coloured_gaussian" else 4.0
+        result = np.asarray(DEGRADATIONS[kind](pixels, rng.uniform(0.2, worst), rng) / np.float32(255), np.float32)
+    elif rng.random() < 0.3:
+        grain = rng.standard_normal(result.shape, dtype=np.float32)
+        result = np.asarray(result + grain * np.float32(rng.uniform(0.005, 0.05)), np.float32)
+    return np.asarray(np.clip(result, 0.0, 1.0), np.float32)
+
+
+def add_neighbour(rng: np.random.Generator, other: Source, view: Floats, first: Warped) -> tuple[Floats, Warped]:
+    """Return the view with one cell of another image laid beside its own, so that they touch or nearly do."""
+    rows, cols = np.nonzero(first.cells > 0)
+    if not rows.size:
+        return view, first
+    radius = np.sqrt(rows.size / np.pi)
+    row, col, extent = other.extents[int(rng.integers(len(other.extents)))]
+    own = radius * rng.uniform(0.8, 1.2)
+    move = _turn(rng, row, col, extent * SIDE_PX / (2 * own))
+    angle, gap = rng.uniform(0, 2 * np.pi), (radius + own) * rng.uniform(0.9, 1.1)
+    place = np.array([cols.mean() + gap * np.cos(angle), rows.mean() + gap * np.sin(angle)])
+    move[:, 2] += place - SIDE_PX / 2
+    second = warp(other, move)
+    new = (second.cells > 0) & (first.cells == 0)
+    share = (cv2.GaussianBlur(new.astype(np.float32), (0, 0), 0.7) * (first.cells == 0))[..., None]
+    mixed = view * (1 - share) + canonical(second.pixels, other.clear) * share
+    numbered = np.where(new, second.cells + int(first.cells.max()), first.cells).astype(np.int32)
+    nuclei = np.where(new, second.nuclei, first.nuclei)
+    known = np.where(new, second.known, first.known)
+    return np.asarray(mixed, np.float32), first._replace(cells=numbered, nuclei=nuclei, known=known)
+
+
+def sample_of(sources: list[list[Source]], seed: int, step: int, place: int) -> Sample:
+    """Return one training sample; each set of sources is drawn from equally often."""
+    rng = stream(seed, "segmenter", step, place)
+    own = sources[int(rng.integers(len(sources)))]
+    source = own[int(rng.integers(len(own)))]
+    seen = warp(source, _turn(rng, *choose_frame(rng, source)))
+    view = canonical(seen.pixels, source.clear)
+    if rng.random() < 0.15:
+        view, seen = add_neighbour(rng, own[int(rng.integers(len(own)))], view, seen)
+    view = disturb(rng, restain(rng, view, seen.cells, seen.nuclei))
+    maps = np.stack([seen.cells > 0, seen.nuclei, core_of(seen.cells)]).astype(np.float32)
+    weights = np.stack([seen.inside, seen.inside & seen.known, seen.inside]).astype(np.float32)
+    return Sample(view, maps, weights)

@@ -1,0 +1,112 @@
+"""Step `train_segmenter`: a segmenter fine-tuned on masks of the user's own; continues an interrupted run."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from buffycoat.crop.agreement import Summary, nearest_cell, summarise
+from buffycoat.crop.embedded_method import segment_by_network
+from buffycoat.crop.mask_sets import MaskedImage, read_mask_set
+from buffycoat.crop.segmenter import imagenet_network, load_network, store_network
+from buffycoat.crop.segmenter_samples import Source, source_of
+from buffycoat.crop.segmenter_training import SegmenterTraining
+from buffycoat.crop.settings import CropCells, TrainSegmenter
+from buffycoat.device import pick_device
+from buffycoat.errors import InputError
+from buffycoat.files import sha256_of
+from buffycoat.provenance import code_digest
+from buffycoat.randomness import stream
+from buffycoat.steps import run
+from buffycoat.tables.segmenter_history import SEGMENTER_HISTORY
+from buffycoat.training import Checkpoint, fingerprint, seed_torch
+
+log = logging.getLogger("buffycoat")
+
+
+def divide(
+    images: list[MaskedImage], share: float, seed: int, name: str
+) -> tuple[list[MaskedImage], list[MaskedImage]]:
+    """Return (fit, held out) of one set; at least one image is left to learn from."""
+    count = min(len(images) - 1, math.ceil(share * len(images)))
+    held = set(stream(seed, "segmenter", "held out", name).choice(len(images), count, replace=False).tolist())
+    return [x for k, x in enumerate(images) if k not in held], [x for k, x in enumerate(images) if k in held]
+
+
+def judge(network: nn.Module, held: list[MaskedImage]) -> Summary | None:
+    """Return the agreement of the primary cells of held-out images with the experts'; None where none is held out."""
+    defaults = CropCells()
+    found = []
+    for image in held:
+        ((mask, _),) = segment_by_network(network, [image.pixels], defaults.min_cell_share, defaults.centrality)
+        found.append(nearest_cell(mask, image))
+    return summarise(found) if found else None
+
+
+def history_row(step: int, loss: float, summary: Summary | None) -> dict[str, Any]:
+    """Return a row of the history."""
+    names = {"cell_iou": "cell_iou_median", "cell_iou_p10": "cell_iou_p10", "nucleus_iou": "nucleus_iou_median"}
+    judged = {ours: getattr(summary, theirs, None) for ours, theirs in {**names, "missed": "missed"}.items()}
+    return {"step": step, "loss": loss, **judged}
+
+
+def train(
+    training: SegmenterTraining, sources: list[list[Source]], held: list[MaskedImage], checkpoint: Checkpoint
+) -> pd.DataFrame:
+    """Train to the last step, from the checkpoint where there is one; return the history."""
+    settings = training.settings
+    history: list[dict[str, Any]] = []
+    done = 0
+    if stored := checkpoint.load():
+        training.load(stored["training"])
+        history, done = stored["history"], stored["done"]
+        log.info("continuing after step %d", done)
+    losses: list[float] = []
+    started = time.monotonic()
+    for number in range(done, settings.steps):
+        losses.append(training.step(sources, number))
+        if (number + 1) % settings.report_every and number + 1 != settings.steps:
+            continue
+        rate = len(losses) * settings.batch / (time.monotonic() - started)
+        history.append(history_row(number + 1, float(np.mean(losses)), judge(training.averaged, held)))
+        log.info("step %d/%d, %.1f views/s: %s", number + 1, settings.steps, rate, history[-1])
+        checkpoint.save({"training": training.state(), "history": history, "done": number + 1})
+        losses, started = [], time.monotonic()
+    return pd.DataFrame(history)
+
+
+def train_segmenter(*, masks: list[Path], segmenter: Path, history: Path, seed: int, settings: TrainSegmenter) -> None:
+    """Train on the images and masks that the CSVs name; write the segmenter and the course of its training."""
+    if not masks:
+        raise InputError("crop.train_segmenter.masks: names no CSV, so there is nothing to learn from")
+    sets = [divide(read_mask_set(table), settings.held_out, seed, str(k)) for k, table in enumerate(masks)]
+    sources = [[source_of(image) for image in fit] for fit, _ in sets]
+    held = [image for _, part in sets for image in part]
+    log.info("%d images to learn from, %d held out", sum(len(fit) for fit, _ in sets), len(held))
+    inputs = {f"masks {k}": table for k, table in enumerate(masks)}
+    stamp = fingerprint(settings, inputs, code_digest("buffycoat.crop.train_segmenter"), seed=seed)
+    checkpoint = Checkpoint(segmenter.with_name("segmenter_checkpoint.safetensors"), stamp)
+    seed_torch(seed, "segmenter", "initialise")
+    network = load_network() if settings.start == "shipped" else imagenet_network()
+    training = SegmenterTraining(network, settings, seed, pick_device())
+    told = train(training, sources, held, checkpoint)
+    SEGMENTER_HISTORY.write(told, history)
+    about = {
+        "settings": settings.model_dump(mode="json"),
+        "images": [len(fit) for fit, _ in sets],
+        "masks": [sha256_of(table) for table in masks],
+        "held_out": told.iloc[-1].dropna().to_dict(),
+    }
+    store_network(training.averaged, about, segmenter)
+    checkpoint.remove()
+
+
+if __name__ == "__main__":
+    run(train_segmenter)
