@@ -7,7 +7,7 @@ bin := .venv/bin
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format docs clean
+.PHONY: help setup demo test check format docs benchmark-partition clean
 
 help:
 	@echo "make demo    install, simulate a small data set, run all stages, show where the report is"
@@ -15,6 +15,7 @@ help:
 	@echo "make check   style, types and the linters of Snakemake alone"
 	@echo "make format  put all code in its standard form"
 	@echo "make docs    write the reference of settings and tables (docs/)"
+	@echo "make benchmark-partition  measure the noise, blur and light scores (minutes)"
 	@echo "make clean   delete what the demo made (results/)"
 
 setup: $(ready)
@@ -47,6 +48,9 @@ format: $(ready)
 
 docs: $(ready)
 	$(bin)/python -m buffycoat.reference --folder docs
+
+benchmark-partition: $(ready)
+	$(bin)/python benchmarks/partition.py
 
 clean:
 	rm -rf results
