@@ -11,7 +11,7 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
@@ -38,9 +38,11 @@ from buffycoat.simulate.painting import draw_field, draw_slide
 SEED = 1
 SHARED = Path("../shared/data")
 SEVERITIES = (1, 2, 3, 4)
-SIZES = {"simulated": ((224, 224), (224, 64)), "real": ((280, 128), (224, 224))}
+OVER: tuple[Literal["field", "cell"], ...] = ("field", "cell")
+SIZES: dict[str, tuple[tuple[int, int], ...]] = {"simulated": ((224, 224), (224, 64)), "real": ((280, 128), (224, 224))}
 """Window in source pixels and side of the crop: of the paper and the demo, of the preset `laptop` and the paper."""
 Cells = list[tuple[Pixels, Pixels]]
+Sizes = tuple[tuple[int, int], ...]
 Frames = dict[tuple[str, int], pd.DataFrame]
 
 
@@ -62,22 +64,24 @@ def real_cells(data: Path, number: int) -> Cells:
     ]
 
 
-def scores_of(cells: Cells, window: int, size: int, kind: str = "none", severity: int = 0) -> pd.DataFrame:
-    """Return the scores of the cells, degraded before they are cut out; masks are those of the sound images."""
-    rows = []
+def scores_of(cells: Cells, sizes: Sizes, kind: str = "none", severity: int = 0) -> dict[tuple[int, int], pd.DataFrame]:
+    """Return the scores of the cells per size, degraded before they are cut out, with the masks of the sound images."""
+    rows: dict[tuple[int, int], list[dict[str, float]]] = {size: [] for size in sizes}
     for k, (image, mask) in enumerate(cells):
         worse = DEGRADATIONS[kind](image, severity, stream(SEED, kind, severity, k)) if severity else image
-        framed = frame_cell(worse, mask, 1, window, size)
-        rows.append(asdict(measure(framed.crop, framed.mask)))
-    return pd.DataFrame(rows)
+        for window, size in sizes:
+            framed = frame_cell(worse, mask, 1, window, size)
+            rows[window, size].append(asdict(measure(framed.crop, framed.mask)))
+    return {size: pd.DataFrame(scores) for size, scores in rows.items()}
 
 
-def all_scores(cells: Cells, window: int, size: int) -> Frames:
-    """Return the scores of every kind and severity; ("none", 0) are the sound ones."""
-    frames = {("none", 0): scores_of(cells, window, size)}
+def all_scores(cells: Cells, sizes: Sizes) -> dict[tuple[int, int], Frames]:
+    """Return per size the scores of every kind and severity."""
+    frames: dict[tuple[int, int], Frames] = {size: {} for size in sizes}
     for kind in DEGRADATIONS:
         for severity in SEVERITIES:
-            frames[kind, severity] = scores_of(cells, window, size, kind, severity)
+            for size, scores in scores_of(cells, sizes, kind, severity).items():
+                frames[size][kind, severity] = scores
     return frames
 
 
@@ -92,9 +96,8 @@ def compared(frame: pd.DataFrame, clean: pd.DataFrame, kind: str) -> dict[str, A
     return {"noise over field": compared_noise(frame, "field"), "noise over cell": compared_noise(frame, "cell")}
 
 
-def areas_under_roc(frames: Frames) -> dict[str, dict[str, list[float]]]:
+def areas_under_roc(clean: pd.DataFrame, frames: Frames) -> dict[str, dict[str, list[float]]]:
     """Return per kind and score the area under the ROC curve against clean crops, at severities 1 to 4."""
-    clean = frames["none", 0]
     areas: dict[str, dict[str, list[float]]] = {}
     for kind in DEGRADATIONS:
         sound = compared(clean, clean, kind)
@@ -123,7 +126,7 @@ def flagged(clean: pd.DataFrame, frames: Frames, degraded: float, settings: Flag
     rng = stream(SEED, "mixture", round(100 * degraded))
     half = clean.iloc[: len(clean) // 2]
     number = round(len(half) * degraded / (1 - degraded))
-    pool = pd.concat([frame for (kind, _), frame in frames.items() if kind != "none"], ignore_index=True)
+    pool = pd.concat(list(frames.values()), ignore_index=True)
     mixed = pd.concat([half, pool.iloc[rng.integers(0, len(pool), number)]], ignore_index=True)
     worse = {kind: pd.concat([frames[kind, s] for s in (2, 3, 4)], ignore_index=True) for kind in DEGRADATIONS}
     judged, summary = judge(
@@ -202,14 +205,15 @@ def benchmark(
         cells["real"] = real_cells(data, real)
     parts: dict[str, Any] = {}
     for source, sample in cells.items():
-        for window, size in SIZES[source]:
-            frames = all_scores(sample[: degraded if source == "real" else drawn], window, size)
-            clean = scores_of(sample, window, size) if source == "real" else frames["none", 0]
+        clean_at = scores_of(sample, SIZES[source])
+        frames_at = all_scores(sample[: degraded if source == "real" else drawn], SIZES[source])
+        for (window, size), clean in clean_at.items():
+            frames = frames_at[window, size]
             parts[f"{source}, window {window} px, crop {size} px"] = {
-                "areas_under_roc_severity_1_to_4": areas_under_roc({**frames, ("none", 0): clean}),
+                "areas_under_roc_severity_1_to_4": areas_under_roc(clean, frames),
                 "flagged": {
                     over: [flagged(clean, frames, share, FlagNoisy(noise_over=over)) for share in (0.0, 0.2, 0.5, 0.7)]
-                    for over in ("field", "cell")
+                    for over in OVER
                 },
             }
     report = {

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from buffycoat.errors import InputError
-from buffycoat.partition.light import LEAST_SPREADS, light_deviation, usual_light
+from buffycoat.partition.light import light_deviation, usual_light
 from buffycoat.partition.settings import FlagNoisy
 from buffycoat.partition.verdicts import compared_noise, judge
 
@@ -85,19 +85,33 @@ def test_without_training_rows_there_is_nothing_to_fit() -> None:
         judge(rows(5), np.zeros(5, bool), FlagNoisy(threshold="fixed", blur_level=0.9))
 
 
+def glass(level: float = 230, gradient: float = 3, red: float = 20, blue: float = -20) -> pd.DataFrame:
+    return pd.DataFrame({"background_level": [level], "background_gradient": [gradient], "background_red": [red],
+                         "background_blue": [blue]})  # fmt: skip
+
+
 def test_the_deviation_is_in_robust_standard_deviations() -> None:
-    usual = usual_light(rows(4001))
-    spread = usual["background_level"]["spread"]
-    assert spread == pytest.approx(4, rel=0.1)
-    middle = pd.DataFrame({name: [usual[name]["median"]] for name in LEAST_SPREADS})
-    middle["background_gradient"] = np.exp(middle["background_gradient"]) - 2
-    assert light_deviation(middle, usual)[0] == pytest.approx(0, abs=1e-9)
-    for step in (-7.0, 7.0):
-        moved = middle.assign(background_level=middle["background_level"] + step * spread)
-        assert light_deviation(moved, usual)[0] == pytest.approx(7)
-    assert light_deviation(middle.assign(background_gradient=0.0), usual)[0] == pytest.approx(0, abs=1e-9)
-    assert light_deviation(middle.assign(background_gradient=90.0), usual)[0] > 5
-    assert light_deviation(middle.assign(background_red=middle["background_red"] + 40), usual)[0] > 5
+    reds = np.random.default_rng(0).normal(20, 8, 4001)
+    usual = usual_light(glass().loc[[0] * 4001].assign(background_red=reds))
+    assert usual["red"]["spread"] == pytest.approx(8, rel=0.1)
+    spread, median = usual["red"]["spread"], usual["red"]["median"]
+    for step in (-7, 0, 7):
+        assert light_deviation(glass(red=median + step * spread), usual)[0] == pytest.approx(abs(step), abs=1e-9)
+
+
+def test_dark_bright_uneven_and_coloured_glass_deviates_and_even_glass_does_not() -> None:
+    usual = usual_light(rows(1000))
+    for unusual in (glass(185), glass(255), glass(gradient=60), glass(red=60), glass(blue=30)):
+        assert light_deviation(unusual, usual)[0] > 3.5
+    assert light_deviation(glass(gradient=0), usual)[0] < 1
+    darker = [light_deviation(glass(level), usual)[0] for level in (230, 215, 200, 150, 50, 0)]
+    brighter = [light_deviation(glass(level), usual)[0] for level in (232, 240, 247, 255)]
+    assert (np.diff(darker) > 0).all() and (np.diff(brighter) > 0).all()
+
+
+def test_where_glass_is_white_one_step_less_is_not_unusual() -> None:
+    usual = usual_light(pd.concat([glass(255)] * 9))
+    assert light_deviation(glass(253), usual)[0] < 3.5 < light_deviation(glass(235), usual)[0]
 
 
 def test_equal_rows_deviate_by_nothing() -> None:

@@ -10,7 +10,7 @@ matplotlib.use("Agg")
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter  # noqa: E402
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter  # noqa: E402
 
 from buffycoat.cell_types import name_of  # noqa: E402
 
@@ -79,6 +79,7 @@ def _flagged_bars(axis: Any, histogram: dict[str, Any], level: float, text: str)
     flagged = (edges[:-1] + edges[1:]) / 2 >= level
     axis.bar(edges[:-1], counts, np.diff(edges), align="edge", color=np.where(flagged, ORANGE, BLUE))
     axis.axvline(level, color=INK, lw=1, ls="--")
+    axis.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axis.set_title(text, fontsize=8, color=INK, loc="left")
 
 
