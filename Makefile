@@ -7,7 +7,7 @@ bin := .venv/bin
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format docs segmenter benchmark-crop clean
+.PHONY: help setup demo test check format docs segmenter benchmark-crop benchmark-partition clean
 
 help:
 	@echo "make demo    install, simulate a small data set, run all stages, show where the report is"
@@ -17,6 +17,7 @@ help:
 	@echo "make docs    write the reference of settings and tables (docs/)"
 	@echo "make segmenter        train the embedded segmenter anew (needs the masks that docs/method.md names)"
 	@echo "make benchmark-crop   measure the segmenters against experts' masks: benchmarks/crop.json"
+	@echo "make benchmark-partition  measure the noise, blur and light scores (minutes)"
 	@echo "make clean   delete what the demo made (results/)"
 
 setup: $(ready)
@@ -50,18 +51,22 @@ format: $(ready)
 docs: $(ready)
 	$(bin)/python -m buffycoat.reference --folder docs
 
-# The weights that ship in the package: src/buffycoat/crop/segmenter.safetensors. About 40 minutes of one core.
+# The weights that ship in the package: src/buffycoat/crop/segmenter.safetensors. About 25 minutes of one core.
+segmenter_settings := {"start": "imagenet", "held_out": 0.05, "steps": 1600, "batch": 16, "ema": 0.997, "report_every": 200}
 segmenter: $(ready)
 	$(bin)/python -m benchmarks.segmenter_data --folder local/segmenter
 	$(bin)/python -m buffycoat.simulate.draw_smears --smears local/segmenter/smears --seed 11 --settings '{"images": 300}'
-	$(bin)/python -m buffycoat.crop.train_segmenter --masks local/segmenter/bcisc.csv local/segmenter/bccd.csv \
-		local/segmenter/smears/masks.csv --segmenter local/segmenter/segmenter.safetensors \
-		--history local/segmenter/history.parquet --seed 1 --settings '{"start": "imagenet", "held_out": 0.05, \
-		"steps": 1600, "batch": 16, "ema": 0.997, "report_every": 200}'
+	$(bin)/python -m buffycoat.crop.train_segmenter \
+		--masks local/segmenter/bcisc.csv local/segmenter/bccd.csv local/segmenter/smears/masks.csv \
+		--segmenter local/segmenter/segmenter.safetensors --history local/segmenter/history.parquet \
+		--seed 1 --settings '$(segmenter_settings)'
 	@echo "copy local/segmenter/segmenter.safetensors into src/buffycoat/crop/ and its SHA-256 into segmenter.py"
 
 benchmark-crop: $(ready)
 	$(bin)/python -m benchmarks.crop
+
+benchmark-partition: $(ready)
+	$(bin)/python -m benchmarks.partition
 
 clean:
 	rm -rf results

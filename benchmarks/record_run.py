@@ -1,6 +1,6 @@
 """Adds one finished run of the workflow to benchmarks/runs.json: command, machine, seconds, memory, scores.
 
-    python benchmarks/record_run.py --name demo --command "make demo" --wall-s 401
+    python -m benchmarks.record_run --name demo --command "make demo" --wall-s 401
 
 Seconds and memory come from Snakemake's benchmark files; the largest process counts as the peak.
 """
@@ -9,33 +9,15 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import platform
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from benchmarks.machine import machine
 from buffycoat.files import read_json, write_json
 
 RUNS = Path(__file__).parent / "runs.json"
-
-
-def machine() -> dict[str, Any]:
-    """Return the processor, cores, memory and GPU of this machine."""
-    import torch
-
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {
-        "processor": model or platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "memory_gib": round(memory),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
 
 
 def stage_costs(results: Path) -> tuple[dict[str, float], float]:

@@ -54,11 +54,17 @@ def test_the_confusion_figure_is_coloured_by_the_share_of_the_row() -> None:
     assert drawn(figure)
 
 
-def test_the_noise_histogram_tells_noisy_bars_by_colour() -> None:
-    threshold = {"level": 10.0, "histogram": {"edges": [1.0, 4.0, 10.0, 40.0], "counts": [3, 5, 2]}}
+def test_the_noise_histogram_tells_flagged_bars_by_colour() -> None:
+    histogram = {"edges": [1.0, 4.0, 10.0, 40.0], "counts": [3, 5, 2]}
+    other = {"edges": [0.0, 0.5, 1.0], "counts": [9, 1]}
+    threshold = {
+        "measured_over": "field", "level": 10.0, "histogram": histogram,
+        "blur": {"level": 0.5, "histogram": other}, "light": {"level": 3.5, "histogram": other},
+    }  # fmt: skip
     figure = draw.noise_histogram(threshold)
-    colours = [bar.get_facecolor() for bar in figure.axes[0].patches]  # type: ignore[attr-defined]
-    assert colours[0] == colours[1] != colours[2] and heights(figure) == [3, 5, 2]
+    noise, blur, light = ([bar.get_facecolor() for bar in axis.patches] for axis in figure.axes)  # type: ignore[attr-defined]
+    assert noise[0] == noise[1] != noise[2] and heights(figure) == [3, 5, 2]
+    assert blur[0] != blur[1] == noise[2] and light[0] == light[1] == noise[0]
     assert drawn(figure)
 
 

@@ -102,12 +102,24 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cells = pd.DataFrame(rows).assign(restored=restored, noise_before=9.0, noise_after=np.nan, reason="clean")
     CELLS.write(cells, folder / "cells.parquet")
     noise = pd.DataFrame({"image_id": ok_ids, "noisy": restored})
-    NOISE.write(noise.assign(noise_score=3.0, blur_score=0.3, illumination=200.0), folder / "noise.parquet")
+    noise = noise.assign(
+        noise_score=3.0, surroundings_noise=1.0, blur_score=0.3, background_level=200.0, background_gradient=2.0,
+        background_red=0.0, background_blue=0.0, light_deviation=0.5, blurred=False, badly_lit=False,
+    )  # fmt: skip
+    NOISE.write(noise, folder / "noise.parquet")
     history = pd.DataFrame({"fold": [0, 0], "epoch": [1, 2], "train_loss": [1.0, 0.5], "held_out_loss": [1.0, 0.7]})
     history = history.assign(held_out_macro_f1=[0.3, 0.5], images_per_s=10.0, kept=[False, True])
     TRAINING_HISTORY.write(history, folder / "history.parquet")
     write_json(
-        {"method": "fitted", "level": 9.0, "histogram": {"edges": [1, 5, 25], "counts": [40, 12]}}, folder / "t.json"
+        {
+            "method": "fitted",
+            "measured_over": "field",
+            "level": 9.0,
+            "histogram": {"edges": [1, 5, 25], "counts": [40, 12]},
+            "blur": {"level": 0.9, "histogram": {"edges": [0, 0.5, 1], "counts": [52, 0]}},
+            "light": {"level": 3.5, "histogram": {"edges": [0, 1, 2], "counts": [50, 2]}},
+        },  # fmt: skip
+        folder / "t.json",
     )
     index = {"images": 54, "statuses": {"ok": 52, "truncated": 1, "missing": 1}, "warnings": ["class X <u>"]}
     write_json(index, folder / "index.json")

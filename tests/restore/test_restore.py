@@ -69,7 +69,11 @@ def partitioned(tmp_path: Path) -> Path:
     )  # fmt: skip
     IMAGES.write(images, tmp_path / "images.parquet")
     noise = pd.DataFrame({"image_id": crops["image_id"], "noisy": [k >= 16 for k in range(24)]})
-    NOISE.write(noise.assign(noise_score=1.0, blur_score=0.0, illumination=1.0), tmp_path / "noise.parquet")
+    noise = noise.assign(
+        noise_score=1.0, surroundings_noise=1.0, blur_score=0.0, background_level=200.0, background_gradient=2.0,
+        background_red=0.0, background_blue=0.0, light_deviation=0.5, blurred=False, badly_lit=False,
+    )  # fmt: skip
+    NOISE.write(noise, tmp_path / "noise.parquet")
     return tmp_path
 
 

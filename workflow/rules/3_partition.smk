@@ -1,5 +1,5 @@
 """
-Partition: which crops are noisy.
+Partition: which crops are noisy, blurred or badly lit.
 
 IN   results/1_index/images.parquet, results/2_crop/
 OUT  results/3_partition/noise_scores.parquet, noise.parquet, threshold.json
@@ -9,6 +9,7 @@ OUT  results/3_partition/noise_scores.parquet, noise.parquet, threshold.json
 rule measure_noise:
     """Measure noise, blur and light of each crop."""
     input:
+        images="results/1_index/images.parquet",
         crops="results/2_crop/crops.parquet",
         shards="results/2_crop/shards",
     output:
@@ -25,12 +26,12 @@ rule measure_noise:
         settings=settings_of("partition.measure_noise"),
     shell:
         "python -m buffycoat.partition.measure_noise"
-        " --crops {input.crops:q} --scores {output.scores:q}"
+        " --images {input.images:q} --crops {input.crops:q} --scores {output.scores:q}"
         " --threads {threads} --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
 rule flag_noisy:
-    """Fit the threshold on training rows and flag the noisy crops."""
+    """Fit the thresholds on training rows and flag the crops."""
     input:
         images="results/1_index/images.parquet",
         scores="results/3_partition/noise_scores.parquet",

@@ -1,1 +1,1 @@
-"""Which crops are noisy: scores of noise, blur and light, and a threshold fitted on training rows."""
+"""Which crops are noisy, blurred or badly lit: scores, and thresholds fitted on training rows."""

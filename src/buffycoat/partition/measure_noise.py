@@ -6,34 +6,40 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pandas as pd
 
 from buffycoat.images import CellImages
-from buffycoat.partition.scores import blur_score, illumination_level
+from buffycoat.partition.scores import Scores, measure
 from buffycoat.partition.settings import MeasureNoise
+from buffycoat.partition.window import inside_image
 from buffycoat.progress import track
-from buffycoat.quality import noise_score
 from buffycoat.steps import run
 from buffycoat.tables.crops import CROPS
+from buffycoat.tables.images import IMAGES
 from buffycoat.tables.noise_scores import NOISE_SCORES
 
 
-def measure_noise(*, crops: Path, scores: Path, threads: int = 1, settings: MeasureNoise) -> None:
-    """Score every crop; write the table of noise scores."""
+def measure_noise(*, images: Path, crops: Path, scores: Path, threads: int = 1, settings: MeasureNoise) -> None:
+    """Score the part of every crop that lies inside its image; write the table of noise scores."""
     frame = CROPS.read(crops)
     cells = CellImages(frame, crops)
+    sizes = IMAGES.read(images)[["image_id", "width", "height"]]
+    placed = frame.merge(sizes, on="image_id", how="left", validate="one_to_one")
+    places = placed[["row", "col", "window_px", "height", "width"]].to_numpy(np.float64)
     cv2.setNumThreads(1)
 
-    def measure(position: int) -> tuple[float, float, float]:
+    def score(position: int) -> Scores:
         cells.check(position)
         crop, mask = cells.crop(position), cells.mask(position)
-        return noise_score(crop, mask), blur_score(crop, mask), illumination_level(crop, mask)
+        row, col, window_px, height, width = places[position]
+        part = inside_image(row, col, window_px, (height, width), crop.shape[0])
+        return measure(crop[part], mask[part])
 
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        measured = pool.map(measure, range(len(cells)), chunksize=64)
+        measured = pool.map(score, range(len(cells)), chunksize=64)
         rows = list(track(measured, "measure_noise", total=len(cells)))
-    columns = ["noise_score", "blur_score", "illumination"]
-    NOISE_SCORES.write(pd.DataFrame(rows, columns=columns).assign(image_id=frame["image_id"]), scores)
+    NOISE_SCORES.write(pd.DataFrame(rows).assign(image_id=frame["image_id"]), scores)
 
 
 if __name__ == "__main__":

@@ -1,35 +1,137 @@
-"""Blur and light of a crop. The noise score is in buffycoat.quality, because restoration needs it too."""
+"""Noise, blur and light of a crop, measured together: they share the grey levels and their 3x3 median."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from buffycoat.images import BACKGROUND, Pixels
-from buffycoat.quality import grey_of
+from buffycoat.images import Pixels
+from buffycoat.quality import cell_of, grey_of, mean_residual
+
+SAMPLES = 32
+"""The light is read off a grid of about this many pixels a side: it changes slowly."""
+GLASS = 0.1
+"""The brightest tenth of the surroundings counts as clear glass: red cells may cover the rest."""
+STEEPEST = 0.01
+"""Sharpness is read off the steepest hundredth of the steps between neighbouring pixels: the outlines."""
+FEWEST = 10
+"""Fewer samples than this tell nothing about the light of a half."""
 
 
-def blur_score(crop: Pixels, mask: Pixels) -> float:
-    """Return how blurred the cell is, 0 (sharp) .. 1 (blurred), unitless.
+@dataclass(frozen=True)
+class Scores:
+    """What is measured of one crop."""
 
-    It is the share of grey-level variation between neighbours that survives a 5x5 mean filter: sharp images lose most
-    of it, blurred ones little. After Crete et al. 2007, doi 10.1117/12.702790, on a median-filtered image, so that
-    noise does not pass for sharpness. A flat image counts as blurred (1).
+    noise_score: float
+    """Mean |g - median3x3(g)| over the cell, grey levels 0..255."""
+    surroundings_noise: float
+    """The same over everything but the cell."""
+    blur_score: float
+    """0 (sharp) .. 1 (blurred), unitless."""
+    background_level: float
+    """Grey level of clear glass, 0..255."""
+    background_gradient: float
+    """Change of that level across the crop, grey levels, 0 .. 510 * sqrt(2)."""
+    background_red: float
+    """Red less green of clear glass, grey levels, -255..255."""
+    background_blue: float
+    """Blue less green of clear glass, grey levels, -255..255."""
+
+
+def measure(crop: Pixels, mask: Pixels) -> Scores:
+    """Return all scores of a crop.
+
+    Parameters: crop (H, W, 3) uint8 RGB; mask (H, W) uint8, BACKGROUND outside the cell. Where the cell or its
+    surroundings are empty, the whole crop is measured in their place.
     """
-    grey = cv2.medianBlur(grey_of(crop), 3).astype(np.float32)
-    smooth = cv2.blur(grey, (5, 5))
-    # A mask of one pixel's margin would cut off the outline, where most of the variation is.
-    cell = cv2.dilate((mask != BACKGROUND).astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
-    shares = []
-    for axis in (0, 1):
-        keep = np.delete(cell, 0, axis) if cell.any() else np.ones(np.delete(cell, 0, axis).shape, bool)
-        total = float(np.abs(np.diff(grey, axis=axis))[keep].sum())
-        left = float(np.abs(np.diff(smooth, axis=axis))[keep].sum())
-        shares.append(min(1.0, left / total) if total > 0 else 1.0)
-    return max(shares)
+    grey = grey_of(crop)
+    smooth, cell = smoothed(grey), cell_of(mask)
+    level, gradient, red, blue = background(crop, smooth, cell)
+    return Scores(
+        noise_score=mean_residual(grey, smooth, cell),
+        surroundings_noise=mean_residual(grey, smooth, 1 - cell),
+        blur_score=blur_score(smooth),
+        background_level=level,
+        background_gradient=gradient,
+        background_red=red,
+        background_blue=blue,
+    )
 
 
-def illumination_level(crop: Pixels, mask: Pixels) -> float:
-    """Return the mean grey level of the crop outside the cell, 0..255; of the whole crop where the cell fills it."""
-    outside = (mask == BACKGROUND).astype(np.uint8)
-    return float(cv2.mean(grey_of(crop), outside if outside.any() else None)[0])
+def smoothed(grey: Pixels) -> Pixels:
+    """Return the 3x3 median of grey levels (H, W) uint8."""
+    return np.asarray(cv2.medianBlur(grey, 3), np.uint8)
+
+
+def sampled(pixels: Pixels) -> Pixels:
+    """Return a grid of about SAMPLES x SAMPLES of the pixels (H, W) or (H, W, 3), as a copy."""
+    step = max(1, min(pixels.shape[:2]) // SAMPLES)
+    return np.ascontiguousarray(pixels[::step, ::step])
+
+
+def blur_score(smooth: Pixels) -> float:
+    """Return 1 - e / c, clipped to 0..1: how far outlines are from taking a single pixel; 1 without contrast.
+
+    e is the 99th percentile of the steps between neighbouring pixels (of the two directions the larger), c the
+    contrast, from the 2nd to the 98th percentile of the grey levels. Being a ratio, the score depends neither on
+    brightness nor on contrast; it does depend on the size of a pixel.
+
+    Parameters: smooth (H, W) uint8, median-filtered grey levels, so that noise does not pass for sharpness.
+    """
+    samples = sampled(smooth).ravel()
+    low, high = round(0.02 * (samples.size - 1)), round(0.98 * (samples.size - 1))
+    ordered = np.partition(samples, (low, high))
+    contrast = float(ordered[high]) - float(ordered[low])
+    if min(smooth.shape) < 2 or contrast <= 0:
+        return 1.0
+    down, across = cv2.absdiff(smooth[1:, 1:], smooth[:-1, 1:]), cv2.absdiff(smooth[1:, 1:], smooth[1:, :-1])
+    steepest = percentile(np.asarray(cv2.max(down, across), np.uint8), 1 - STEEPEST)
+    return min(1.0, max(0.0, 1 - steepest / contrast))
+
+
+def percentile(values: Pixels, share: float) -> float:
+    """Return the grey level below which a share of the pixels lies, 0..255, interpolated between whole levels.
+
+    It is found by halving: eight comparisons of whole images cost a quarter of one histogram.
+    """
+    wanted = share * values.size
+    low, high, below_low, below_high = 0, 256, 0, values.size
+    while high - low > 1:
+        middle = (low + high) // 2
+        below = values.size - cv2.countNonZero(cv2.threshold(values, middle - 1, 1, cv2.THRESH_BINARY)[1])
+        if below > wanted:
+            high, below_high = middle, below
+        else:
+            low, below_low = middle, below
+    return min(255.0, low + (wanted - below_low) / max(1, below_high - below_low))
+
+
+def background(crop: Pixels, smooth: Pixels, cell: Pixels) -> tuple[float, float, float, float]:
+    """Return level, gradient, red less green, and blue less green of clear glass, in grey levels.
+
+    The level is the 90th percentile of the surroundings; the gradient is twice the difference of the levels of
+    opposite halves (their middles are half a side apart), the two directions added as vectors; the colour is the mean
+    over the surroundings at or above the level.
+    """
+    grey, outside = sampled(smooth), sampled(cell) == 0
+    if not outside.any():
+        outside = np.ones_like(outside)
+    level = _glass(grey[outside])
+    glass = ((grey >= level) & outside).view(np.uint8)
+    red, green, blue, _ = cv2.mean(sampled(crop), glass)
+    rows, cols = grey.shape[0] // 2, grey.shape[1] // 2
+    halves = [(slice(rows), slice(None)), (slice(-rows, None), slice(None)), (slice(None), slice(cols)),
+              (slice(None), slice(-cols, None))]  # fmt: skip
+    levels = [_glass(grey[half][outside[half]], level) for half in halves] if min(rows, cols) else [level] * 4
+    gradient = 2 * float(np.hypot(levels[1] - levels[0], levels[3] - levels[2]))
+    return level, gradient, red - green, blue - green
+
+
+def _glass(values: Pixels, otherwise: float | None = None) -> float:
+    """Return the level of the brightest tenth, or `otherwise`, where it is given, of too few values."""
+    if otherwise is not None and values.size < FEWEST:
+        return otherwise
+    place = int((1 - GLASS) * (values.size - 1))
+    return float(np.partition(values, place)[place])

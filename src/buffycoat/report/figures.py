@@ -10,7 +10,7 @@ matplotlib.use("Agg")
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
-from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter, StrMethodFormatter  # noqa: E402
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter  # noqa: E402
 
 from buffycoat.cell_types import name_of  # noqa: E402
 
@@ -19,9 +19,11 @@ matplotlib.rcParams["text.parse_math"] = False
 INK, BLUE, ORANGE, GREY = "#22303c", "#35618f", "#c8722c", "#9aa5b1"
 
 
-def _axes(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
+def _axes(width: float, height: float, columns: int | tuple[float, ...] = 1) -> tuple[Figure, Any]:
+    """Return a figure and its axes in one row; `columns` is their number, or their relative widths."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False)[0]
+    widths = (1.0,) * columns if isinstance(columns, int) else columns
+    axes = figure.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0]
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8, colors=INK)
@@ -52,23 +54,33 @@ def class_distribution(images: pd.DataFrame, test_labels: pd.DataFrame, codes: l
 
 
 def noise_histogram(threshold: dict[str, Any]) -> Figure:
-    """Return the histogram of noise scores with the threshold."""
-    edges = np.array(threshold["histogram"]["edges"])
-    figure, (axis,) = _axes(5.2, 2.8)
-    noisy = edges[:-1] >= threshold["level"]
-    axis.bar(
-        edges[:-1], threshold["histogram"]["counts"], np.diff(edges), align="edge", color=np.where(noisy, ORANGE, BLUE)
-    )
-    axis.axvline(threshold["level"], color=INK, lw=1, ls="--")
-    axis.annotate(f"noisy from {threshold['level']:.1f}", (threshold["level"], 1), xycoords=("data", "axes fraction"),
-                  xytext=(4, -10), textcoords="offset points", fontsize=8)  # fmt: skip
-    axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter(ScalarFormatter())
-    axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.set_xlabel("noise score, grey levels", fontsize=8)
-    axis.set_ylabel("crops", fontsize=8)
+    """Return the histograms of noise, blur and light of all crops, each with its threshold; flagged bars in orange."""
+    figure, (noise, blur, light) = _axes(9.6, 2.9, (1.6, 1, 1))
+    over = {"field": "cell and surroundings", "cell": "cell"}[threshold["measured_over"]]
+    _flagged_bars(noise, threshold["histogram"], threshold["level"], f"noisy from {threshold['level']:.1f}")
+    noise.set_xscale("log")
+    noise.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    noise.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    noise.xaxis.set_minor_formatter(NullFormatter())
+    noise.set_xlabel(f"noise over {over}, grey levels", fontsize=8)
+    part = threshold["blur"]
+    _flagged_bars(blur, part["histogram"], part["level"], f"blurred from {part['level']:.2f}")
+    blur.set_xlabel("blur score, 0 (sharp) to 1 (blurred)", fontsize=8)
+    part = threshold["light"]
+    _flagged_bars(light, part["histogram"], part["level"], f"badly lit from {part['level']:.1f}")
+    light.set_xlabel("deviation of the light, robust SDs", fontsize=8)
+    noise.set_ylabel("crops", fontsize=8)
     return figure
+
+
+def _flagged_bars(axis: Any, histogram: dict[str, Any], level: float, text: str) -> None:
+    edges, counts = np.array(histogram["edges"]), np.array(histogram["counts"])
+    # A bar counts as flagged where its middle does: the threshold may lie inside it.
+    flagged = (edges[:-1] + edges[1:]) / 2 >= level
+    axis.bar(edges[:-1], counts, np.diff(edges), align="edge", color=np.where(flagged, ORANGE, BLUE))
+    axis.axvline(level, color=INK, lw=1, ls="--")
+    axis.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axis.set_title(text, fontsize=8, color=INK, loc="left")
 
 
 def learning_curves(history: pd.DataFrame) -> Figure:

@@ -1,0 +1,97 @@
+"""From scores to verdicts: what is compared, with which threshold, fitted on which rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from buffycoat.errors import InputError
+from buffycoat.partition.light import light_deviation, usual_light
+from buffycoat.partition.settings import FlagNoisy
+from buffycoat.partition.threshold import Scores, fit_threshold, histogram_of
+
+Bools = npt.NDArray[np.bool_]
+
+SHARPEST = 1e-3
+"""Least sharpness (1 - blur score) that is told from none."""
+
+
+def compared_noise(frame: pd.DataFrame, noise_over: str) -> Scores:
+    """Return the noise that the threshold is compared with, (n,), grey levels.
+
+    `cell`: the noise score. `field`: the geometric mean of it and the noise of the surroundings: a camera's noise is
+    everywhere, while the grain of a cell is in the cell and crowded red cells are around it.
+    """
+    cell = frame["noise_score"].to_numpy(np.float64)
+    if noise_over == "cell":
+        return cell
+    field: Scores = np.sqrt(cell * frame["surroundings_noise"].to_numpy(np.float64))
+    return field
+
+
+def fit_levels(noise: Scores, blur: Scores, settings: FlagNoisy) -> tuple[float, float]:
+    """Return the levels from which the noise and the blur score of a training row count as noisy and as blurred.
+
+    Blurred rows have less noise than clean ones, noisy rows less blur, so neither may be taken for the clean ones. So
+    rows noisier than the commonest are set aside first, then blur is fitted, then noise without the blurred rows. A
+    fitted noise level is at most `settings.level`.
+
+    Parameters: noise and blur (n,) of the training rows. Raises InputError where a level is to be fitted and n is 0.
+    """
+    fits_noise = settings.threshold == "fitted"
+    if noise.size == 0 and (fits_noise or settings.blur_level is None):
+        raise InputError("partition.flag_noisy: there is no training row to fit a threshold on: set it to fixed")
+    softness = 1 / np.maximum(1 - blur, SHARPEST)
+    blur_level = settings.blur_level
+    if blur_level is None:
+        first = settings.level
+        if fits_noise:
+            first = min(first, fit_threshold(noise, settings.spread, largest=True))
+        quiet = noise < first
+        blur_level = 1 - 1 / fit_threshold(softness[quiet] if quiet.any() else softness, settings.blur_spread)
+    sharp = blur < blur_level
+    level = settings.level
+    if fits_noise:
+        level = min(level, fit_threshold(noise[sharp] if sharp.any() else noise, settings.spread))
+    return level, blur_level
+
+
+def judge(frame: pd.DataFrame, training: Bools, settings: FlagNoisy) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the rows with light_deviation, noisy, blurred and badly_lit, and what was fitted.
+
+    Parameters: frame, the table of noise scores; training (n,), the rows that may be fitted on.
+    """
+    noise, blur = compared_noise(frame, settings.noise_over), frame["blur_score"].to_numpy(np.float64)
+    level, blur_level = fit_levels(noise[training], blur[training], settings)
+    noisy, blurred = noise >= level, blur >= blur_level
+    sound = training & ~noisy & ~blurred
+    usual = usual_light(frame[sound if sound.any() else training])
+    deviation = light_deviation(frame, usual)
+    badly_lit = deviation >= settings.light_spread
+    fitted_on = int(training.sum()) if settings.threshold == "fitted" else 0
+    summary = {
+        "method": settings.threshold,
+        "measured_over": settings.noise_over,
+        "level": level,
+        "unit": "grey levels",
+        "fitted_on": fitted_on,
+        "noisy": int(noisy.sum()),
+        "crops": len(frame),
+        "histogram": histogram_of(noise),
+        "blur": {
+            "level": blur_level,
+            "blurred": int(blurred.sum()),
+            "histogram": histogram_of(blur, logarithmic=False),
+        },
+        "light": {
+            "level": settings.light_spread,
+            "badly_lit": int(badly_lit.sum()),
+            "usual": usual,
+            "histogram": histogram_of(deviation, logarithmic=False),
+        },
+    }
+    columns = {"light_deviation": deviation, "noisy": noisy, "blurred": blurred, "badly_lit": badly_lit}
+    return frame.assign(**columns), summary
