@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from buffycoat.crop.crop_cells import crop_cells
+from buffycoat.crop import cellpose_method
+from buffycoat.crop.crop_cells import crop_cells, one_ahead
 from buffycoat.crop.settings import CropCells
 from buffycoat.errors import InputError
 from buffycoat.images import BACKGROUND, CellImages
 from buffycoat.tables.crops import CROPS
 from buffycoat.tables.images import IMAGES
+from tests.crop.cellpose_stubs import ByColour
 from tests.crop.drawing import add_cell, field
 
 
@@ -36,9 +40,9 @@ def indexed(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, out: str, **options: int) -> pd.DataFrame:
+def run(folder: Path, out: str, **options: Any) -> pd.DataFrame:
     threads = options.pop("threads", 1)
-    settings = CropCells(window_px=120, size_px=48, batch_images=4)
+    settings = CropCells(window_px=120, size_px=48, batch_images=4, **options)
     crop_cells(
         images=folder / "images.parquet", crops=folder / out / "crops.parquet", shards=folder / out / "shards",
         threads=threads, settings=settings,
@@ -72,3 +76,30 @@ def test_a_file_that_vanished_or_changed_since_the_index_is_an_error(indexed: Pa
     with pytest.raises(InputError, match=r"3\.png: no such file; it was sound when indexed"):
         run(indexed, "b")
     assert not (indexed / "b" / "crops.parquet").exists()
+
+
+def test_the_step_runs_with_cellpose_and_other_processes(indexed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = ByColour()
+    monkeypatch.setattr(cellpose_method, "load_network", lambda path, device: network)
+    (indexed / "cpsam").write_bytes(b"stands in")
+    frame = run(indexed, "a", method="cellpose", weights=str(indexed / "cpsam"), threads=2)
+    assert frame["image_id"].tolist() == [f"{k}.png" for k in range(10)]
+    assert frame["found"].tolist() == [True] * 9 + [False]
+    discs = np.pi * (38 + np.arange(9)) ** 2
+    assert (np.abs(frame["area_px"].iloc[:9] / discs - 1) < 0.06).all()
+    # Each chunk of four holds two sizes, each of which fills one tile.
+    assert network.batches == [2, 2, 2, 2, 1, 1]
+
+
+def test_one_ahead_makes_the_next_before_it_hands_out_the_last() -> None:
+    made: list[int] = []
+
+    def making() -> Iterator[int]:
+        for k in range(4):
+            made.append(k)
+            yield k
+
+    for item in one_ahead(making()):
+        assert made == list(range(min(item + 2, 4)))
+    assert made == [0, 1, 2, 3]
+    assert list(one_ahead([])) == [] and list(one_ahead([1])) == [1]

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import pandas as pd
 
 from buffycoat.crop.framing import Framed, frame_cell
 from buffycoat.crop.settings import CropCells
-from buffycoat.crop.stain import segment_by_stain
+from buffycoat.crop.stain import nucleus_map, segment_by_stain
 from buffycoat.errors import InputError
 from buffycoat.files import whole_folder
 from buffycoat.images import ImageProblem, Pixels, ShardWriter, decode_image, relative_shard
@@ -25,11 +25,12 @@ from buffycoat.tables.crops import CROPS
 from buffycoat.tables.images import IMAGES, decodable
 from buffycoat.tables.schema import require_same_keys
 
-Segmenter = Callable[[list[Pixels]], list[tuple[Pixels, int]]]
-"""Images to (mask of the primary cell, number of white cells), in order."""
+T = TypeVar("T")
+Segmenter = Callable[[list[Pixels]], Iterable[tuple[Pixels, int]]]
+"""Images to (mask of the primary cell, number of white cells), in order; answers may still be in the making."""
 
 
-def _stain(settings: CropCells, pool: ThreadPoolExecutor) -> Segmenter:
+def _stain(settings: CropCells, pool: ThreadPoolExecutor, _workers: int) -> Segmenter:
     one = partial(
         segment_by_stain,
         work_px=settings.work_px,
@@ -39,14 +40,16 @@ def _stain(settings: CropCells, pool: ThreadPoolExecutor) -> Segmenter:
     return lambda images: list(pool.map(one, images))
 
 
-def _cellpose(settings: CropCells, pool: ThreadPoolExecutor) -> Segmenter:
+def _cellpose(settings: CropCells, pool: ThreadPoolExecutor, workers: int) -> Segmenter:
     from buffycoat.crop.cellpose_method import load_model, segment_by_cellpose
 
-    model = load_model(settings)
-    return lambda images: segment_by_cellpose(model, images, settings)
+    model = load_model(settings, pool, workers)
+    return lambda images: segment_by_cellpose(
+        model, images, settings, nuclei=lambda shown: list(pool.map(nucleus_map, shown))
+    )
 
 
-METHODS: dict[str, Callable[[CropCells, ThreadPoolExecutor], Segmenter]] = {"stain": _stain, "cellpose": _cellpose}
+METHODS: dict[str, Callable[[CropCells, ThreadPoolExecutor, int], Segmenter]] = {"stain": _stain, "cellpose": _cellpose}
 
 
 def load_again(path: str, width: int, height: int) -> Pixels:
@@ -60,16 +63,31 @@ def load_again(path: str, width: int, height: int) -> Pixels:
     return image
 
 
+def one_ahead(items: Iterable[T]) -> Iterator[T]:
+    """Yield the items in order, each after the next one has been made: what is in the making is not waited for."""
+    waiting: list[T] = []
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > 1:
+            yield waiting.pop(0)
+    yield from waiting
+
+
 def framed_cells(rows: pd.DataFrame, settings: CropCells, threads: int) -> Iterator[Framed]:
     """Yield the framed cell of each row, in order, whatever the number of threads."""
     # OpenCV would start threads of its own inside each of ours.
     cv2.setNumThreads(1)
     places = zip(rows["path"], rows["width"].astype(int), rows["height"].astype(int), strict=True)
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        segment = METHODS[settings.method](settings, pool)
-        while chunk := list(itertools.islice(places, settings.batch_images)):
-            images = list(pool.map(lambda place: load_again(*place), chunk))
-            for image, (mask, masks) in zip(images, segment(images), strict=True):
+        segment = METHODS[settings.method](settings, pool, max(1, threads))
+
+        def begun() -> Iterator[tuple[list[Pixels], Iterable[tuple[Pixels, int]]]]:
+            while chunk := list(itertools.islice(places, settings.batch_images)):
+                images = list(pool.map(lambda place: load_again(*place), chunk))
+                yield images, segment(images)
+
+        for images, found in one_ahead(begun()):
+            for image, (mask, masks) in zip(images, found, strict=True):
                 yield frame_cell(image, mask, masks, settings.window_px, settings.size_px)
 
 

@@ -33,13 +33,25 @@ class CropCells(Settings):
         default=0.35, gt=0, description="Spread of the preference for central cells, share of the image's side."
     )
     weights: str | None = Field(
-        default=None, description="`cellpose`: the local weights file (cpsam); it is never downloaded here."
+        default=None,
+        description="`cellpose`: the local weights file, the published `cpsam` or a fine-tuned one (safetensors); it is"
+        " never downloaded by a run, see docs/running.md.",
     )
     weights_sha256: str | None = Field(
         default=None, pattern=r"^[0-9a-f]{64}$", description="`cellpose`: SHA-256 the weights file must have."
     )
     cellpose_px: int = Field(
-        default=256, ge=64, description="`cellpose`: side that images are resized to (256 is one tile of the network)."
+        default=240,
+        ge=64,
+        description="`cellpose`: longer side that larger images are reduced to. 240 is the most that is one tile of the"
+        " network (Cellpose pads each side by 8 pixels to 256; 256 would be four tiles, 1.2 times 272 being more than"
+        " one), and the white cell of a close-up comes nearer the 7.5 to 120 pixels of diameter that Cellpose-SAM was"
+        " trained on. Smaller images are not enlarged: they fill one tile as they are.",
+    )
+    cellpose_tiles: int = Field(
+        default=64,
+        ge=1,
+        description="`cellpose`: tiles the network takes at once; halved by itself where the GPU's memory runs out.",
     )
     batch_images: int = Field(default=64, ge=1, description="Images worked on at once, per process.")
 
