@@ -61,6 +61,16 @@ def test_our_own_file_gives_the_same_network(published: Path, tmp_path: Path) ->
     assert not second.training and second.dtype == torch.float32
 
 
+def test_half_precision_gives_nearly_the_same_flows(published: Path) -> None:
+    network = load_network(published, CPU)
+    images = normalised(drawn())[None]
+    exact = flows_of(in_threads(network), images)
+    network.dtype = torch.bfloat16
+    rough = flows_of(in_threads(network), images)
+    assert rough.dtype == np.float32 and not np.array_equal(exact, rough)
+    assert np.abs(rough - exact).mean() < 0.02 * exact.std()
+
+
 def test_prefixes_of_parallel_training_and_missing_diameters_are_no_fault(published: Path, tmp_path: Path) -> None:
     state = read_state(published)
     bare = {f"module.{name}": tensor for name, tensor in state.items() if not name.startswith("diam_")}
@@ -69,7 +79,7 @@ def test_prefixes_of_parallel_training_and_missing_diameters_are_no_fault(publis
     assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
 
 
-def test_half_precision_files_are_read(published: Path, tmp_path: Path) -> None:
+def test_files_in_half_precision_are_read(published: Path, tmp_path: Path) -> None:
     torch.save({name: tensor.bfloat16() for name, tensor in read_state(published).items()}, tmp_path / "half")
     network = load_network(tmp_path / "half", CPU)
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}

@@ -8,6 +8,7 @@ by pixel, neighbours that stand beside each other anyway.
 from __future__ import annotations
 
 import multiprocessing
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 
 import cv2
@@ -96,9 +97,11 @@ def _heat(inside: npt.NDArray[np.bool_], centre: tuple[int, ...], steps: int) ->
     return middle
 
 
-def _one_thread() -> None:
+def _start_worker() -> None:
     import torch
 
+    # Each worker would say once that Cellpose's sparse tensors are not checked twice.
+    warnings.filterwarnings("ignore", message="Sparse invariant checks")
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
 
@@ -106,4 +109,4 @@ def _one_thread() -> None:
 def mask_workers(count: int) -> ProcessPoolExecutor:
     """Return a pool of processes for `masks_of_flows`, one thread each; they end when nobody holds the pool."""
     # Not forked: a process that has started CUDA or threads cannot be.
-    return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _one_thread)
+    return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _start_worker)
