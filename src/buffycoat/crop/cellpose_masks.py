@@ -83,18 +83,21 @@ def true_flows(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
 
 
 def _heat(inside: npt.NDArray[np.bool_], centre: tuple[int, ...], steps: int) -> npt.NDArray[np.float64]:
-    height, width = inside.shape
-    heat, within, mean = np.zeros((height + 2, width + 2)), inside.astype(np.float64), np.zeros(inside.shape)
-    middle = heat[1:-1, 1:-1]
-    shifted = [heat[1 + r : height + 1 + r, 1 + c : width + 1 + c] for r, c in NEIGHBOURS]
+    """Return the heat in a cell, of the shape of `inside`, which is False along its border."""
+    width = inside.shape[1]
+    # As one row, so that each neighbour is a shift: twice as fast as shifting rows of a small image one by one.
+    heat, start = np.zeros(inside.size), width + 1
+    middle, source = heat[start:-start], centre[0] * width + centre[1]
+    shifted = [heat[start + r * width + c : inside.size - start + r * width + c] for r, c in NEIGHBOURS]
+    within, mean = inside.ravel()[start:-start].astype(np.float64), np.zeros_like(middle)
     for _ in range(steps):
-        middle[centre] += 1
+        heat[source] += 1
         np.add(middle, shifted[0], out=mean)
         for neighbour in shifted[1:]:
             mean += neighbour
         mean /= 9
         np.multiply(mean, within, out=middle)
-    return middle
+    return heat.reshape(inside.shape)
 
 
 def _start_worker() -> None:
