@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ import cv2
 import numpy as np
 import torch
 import typer
+from torch import nn
 
 from benchmarks.machine import machine
 from benchmarks.segmenter_data import DATA, rows_of
 from buffycoat.cell_types import CELL_TYPES
 from buffycoat.crop.agreement import Agreement, each_cell, nearest_cell, summarise
-from buffycoat.crop.embedded_method import all_cells, segment_by_network
+from buffycoat.crop.cellpose_method import load_model, segment_by_cellpose, start_masks
+from buffycoat.crop.embedded_method import all_cells, fine_nuclei, rough_nuclei, segment_by_network
 from buffycoat.crop.mask_sets import CELL_LEVEL, NUCLEUS_LEVEL, MaskedImage, masked_image
 from buffycoat.crop.segmenter import load_network
 from buffycoat.crop.settings import CropCells
@@ -102,8 +105,33 @@ def methods() -> dict[str, tuple[Masks, Masks]]:
         "embedded": (embedded, partial(all_cells, network, min_cell_share=settings.min_cell_share)),
     }
     if weights := os.environ.get("BUFFYCOAT_CELLPOSE_WEIGHTS"):
-        found["cellpose"] = cellpose_methods(CropCells(method="cellpose", weights=weights))
+        found["cellpose"] = cellpose_methods(CropCells(method="cellpose", weights=weights), network)
     return found
+
+
+def cellpose_methods(settings: CropCells, network: nn.Module) -> tuple[Masks, Masks]:
+    """Return Cellpose's primary cell, its nucleus by the embedded network, and all of its cells that hold a nucleus."""
+    pool = ThreadPoolExecutor(1)
+    model = load_model(settings, pool, 1)
+    finish = partial(fine_nuclei, network)
+
+    def primary(image: Pixels) -> list[Pixels]:
+        found = segment_by_cellpose(model, [image], settings, partial(rough_nuclei, network), finish)
+        return [mask for mask, _ in found]
+
+    def everything(image: Pixels) -> list[Pixels]:
+        labels = start_masks(model, [image], settings.cellpose_px)[0].result()
+        (nuclei,) = rough_nuclei(network, [image])
+        size = image.shape[1::-1]
+        parts = [cv2.resize((labels == k).astype(np.uint8), size) > 0 for k in range(1, int(labels.max()) + 1)]
+        cells = [part for part in parts if (part & nuclei).sum() >= settings.min_nucleus_share * part.size]
+        fine = finish([image] * len(cells), cells) if cells else []
+        return [
+            np.where(nucleus, NUCLEUS, np.where(cell, CYTOPLASM, BACKGROUND)).astype(np.uint8)
+            for cell, nucleus in zip(cells, fine, strict=True)
+        ]
+
+    return primary, everything
 
 
 def judged(name: str, image: MaskedImage, masks: list[Pixels]) -> list[Agreement]:
@@ -164,11 +192,6 @@ def measure(method: str, name: str, run: Masks, images: list[MaskedImage]) -> di
         "ms_per_image": round(1000 * seconds / len(images), 1),
         "image_px": "x".join(str(n) for n in pixels[len(pixels) // 2][::-1]),
     }
-
-
-def cellpose_methods(settings: CropCells) -> tuple[Masks, Masks]:
-    """Return Cellpose's primary cell and all of its cells that hold a nucleus."""
-    raise typer.BadParameter("filled in below")
 
 
 def main() -> None:

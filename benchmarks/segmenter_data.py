@@ -1,6 +1,6 @@
 """Which expert-drawn masks the shipped segmenter learns from and which it is only judged on.
 
-    python benchmarks/segmenter_data.py --folder local/segmenter
+    python -m benchmarks.segmenter_data --folder local/segmenter
 
 Of BCISC (per cell type) and of BCCD the first half of the images, in the order of their names, is learnt from; the
 second half is held out. The other set of masks (Zheng et al. 2018) is never learnt from.

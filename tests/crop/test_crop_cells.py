@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,13 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
-from buffycoat.crop.crop_cells import crop_cells
-from buffycoat.crop.segmenter import build_network, store_network
+from buffycoat.crop import cellpose_method
+from buffycoat.crop.crop_cells import crop_cells, one_ahead
+from buffycoat.crop.segmenter import build_network, half_precision
 from buffycoat.crop.settings import CropCells
 from buffycoat.errors import InputError
 from buffycoat.images import BACKGROUND, CellImages
 from buffycoat.tables.crops import CROPS
 from buffycoat.tables.images import IMAGES
+from buffycoat.weights import write_weights
+from tests.crop.cellpose_stubs import ByColour
 from tests.crop.drawing import add_cell, field
 
 
@@ -41,8 +46,10 @@ def indexed(tmp_path: Path) -> Path:
 METHODS = ["embedded", "stain"]
 
 
-def run(folder: Path, out: str, method: str = "stain", threads: int = 1, batch: int = 4) -> pd.DataFrame:
-    settings = CropCells(method=method, window_px=120, size_px=48, batch_images=batch)
+def run(
+    folder: Path, out: str, method: str = "stain", threads: int = 1, batch: int = 4, **options: Any
+) -> pd.DataFrame:
+    settings = CropCells(method=method, window_px=120, size_px=48, batch_images=batch, **options)
     crop_cells(
         images=folder / "images.parquet", crops=folder / out / "crops.parquet", shards=folder / out / "shards",
         threads=threads, settings=settings,
@@ -90,7 +97,7 @@ def test_a_segmenter_of_the_users_own_is_used(indexed: Path) -> None:
     torch.manual_seed(0)
     blind = build_network()
     torch.nn.init.constant_(blind.segmentation_head[0].bias, -20.0)
-    store_network(blind, {}, indexed / "blind.safetensors")
+    write_weights(half_precision(blind), {}, indexed / "blind.safetensors")
     crop_cells(
         images=indexed / "images.parquet", segmenter=[indexed / "blind.safetensors"],
         crops=indexed / "c" / "crops.parquet", shards=indexed / "c" / "shards",
@@ -98,3 +105,30 @@ def test_a_segmenter_of_the_users_own_is_used(indexed: Path) -> None:
     )  # fmt: skip
     frame = CROPS.read(indexed / "c" / "crops.parquet")
     assert not frame["found"].any() and (frame["reason"] != "").all() and (frame["masks"] == 0).all()
+
+
+def test_the_step_runs_with_cellpose_and_other_processes(indexed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = ByColour()
+    monkeypatch.setattr(cellpose_method, "load_network", lambda path, device: network)
+    (indexed / "cpsam").write_bytes(b"stands in")
+    frame = run(indexed, "a", method="cellpose", weights=str(indexed / "cpsam"), threads=2)
+    assert frame["image_id"].tolist() == [f"{k}.png" for k in range(10)]
+    assert frame["found"].tolist() == [True] * 9 + [False]
+    discs = np.pi * (38 + np.arange(9)) ** 2
+    assert (np.abs(frame["area_px"].iloc[:9] / discs - 1) < 0.06).all()
+    # Each chunk of four holds two sizes, each of which fills one tile.
+    assert network.batches == [2, 2, 2, 2, 1, 1]
+
+
+def test_one_ahead_makes_the_next_before_it_hands_out_the_last() -> None:
+    made: list[int] = []
+
+    def making() -> Iterator[int]:
+        for k in range(4):
+            made.append(k)
+            yield k
+
+    for item in one_ahead(making()):
+        assert made == list(range(min(item + 2, 4)))
+    assert made == [0, 1, 2, 3]
+    assert list(one_ahead([])) == [] and list(one_ahead([1])) == [1]

@@ -10,12 +10,11 @@ from buffycoat.crop.segmenter import (
     MAPS,
     SIDE_PX,
     build_network,
+    half_precision,
     imagenet_network,
     load_network,
     predict_maps,
-    predict_mirrored,
     shipped_weights,
-    store_network,
 )
 from buffycoat.efficientnet import efficientnet_lite0
 from buffycoat.errors import InputError
@@ -50,9 +49,9 @@ def test_the_encoder_starts_as_the_embedded_backbone() -> None:
 def test_half_precision_storage_keeps_the_maps(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = build_network().eval()
-    store_network(network, {"note": "kept"}, tmp_path / "s.safetensors")
+    write_weights(half_precision(network), {"note": "kept"}, tmp_path / "s.safetensors")
     again = load_network(tmp_path / "s.safetensors")
-    assert np.abs(predict_maps(network, views(2)) - predict_maps(again, views(2))).max() < 5e-3
+    assert np.abs(predict_maps(network, views(2)) - predict_maps(again, views(2))).max() < 0.03
     assert read_weights(tmp_path / "s.safetensors")[1] == {"note": "kept"}
 
 
@@ -76,11 +75,3 @@ def test_maps_have_the_stated_shape_and_range() -> None:
     maps = predict_maps(load_network(), views(3), batch=2)
     assert maps.shape == (3, len(MAPS), SIDE_PX, SIDE_PX) and maps.dtype == np.float32
     assert maps.min() >= 0 and maps.max() <= 1
-
-
-def test_the_mean_over_mirror_images_turns_with_the_view() -> None:
-    network = load_network()
-    (view,) = views(1)
-    straight = predict_mirrored(network, [view])[0]
-    turned = predict_mirrored(network, [np.ascontiguousarray(view[:, ::-1])])[0]
-    assert np.abs(straight - turned[..., ::-1]).max() < 1e-5

@@ -1,104 +1,201 @@
-"""Segmentation by Cellpose-SAM (doi 10.1101/2025.04.28.651001) from a local, hash-checked weights file.
+"""Segmentation by Cellpose-SAM: reduced images through the network in batches, flows to masks on other processes.
 
-Cellpose's own downloader is never used: it switches off the checking of TLS certificates and verifies no hash.
+The network (GPU) works on the next images while processes (CPU) turn the flows of the last ones into masks.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from buffycoat.crop.cellpose_masks import Labels, mask_workers, masks_of_flows
+from buffycoat.crop.cellpose_weights import check_weights, load_network
 from buffycoat.crop.settings import CropCells
-from buffycoat.crop.stain import choose_primary, nuclear_stain, nucleus_map
+from buffycoat.crop.stain import Bools, Floats, choose_primary
 from buffycoat.device import pick_device
 from buffycoat.errors import InputError
-from buffycoat.files import sha256_of
 from buffycoat.images import BACKGROUND, CYTOPLASM, NUCLEUS, Pixels
 
-Labels = npt.NDArray[np.int32]
+TILE_PX = 256
+"""Side of what the network looks at; larger images are cut into overlapping tiles, smaller ones are padded."""
+
+Nuclei = Callable[[list[Pixels]], list[Bools]]
+"""Images to maps of what is stained as nuclei are, (H, W) bool each."""
+Finish = Callable[[list[Pixels], list[Bools]], list[Bools]]
+"""Images and their chosen cells, (H, W) bool each, to the nucleus in each cell, (H, W) bool each."""
 
 
-def check_weights(settings: CropCells) -> Path:
-    """Return the weights file; raises InputError where it is not named, absent, or another file than expected."""
-    advice = (
-        "get the file 'cpsam' of Cellpose-SAM (huggingface.co/mouseland/cellpose-sam; its training data is CC BY-NC)"
-        " and name it in crop.crop_cells.weights, or set crop.crop_cells.method: stain"
-    )
-    if settings.weights is None:
-        raise InputError(f"crop.crop_cells.weights: not set, but the method is cellpose; {advice}")
-    path = Path(settings.weights)
-    if not path.is_file():
-        raise InputError(f"crop.crop_cells.weights: {path}: no such file; {advice}")
-    if settings.weights_sha256 and sha256_of(path) != settings.weights_sha256:
-        raise InputError(f"{path}: its SHA-256 is not crop.crop_cells.weights_sha256; the file is damaged or another")
-    return path
+@dataclass
+class Cellpose:
+    """The network, how many tiles it takes at once (fewer once memory has run out), and who does the rest."""
+
+    network: Any
+    tiles: int
+    threads: Executor
+    workers: Executor
 
 
-def load_model(settings: CropCells) -> Any:
-    """Return a Cellpose model on this job's device."""
+def load_model(settings: CropCells, threads: Executor, workers: int) -> Cellpose:
+    """Return Cellpose on this job's device, with that many processes; raises InputError where its weights are amiss."""
     path = check_weights(settings)
-    from cellpose.models import CellposeModel
-
-    device = pick_device()
-    return CellposeModel(pretrained_model=str(path), device=device, use_bfloat16=device.type == "cuda")
+    network = load_network(path, pick_device())
+    return Cellpose(network, settings.cellpose_tiles, threads, mask_workers(workers))
 
 
-def segment_batch(model: Any, images: npt.NDArray[np.uint8], tiles: int) -> list[Labels]:
-    """Return a label image (H, W) per image of a batch (N, H, W, 3); where memory runs out, halve the tiles at once.
+def reduced(image: Pixels, side_px: int) -> Pixels:
+    """Return the image with its longer side reduced to `side_px`, by area; a smaller image as it is.
 
-    One array is batched across images; a list is not. `max_size_fraction=1`: by default, masks over 40 % of the frame
-    vanish, which cells in close-ups are.
+    Enlarging would gain nothing: the network was trained on cells of 7.5 to 120 px, 30 on average, and the white cell
+    of a close-up is at the upper end already.
+    """
+    height, width = image.shape[:2]
+    scale = min(1.0, side_px / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def normalised(image: Pixels) -> Floats:
+    """Return the image (H, W, 3) float32 with each channel's 1st percentile at 0 and its 99th at 1, as Cellpose does.
+
+    One image at a time: in a batch, Cellpose leaves a channel without contrast at its raw values instead of at 0.
+    """
+    from cellpose.transforms import normalize_img
+
+    return np.asarray(normalize_img(image), np.float32)
+
+
+def flows_of(model: Cellpose, images: Floats) -> Floats:
+    """Return the network's flows along rows and columns and its logit of being a cell, (N, 3, H, W) float32.
+
+    `images` are normalised and of one size, (N, H, W, 3) float32: one array is batched across images, a list is not.
+    Where the GPU's memory runs out, the tiles at once are halved, for good. Raises InputError where one tile is too
+    much, or where the weights give something else than numbers.
     """
     import torch
+    from cellpose.core import run_net
 
     while True:
         try:
-            masks = model.eval(images, batch_size=tiles, channel_axis=-1, z_axis=None, max_size_fraction=1.0)[0]
+            answer = run_net(model.network, images, batch_size=model.tiles, bsize=TILE_PX)[0]
             break
         except torch.cuda.OutOfMemoryError:
-            if tiles == 1:
-                raise
-            tiles //= 2
             torch.cuda.empty_cache()
-    if masks is None or len(masks) != len(images):
-        raise RuntimeError("Cellpose returned no masks, as it does when memory runs out; lower crop_cells.batch_images")
-    return [np.asarray(mask, np.int32) for mask in masks]
+            if model.tiles == 1:
+                raise InputError(
+                    "the GPU's memory does not hold Cellpose and one tile: end what else runs on it, or hide it from"
+                    " this job (CUDA_VISIBLE_DEVICES=) to use the CPU"
+                ) from None
+            model.tiles //= 2
+    flows = np.ascontiguousarray(np.moveaxis(answer, 3, 1), np.float32)
+    if flows.shape != (len(images), 3, *images.shape[1:3]) or not np.isfinite(flows).all():
+        raise InputError("Cellpose's network answers with something else than flows: are its weights whole?")
+    return flows
 
 
-def primary_of(image: Pixels, labels: Labels, min_nucleus_share: float, centrality: float) -> tuple[Pixels, int]:
-    """Return mask (H, W) of the white cell among Cellpose's masks, and how many of them hold a nucleus.
+def tiles_of(height: int, width: int) -> int:
+    """Return into how many tiles Cellpose cuts an image: it pads each side by 8 px and more, then overlaps by a tenth.
 
-    A mask is a white cell where nuclear stain covers enough of it; red cells have none.
+    So one of 240 px is one tile, and one of 256 px is four.
     """
-    stain = nuclear_stain(image)
-    nuclei = nucleus_map(image)
-    per_label = np.where(nuclei, labels, 0).astype(np.int32)
-    label, cells = choose_primary(per_label, min_nucleus_share * stain.size, centrality)
-    mask = np.full(labels.shape, BACKGROUND, np.uint8)
-    if label:
-        mask[labels == label] = CYTOPLASM
-        mask[(labels == label) & nuclei] = NUCLEUS
-    return mask, cells
+    from cellpose.transforms import get_pad_yx
+
+    top, bottom, left, right = get_pad_yx(height, width, min_size=(TILE_PX, TILE_PX))
+    padded = (height + top + bottom, width + left + right)
+    rows, cols = (1 if side <= TILE_PX else math.ceil(1.2 * side / TILE_PX) for side in padded)
+    return rows * cols
 
 
-def segment_by_cellpose(model: Any, images: list[Pixels], settings: CropCells) -> list[tuple[Pixels, int]]:
-    """Return (mask of the primary cell, number of white cells) per image, in order; images of one size go together."""
+@contextmanager
+def _living_workers() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool:
+        raise InputError(
+            "a process that makes masks of flows was killed, as happens when memory runs out: give the step fewer"
+            " threads or lower crop.crop_cells.batch_images"
+        ) from None
+
+
+def start_masks(model: Cellpose, images: list[Pixels], side_px: int) -> list[Future[Labels]]:
+    """Return, per image and in order, the labels (h, w) int32 of the reduced image: to come, while the network goes on.
+
+    Images of one reduced size go through the network together, as many as make up `model.tiles`.
+    """
+    prepared = list(model.threads.map(lambda image: normalised(reduced(image, side_px)), images))
     by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for place, image in enumerate(images):
+    for place, image in enumerate(prepared):
         by_shape[image.shape].append(place)
-    answers: dict[int, tuple[Pixels, int]] = {}
+    waiting: dict[int, Future[Labels]] = {}
     for (height, width, _), places in by_shape.items():
-        scale = min(1.0, settings.cellpose_px / max(height, width))
-        size = (round(width * scale), round(height * scale))
-        small = [cv2.resize(images[place], size, interpolation=cv2.INTER_AREA) for place in places]
-        batch = np.stack(small).astype(np.uint8, copy=False)
-        for place, labels in zip(places, segment_batch(model, batch, 64), strict=True):
-            full = cv2.resize(labels.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST)
-            found = np.rint(full).astype(np.int32)
-            answers[place] = primary_of(images[place], found, settings.min_nucleus_share, settings.centrality)
-    return [answers[place] for place in range(len(images))]
+        start = 0
+        while start < len(places):
+            batch = places[start : start + max(1, model.tiles // tiles_of(height, width))]
+            flows = flows_of(model, np.stack([prepared[place] for place in batch]))
+            with _living_workers():
+                waiting.update(
+                    {k: model.workers.submit(masks_of_flows, flow) for k, flow in zip(batch, flows, strict=True)}
+                )
+            start += len(batch)
+    return [waiting[place] for place in range(len(images))]
+
+
+def enlarged(cell: Bools, shape: tuple[int, int]) -> Bools:
+    """Return a cell's mask at another size, with its outline interpolated.
+
+    Steps of whole reduced pixels would show in what is measured of the outline later.
+    """
+    size = (shape[1], shape[0])
+    return np.asarray(cv2.resize(cell.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) >= 0.5, bool)
+
+
+def primary_of(labels: Labels, nuclei: Bools, min_nucleus_share: float, centrality: float) -> tuple[Bools, int]:
+    """Return the white cell (H, W) bool among Cellpose's masks (h, w), and how many of them hold a nucleus.
+
+    A mask is a white cell where `nuclei` (H, W) cover enough of the image within it; red cells have none.
+    """
+    rows, cols = (
+        ((np.arange(full) + 0.5) * (small / full)).astype(int)
+        for full, small in zip(nuclei.shape, labels.shape, strict=True)
+    )
+    per_label = np.where(nuclei, labels[rows[:, None], cols], 0).astype(np.int32)
+    label, cells = choose_primary(per_label, min_nucleus_share * nuclei.size, centrality)
+    if not label:
+        return np.zeros(nuclei.shape, bool), cells
+    return enlarged(labels == label, (nuclei.shape[0], nuclei.shape[1])), cells
+
+
+def segment_by_cellpose(
+    model: Cellpose, images: list[Pixels], settings: CropCells, nuclei: Nuclei, finish: Finish | None = None
+) -> Iterator[tuple[Pixels, int]]:
+    """Return (mask of the primary cell, number of white cells) per image, in order.
+
+    When this returns, the network is done with `images` and free for others; the masks are made meanwhile and waited
+    for when the first answer is asked for. Masks are (H, W) uint8 of BACKGROUND, CYTOPLASM, NUCLEUS.
+    """
+    waiting = start_masks(model, images, settings.cellpose_px)
+    return _answers(waiting, images, nuclei(images), settings, finish)
+
+
+def _answers(
+    waiting: list[Future[Labels]], images: list[Pixels], maps: list[Bools], settings: CropCells, finish: Finish | None
+) -> Iterator[tuple[Pixels, int]]:
+    with _living_workers():
+        found = [labels.result() for labels in waiting]
+    chosen = [
+        primary_of(labels, nuclei, settings.min_nucleus_share, settings.centrality)
+        for labels, nuclei in zip(found, maps, strict=True)
+    ]
+    cells = [cell for cell, _ in chosen]
+    for (cell, count), nucleus in zip(chosen, finish(images, cells) if finish else maps, strict=True):
+        mask = np.where(cell, np.uint8(CYTOPLASM), np.uint8(BACKGROUND))
+        mask[cell & nucleus] = NUCLEUS
+        yield mask, count

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import pandas as pd
 
 from buffycoat.crop.framing import Framed, frame_cell
+from buffycoat.crop.methods import Means, chosen_method
 from buffycoat.crop.settings import CropCells
-from buffycoat.crop.stain import segment_by_stain
 from buffycoat.errors import InputError
 from buffycoat.files import whole_folder
 from buffycoat.images import ImageProblem, Pixels, ShardWriter, decode_image, relative_shard
@@ -26,57 +24,7 @@ from buffycoat.tables.crops import CROPS
 from buffycoat.tables.images import IMAGES, decodable
 from buffycoat.tables.schema import require_same_keys
 
-log = logging.getLogger("buffycoat")
-Segmenter = Callable[[list[Pixels]], list[tuple[Pixels, int]]]
-"""Images to (mask of the primary cell, number of white cells), in order."""
-
-
-def _stain(settings: CropCells, pool: ThreadPoolExecutor, segmenter: Path | None) -> Segmenter:
-    one = partial(
-        segment_by_stain,
-        work_px=settings.work_px,
-        min_nucleus_share=settings.min_nucleus_share,
-        centrality=settings.centrality,
-    )
-    return lambda images: list(pool.map(one, images))
-
-
-def _embedded(settings: CropCells, pool: ThreadPoolExecutor, segmenter: Path | None) -> Segmenter:
-    import torch
-
-    from buffycoat.crop.embedded_method import segment_by_network
-    from buffycoat.crop.segmenter import load_network
-    from buffycoat.device import pick_device
-
-    device = pick_device()
-    network = load_network(segmenter).to(device)
-    segment = partial(
-        segment_by_network, network, min_cell_share=settings.min_cell_share, centrality=settings.centrality
-    )
-    if device.type == "cuda":
-        return segment
-
-    def alone(image: Pixels) -> tuple[Pixels, int]:
-        torch.set_num_threads(1)
-        return segment([image])[0]
-
-    # On a CPU every image goes through the network alone, on one thread: its mask does not depend on its neighbours
-    # in a batch or on the number of threads, and the images go side by side.
-    return lambda images: list(pool.map(alone, images))
-
-
-def _cellpose(settings: CropCells, pool: ThreadPoolExecutor, segmenter: Path | None) -> Segmenter:
-    from buffycoat.crop.cellpose_method import load_model, segment_by_cellpose
-
-    model = load_model(settings)
-    return lambda images: segment_by_cellpose(model, images, settings)
-
-
-METHODS: dict[str, Callable[[CropCells, ThreadPoolExecutor, Path | None], Segmenter]] = {
-    "stain": _stain,
-    "embedded": _embedded,
-    "cellpose": _cellpose,
-}
+T = TypeVar("T")
 
 
 def load_again(path: str, width: int, height: int) -> Pixels:
@@ -90,18 +38,33 @@ def load_again(path: str, width: int, height: int) -> Pixels:
     return image
 
 
+def one_ahead(items: Iterable[T]) -> Iterator[T]:
+    """Yield the items in order, each after the next one has been made: what is in the making is not waited for."""
+    waiting: list[T] = []
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > 1:
+            yield waiting.pop(0)
+    yield from waiting
+
+
 def framed_cells(
-    rows: pd.DataFrame, settings: CropCells, threads: int, segmenter: Path | None = None
+    rows: pd.DataFrame, settings: CropCells, threads: int, trained: Path | None = None
 ) -> Iterator[Framed]:
     """Yield the framed cell of each row, in order, whatever the number of threads."""
     # OpenCV would start threads of its own inside each of ours.
     cv2.setNumThreads(1)
     places = zip(rows["path"], rows["width"].astype(int), rows["height"].astype(int), strict=True)
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        segment = METHODS[settings.chosen_method()](settings, pool, segmenter)
-        while chunk := list(itertools.islice(places, settings.batch_images)):
-            images = list(pool.map(lambda place: load_again(*place), chunk))
-            for image, (mask, masks) in zip(images, segment(images), strict=True):
+        segment = chosen_method(settings, Means(pool, max(1, threads), trained))
+
+        def begun() -> Iterator[tuple[list[Pixels], Iterable[tuple[Pixels, int]]]]:
+            while chunk := list(itertools.islice(places, settings.batch_images)):
+                images = list(pool.map(lambda place: load_again(*place), chunk))
+                yield images, segment(images)
+
+        for images, found in one_ahead(begun()):
+            for image, (mask, masks) in zip(images, found, strict=True):
                 yield frame_cell(image, mask, masks, settings.window_px, settings.size_px)
 
 
@@ -117,7 +80,6 @@ def crop_cells(
     """Find and cut out the primary cell of every decodable image; write the shards and the table of crops."""
     rows = decodable(IMAGES.read(images))
     trained = segmenter[0] if segmenter else None
-    log.info("method: %s%s", settings.chosen_method(), f", trained weights {trained}" if trained else "")
     progress = Progress("crop_cells", len(rows))
     table: list[dict[str, Any]] = []
     with whole_folder(shards) as folder:

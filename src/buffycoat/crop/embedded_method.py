@@ -14,7 +14,7 @@ from torch import nn
 
 from buffycoat.crop.appearance import canonical, clear_glass
 from buffycoat.crop.instances import fill_holes, separate_cells
-from buffycoat.crop.segmenter import SIDE_PX, predict_maps, predict_mirrored
+from buffycoat.crop.segmenter import SIDE_PX, predict_maps
 from buffycoat.crop.stain import choose_primary
 from buffycoat.images import BACKGROUND, CYTOPLASM, NUCLEUS, Pixels
 
@@ -142,7 +142,7 @@ def look_closer(network: nn.Module, images: list[Pixels], glass: list[Floats], s
     regions, frames, waiting = list(seen), [frame_around(region) for region in seen], list(range(len(seen)))
     for _ in range(MOST_LOOKS):
         views = [canonical(view_of(images[k], frames[k]), glass[k]) for k in waiting]
-        for k, maps in zip(waiting, predict_mirrored(network, views), strict=True):
+        for k, maps in zip(waiting, predict_maps(network, views), strict=True):
             masks[k] = mask_from(maps, frames[k], regions[k])
         better = {k: frame_around(masks[k] != BACKGROUND) for k in waiting}
         waiting = [k for k in waiting if abs(np.log(better[k].side / frames[k].side)) > np.log(LOOK_AGAIN)]
@@ -218,7 +218,7 @@ def fine_nuclei(network: nn.Module, images: list[Pixels], cells: list[Bools]) ->
     frames = [frame_around(cell) for cell in cells]
     seen = [view_of(image, frame) for image, frame in zip(images, frames, strict=True)]
     views = [canonical(view, clear) for view, clear in zip(seen, glass, strict=True)]
-    maps = predict_mirrored(network, views)
+    maps = predict_maps(network, views)
     return [
         np.asarray((onto(found[1], frame, *cell.shape) > 0.5) & cell)
         for found, frame, cell in zip(maps, frames, cells, strict=True)

@@ -21,7 +21,7 @@ from buffycoat.device import mixed_precision
 from buffycoat.efficientnet import MEAN, STD, efficientnet_lite0
 from buffycoat.errors import InputError
 from buffycoat.files import sha256_of
-from buffycoat.weights import read_weights, write_weights
+from buffycoat.weights import read_weights
 
 Floats = npt.NDArray[np.float32]
 
@@ -53,10 +53,9 @@ def imagenet_network() -> nn.Module:
     return network
 
 
-def store_network(network: nn.Module, about: dict[str, Any], path: Path) -> None:
-    """Write the weights in float16 (half the size; the masks do not change) and `about` as safetensors."""
-    state = {name: x.half() if x.is_floating_point() else x for name, x in network.state_dict().items()}
-    write_weights(state, about, path)
+def half_precision(network: nn.Module) -> dict[str, Tensor]:
+    """Return the network's tensors for storage, in float16: half the size, and the masks do not change."""
+    return {name: x.half() if x.is_floating_point() else x for name, x in network.state_dict().items()}
 
 
 @contextmanager
@@ -66,6 +65,11 @@ def shipped_weights() -> Iterator[Path]:
         if not path.is_file() or sha256_of(path) != SHIPPED_SHA256:
             raise InputError(f"{path}: not the file that this version was released with; install buffycoat again")
         yield path
+
+
+def network_kind(path: Path) -> str:
+    """Return which network `train_segmenter` stored in a file, `embedded` or `cellpose`; raises InputError."""
+    return str(read_weights(path)[1].get("settings", {}).get("network", "embedded"))
 
 
 def load_network(path: Path | None = None) -> nn.Module:
@@ -103,10 +107,3 @@ def predict_maps(network: nn.Module, views: list[Floats], batch: int = 64) -> Fl
             x = network_input(views[start : start + batch]).to(device, memory_format=torch.channels_last)
             parts.append(network(x).float().sigmoid().cpu().numpy())
     return np.concatenate(parts)
-
-
-def predict_mirrored(network: nn.Module, views: list[Floats]) -> Floats:
-    """Return the mean of `predict_maps` of each view and of its mirror image, mirrored back."""
-    mirrored = [np.ascontiguousarray(view[:, ::-1]) for view in views]
-    both = predict_maps(network, [*views, *mirrored])
-    return np.asarray((both[: len(views)] + both[len(views) :, :, :, ::-1]) / 2, np.float32)

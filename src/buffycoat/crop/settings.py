@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from buffycoat.settings import Settings
 
@@ -40,13 +40,25 @@ class CropCells(Settings):
         default=0.35, gt=0, description="Spread of the preference for central cells, share of the image's side."
     )
     weights: str | None = Field(
-        default=None, description="`cellpose`: the local weights file (cpsam); it is never downloaded here."
+        default=None,
+        description="`cellpose`: the local weights file, the published `cpsam` or a fine-tuned one (safetensors); it is"
+        " never downloaded by a run, see docs/running.md.",
     )
     weights_sha256: str | None = Field(
         default=None, pattern=r"^[0-9a-f]{64}$", description="`cellpose`: SHA-256 the weights file must have."
     )
     cellpose_px: int = Field(
-        default=256, ge=64, description="`cellpose`: side that images are resized to (256 is one tile of the network)."
+        default=240,
+        ge=64,
+        description="`cellpose`: longer side that larger images are reduced to. 240 is the most that is one tile of the"
+        " network (Cellpose pads each side by 8 pixels to 256; 256 would be four tiles, 1.2 times 272 being more than"
+        " one), and the white cell of a close-up comes nearer the 7.5 to 120 pixels of diameter that Cellpose-SAM was"
+        " trained on. Smaller images are not enlarged: they fill one tile as they are.",
+    )
+    cellpose_tiles: int = Field(
+        default=64,
+        ge=1,
+        description="`cellpose`: tiles the network takes at once; halved by itself where the GPU's memory runs out.",
     )
     batch_images: int = Field(default=64, ge=1, description="Images worked on at once, per process.")
 
@@ -67,7 +79,14 @@ class TrainSegmenter(Settings):
         " from equally often.",
     )
     network: Literal["embedded", "cellpose"] = Field(
-        default="embedded", description="Which segmenter is trained; `cellpose` starts from crop_cells.weights."
+        default="embedded",
+        description="Which segmenter is trained; `cellpose` needs `weights`, a GPU, and crop_cells.method: cellpose.",
+    )
+    weights: str | None = Field(
+        default=None, description="`cellpose`: the local weights file that the training starts from (cpsam)."
+    )
+    cellpose_px: int = Field(
+        default=240, ge=64, description="`cellpose`: longer side that images are reduced to, as in crop_cells."
     )
     start: Literal["shipped", "imagenet"] = Field(
         default="shipped", description="`embedded`: from the weights in the package, or with an ImageNet encoder alone."
@@ -75,11 +94,20 @@ class TrainSegmenter(Settings):
     held_out: float = Field(
         default=0.1, ge=0, lt=1, description="Share of each CSV's images that is judged on and never learnt from."
     )
-    steps: int = Field(default=1500, ge=1, description="Training steps.")
-    batch: int = Field(default=16, ge=2, description="Views per step.")
-    learning_rate: float = Field(default=1e-3, gt=0, description="Of AdamW, after warm-up, before the cosine.")
+    steps: int = Field(default=1500, ge=1, description="`embedded`: training steps.")
+    epochs: int = Field(
+        default=100, ge=1, description="`cellpose`: passes over the images; the learning rate rises over the first ten."
+    )
+    batch: int = Field(default=16, ge=2, description="Views (`cellpose`: images) per step.")
+    learning_rate: float | None = Field(
+        default=None, gt=0, description="Of AdamW, after warm-up; null: 1e-3, with `cellpose` 1e-5 as its authors use."
+    )
     ema: float = Field(default=0.995, ge=0, lt=1, description="Decay of the averaged weights, which are the ones kept.")
     report_every: int = Field(default=100, ge=1, description="Steps between checkpoints, judgements and log lines.")
+
+    def rate(self) -> float:
+        """Return the learning rate that null stands for, otherwise the learning rate."""
+        return self.learning_rate or (1e-5 if self.network == "cellpose" else 1e-3)
 
 
 class Crop(Settings):
@@ -87,3 +115,13 @@ class Crop(Settings):
 
     train_segmenter: TrainSegmenter = TrainSegmenter()
     crop_cells: CropCells = CropCells()
+
+    @model_validator(mode="after")
+    def _agreed(self) -> Crop:
+        training = self.train_segmenter
+        if training.masks and training.network == "cellpose":
+            if self.crop_cells.method != "cellpose":
+                raise ValueError("train_segmenter.network is cellpose, so crop_cells.method must be cellpose too")
+            if not training.weights:
+                raise ValueError("train_segmenter.network is cellpose, so train_segmenter.weights must name its file")
+        return self

@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import math
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import nn
+from torch import Tensor, nn
 
 from buffycoat.crop.agreement import Summary, nearest_cell, summarise
 from buffycoat.crop.embedded_method import segment_by_network
 from buffycoat.crop.mask_sets import MaskedImage, read_mask_set
-from buffycoat.crop.segmenter import imagenet_network, load_network, store_network
+from buffycoat.crop.methods import Segmenter
+from buffycoat.crop.segmenter import half_precision, imagenet_network, load_network
 from buffycoat.crop.segmenter_samples import Source, source_of
 from buffycoat.crop.segmenter_training import SegmenterTraining
 from buffycoat.crop.settings import CropCells, TrainSegmenter
@@ -27,6 +30,7 @@ from buffycoat.randomness import stream
 from buffycoat.steps import run
 from buffycoat.tables.segmenter_history import SEGMENTER_HISTORY
 from buffycoat.training import Checkpoint, fingerprint, seed_torch
+from buffycoat.weights import write_weights
 
 log = logging.getLogger("buffycoat")
 
@@ -40,14 +44,16 @@ def divide(
     return [x for k, x in enumerate(images) if k not in held], [x for k, x in enumerate(images) if k in held]
 
 
-def judge(network: nn.Module, held: list[MaskedImage]) -> Summary | None:
+def judge(segment: Segmenter, held: list[MaskedImage]) -> Summary | None:
     """Return the agreement of the primary cells of held-out images with the experts'; None where none is held out."""
-    defaults = CropCells()
-    found = []
-    for image in held:
-        ((mask, _),) = segment_by_network(network, [image.pixels], defaults.min_cell_share, defaults.centrality)
-        found.append(nearest_cell(mask, image))
+    found = [nearest_cell(mask, image) for image in held for mask, _ in segment([image.pixels])]
     return summarise(found) if found else None
+
+
+def embedded_segmenter(network: nn.Module) -> Segmenter:
+    """Return the method `embedded` with a network that is still in training."""
+    defaults = CropCells()
+    return partial(segment_by_network, network, min_cell_share=defaults.min_cell_share, centrality=defaults.centrality)
 
 
 def history_row(step: int, loss: float, summary: Summary | None) -> dict[str, Any]:
@@ -75,11 +81,46 @@ def train(
         if (number + 1) % settings.report_every and number + 1 != settings.steps:
             continue
         rate = len(losses) * settings.batch / (time.monotonic() - started)
-        history.append(history_row(number + 1, float(np.mean(losses)), judge(training.averaged, held)))
+        history.append(
+            history_row(number + 1, float(np.mean(losses)), judge(embedded_segmenter(training.averaged), held))
+        )
         log.info("step %d/%d, %.1f views/s: %s", number + 1, settings.steps, rate, history[-1])
         checkpoint.save({"training": training.state(), "history": history, "done": number + 1})
         losses, started = [], time.monotonic()
     return pd.DataFrame(history)
+
+
+def train_embedded(
+    fit: list[list[MaskedImage]], held: list[MaskedImage], checkpoint: Checkpoint, settings: TrainSegmenter, seed: int
+) -> tuple[dict[str, Tensor], pd.DataFrame]:
+    """Return the tensors of the embedded network after training, and the history."""
+    seed_torch(seed, "segmenter", "initialise")
+    network = load_network() if settings.start == "shipped" else imagenet_network()
+    training = SegmenterTraining(network, settings, seed, pick_device())
+    told = train(training, [[source_of(image) for image in part] for part in fit], held, checkpoint)
+    return half_precision(training.averaged), told
+
+
+def train_cellpose(
+    fit: list[list[MaskedImage]], held: list[MaskedImage], settings: TrainSegmenter, seed: int
+) -> tuple[dict[str, Tensor], pd.DataFrame]:
+    """Return the tensors of Cellpose-SAM after fine-tuning, and the history: the loss per epoch, judged at the end."""
+    from buffycoat.crop.cellpose_training import fine_tune_cellpose, judged_segmenter
+    from buffycoat.crop.cellpose_weights import check_weights
+
+    images = [image for part in fit for image in part]
+    weights = check_weights(CropCells(method="cellpose", weights=settings.weights))
+    device = pick_device()
+    state, losses = fine_tune_cellpose(
+        [image.pixels for image in images], [image.cells for image in images], weights,
+        side_px=settings.cellpose_px, epochs=settings.epochs, batch=settings.batch, learning_rate=settings.rate(),
+        weight_decay=0.1, device=device, seed=seed,
+    )  # fmt: skip
+    rows = [history_row(epoch, float(loss), None) for epoch, loss in enumerate(losses, 1)]
+    with ThreadPoolExecutor(1) as pool:
+        segment = judged_segmenter(state, device, pool, CropCells(method="cellpose", cellpose_px=settings.cellpose_px))
+        rows[-1] = history_row(len(rows), float(losses[-1]), judge(segment, held))
+    return state, pd.DataFrame(rows)
 
 
 def train_segmenter(*, masks: list[Path], segmenter: Path, history: Path, seed: int, settings: TrainSegmenter) -> None:
@@ -87,24 +128,23 @@ def train_segmenter(*, masks: list[Path], segmenter: Path, history: Path, seed: 
     if not masks:
         raise InputError("crop.train_segmenter.masks: names no CSV, so there is nothing to learn from")
     sets = [divide(read_mask_set(table), settings.held_out, seed, str(k)) for k, table in enumerate(masks)]
-    sources = [[source_of(image) for image in fit] for fit, _ in sets]
-    held = [image for _, part in sets for image in part]
-    log.info("%d images to learn from, %d held out", sum(len(fit) for fit, _ in sets), len(held))
+    fit, held = [part for part, _ in sets], [image for _, part in sets for image in part]
+    log.info("%d images to learn from, %d held out", sum(len(part) for part in fit), len(held))
     inputs = {f"masks {k}": table for k, table in enumerate(masks)}
     stamp = fingerprint(settings, inputs, code_digest("buffycoat.crop.train_segmenter"), seed=seed)
     checkpoint = Checkpoint(segmenter.with_name("segmenter_checkpoint.safetensors"), stamp)
-    seed_torch(seed, "segmenter", "initialise")
-    network = load_network() if settings.start == "shipped" else imagenet_network()
-    training = SegmenterTraining(network, settings, seed, pick_device())
-    told = train(training, sources, held, checkpoint)
+    if settings.network == "cellpose":
+        state, told = train_cellpose(fit, held, settings, seed)
+    else:
+        state, told = train_embedded(fit, held, checkpoint, settings, seed)
     SEGMENTER_HISTORY.write(told, history)
     about = {
         "settings": settings.model_dump(mode="json"),
-        "images": [len(fit) for fit, _ in sets],
+        "images": [len(part) for part in fit],
         "masks": [sha256_of(table) for table in masks],
         "held_out": told.iloc[-1].dropna().to_dict(),
     }
-    store_network(training.averaged, about, segmenter)
+    write_weights(state, about, segmenter)
     checkpoint.remove()
 
 
