@@ -8,6 +8,7 @@ import pytest
 
 from buffycoat.crop.mask_sets import LONGEST_PX, masked_image, read_mask_set
 from buffycoat.errors import InputError
+from tests.crop.drawing import add_cell, field
 
 
 def write_set(folder: Path, rows: list[str], header: str = "image,mask,nucleus_marked") -> Path:
@@ -72,3 +73,24 @@ def test_large_images_are_reduced_with_their_masks() -> None:
     image = masked_image("x", np.full((1000, 2000, 3), 200, np.uint8), levels, False)
     assert image.pixels.shape == (LONGEST_PX // 2, LONGEST_PX, 3) and image.cells.shape == image.pixels.shape[:2]
     assert abs(image.extents()[0][2] - 200 * LONGEST_PX / 2000) <= 1
+
+
+def test_nuclei_that_nobody_drew_are_known_only_where_the_stain_is_clear() -> None:
+    pixels = field(160, red_cells=3)
+    cell = add_cell(pixels, 80, 80, 40)
+    nucleus = np.zeros_like(cell)
+    cv2.circle(nucleus, (80, 80), 24, 1, -1)
+    nuclei, known = masked_image("x", pixels, cell * 128, False).clear_nuclei()
+    assert (nuclei & (nucleus == 0)).sum() < 0.03 * nucleus.sum() and nuclei.sum() > 0.9 * nucleus.sum()
+    assert known[cell == 0].all() and not known[cell > 0].all() and known[cell > 0].mean() > 0.9
+    # A cell of one colour says nothing about its nucleus.
+    pixels[cell > 0] = (95, 45, 140)
+    nuclei, known = masked_image("x", pixels, cell * 128, False).clear_nuclei()
+    assert not nuclei.any() and not known[cell > 0].any() and known[cell == 0].all()
+
+
+def test_nuclei_that_were_drawn_are_known_everywhere() -> None:
+    levels = np.zeros((40, 40), np.uint8)
+    levels[10:30, 10:30], levels[15:25, 15:25] = 128, 255
+    nuclei, known = masked_image("x", np.full((40, 40, 3), 200, np.uint8), levels, True).clear_nuclei()
+    assert known.all() and (nuclei == (levels == 255)).all()

@@ -58,8 +58,9 @@ def test_samples_hold_what_they_promise() -> None:
         assert sample.maps.shape == sample.weights.shape == (len(MAPS), SIDE_PX, SIDE_PX)
         cell, nucleus, core = sample.maps
         assert (nucleus <= cell).all() and (core <= cell).all()
-    marked = [sample.weights[1].any() for sample in samples]
-    assert 0.2 < np.mean(marked) < 0.8
+    # Where nobody drew nuclei, some pixels of the cell are in doubt.
+    in_doubt = [bool((sample.weights[1] < sample.weights[0]).any()) for sample in samples]
+    assert 0.2 < np.mean(in_doubt) < 0.8
     share = [sample.maps[0].mean() for sample in samples]
     assert min(share) < 0.1 and max(share) > 0.3
 
@@ -157,7 +158,7 @@ def test_an_interrupted_training_ends_with_the_same_bytes(
         run_to(tmp_path / "broken", table)
     assert (tmp_path / "broken" / "segmenter_checkpoint.safetensors").exists()
     assert run_to(tmp_path / "broken", table) == straight
-    assert steps == 5, "the second run starts after the checkpoint, not from the beginning"
+    assert steps == 4 + 2, "the second run starts after the checkpoint, not from the beginning"
     history = SEGMENTER_HISTORY.read(tmp_path / "broken" / "h.parquet")
     assert history["step"].tolist() == [2, 4] and history["cell_iou"].between(0, 1).all()
     assert not (tmp_path / "broken" / "segmenter_checkpoint.safetensors").exists()
