@@ -228,7 +228,9 @@ def dataset(tmp_path: Path) -> Path:
             crop = np.clip(np.array(colour) + rng.normal(0, 25, (32, 32, 3)), 0, 255).astype(np.uint8)
             shard, row, crc = writer.add(f"{k}", crop, np.full((32, 32), CYTOPLASM, np.uint8))
             rows.append({"image_id": f"{k}", "shard": f"shards/{shard}", "shard_row": row, "crc32": crc})
-    cells = pd.DataFrame(rows).assign(restored=False, noise_before=1.0, noise_after=np.nan, reason="clean")
+    cells = pd.DataFrame(rows).assign(
+        restored=False, noise_before=1.0, noise_after=np.nan, nucleus_change=np.nan, cell_change=np.nan, reason="clean"
+    )
     CELLS.write(cells, tmp_path / "cells.parquet")
     images = pd.DataFrame({"image_id": [*cells["image_id"], "bad"], "label": [*labels, None, None, None, None, None]})
     images["role"] = ["train"] * 30 + ["test"] * 4 + ["train"]

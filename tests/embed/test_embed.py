@@ -311,7 +311,9 @@ def test_embeddings_are_unit_vectors_and_rows_are_kept(tmp_path: Path) -> None:
             crop = np.random.default_rng(k).integers(0, 256, (40, 40, 3), np.uint8)
             shard, row, crc = writer.add(f"{k}", crop, np.full((40, 40), CYTOPLASM, np.uint8))
             rows.append({"image_id": f"{k}", "shard": f"shards/{shard}", "shard_row": row, "crc32": crc})
-    frame = pd.DataFrame(rows).assign(restored=False, noise_before=1.0, noise_after=np.nan, reason="clean")
+    frame = pd.DataFrame(rows).assign(
+        restored=False, noise_before=1.0, noise_after=np.nan, nucleus_change=np.nan, cell_change=np.nan, reason="clean"
+    )
     CELLS.write(frame, tmp_path / "cells.parquet")
     tables = []
     for batch in (5, 2):

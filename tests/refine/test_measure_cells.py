@@ -127,7 +127,10 @@ def write_cells(folder: Path, cells: list[tuple[Pixels, Pixels]], found: list[bo
             rows.append({"image_id": f"c{number}", "shard": shard, "shard_row": row, "crc32": crc})
     frame = pd.DataFrame(rows)
     CELLS.write(
-        frame.assign(restored=False, noise_before=1.0, noise_after=None, reason="kept"), folder / "cells.parquet"
+        frame.assign(
+            restored=False, noise_before=1.0, noise_after=None, nucleus_change=None, cell_change=None, reason="kept"
+        ),
+        folder / "cells.parquet",
     )
     crops = frame.assign(row=48.0, col=48.0, window_px=window_px, found=found, masks=1, touches_border=False)
     crops = crops.assign(area_px=1, nucleus_area_px=1, reason="")

@@ -99,7 +99,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     CROPS.write(crops, folder / "crops.parquet")
     restored = [k % 10 == 0 for k in range(52)]
-    cells = pd.DataFrame(rows).assign(restored=restored, noise_before=9.0, noise_after=np.nan, reason="clean")
+    cells = pd.DataFrame(rows).assign(
+        restored=restored,
+        noise_before=9.0,
+        noise_after=np.nan,
+        nucleus_change=np.nan,
+        cell_change=np.nan,
+        reason="clean",
+    )
     CELLS.write(cells, folder / "cells.parquet")
     noise = pd.DataFrame({"image_id": ok_ids, "noisy": restored})
     noise = noise.assign(

@@ -11,9 +11,7 @@ from buffycoat.degradations import DEGRADATIONS
 from buffycoat.errors import InputError
 from buffycoat.images import BACKGROUND, CYTOPLASM, CellImages, Pixels, ShardWriter
 from buffycoat.restore import train_gan as module
-from buffycoat.restore.guard import area_change, judge_restoration
 from buffycoat.restore.make_pairs import divide_pairs, make_pairs
-from buffycoat.restore.pairs import held_out_pairs, psnr, to_pixels, to_tensor, training_batch
 from buffycoat.restore.restore_cells import restore_cells
 from buffycoat.restore.settings import MakePairs, RestoreCells, TrainGan
 from buffycoat.restore.train_gan import train_gan
@@ -25,7 +23,7 @@ from buffycoat.tables.noise import NOISE
 from buffycoat.tables.pairs import PAIRS
 from buffycoat.training import Checkpoint
 
-TINY = TrainGan(depth=3, width=4, steps=6, batch=2, report_every=2, ema=0.9)
+TINY = TrainGan(depth=3, width=4, discriminator_width=4, steps=6, batch=2, report_every=2, ema=0.9)
 
 
 def cell(seed: int, side: int = 32) -> tuple[Pixels, Pixels]:
@@ -112,27 +110,6 @@ def test_nothing_clean_or_one_group_is_a_clear_error(partitioned: Path) -> None:
         divide_pairs(rows, 0.1, 1)
 
 
-def test_a_batch_depends_on_seed_and_step_alone() -> None:
-    crops = np.stack([cell(k)[0] for k in range(5)])
-    first, again, other = (training_batch(crops, TINY, 1, step) for step in (3, 3, 4))
-    assert all((a == b).all() for a, b in zip(first, again, strict=True))
-    assert not (first[1] == other[1]).all()
-    noisy, kinds = held_out_pairs(crops, TINY, 1)
-    assert noisy.shape == crops.shape and set(kinds) <= set(TINY.kinds)
-
-
-def test_tensors_and_pixels_round_trip() -> None:
-    crops = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
-    assert np.array_equal(to_pixels(to_tensor(crops)), crops)
-
-
-def test_psnr_of_known_errors() -> None:
-    a = np.zeros((4, 4, 3), np.uint8)
-    assert psnr(a, a) == 100
-    assert psnr(a + 255, a) == pytest.approx(0)
-    assert psnr(a + 1, a) == pytest.approx(48.1308, abs=1e-3)
-
-
 def test_an_interrupted_training_ends_with_the_same_bytes(partitioned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pairs(partitioned)
     straight = train(partitioned, "straight")
@@ -176,7 +153,9 @@ def test_the_median_restores_noisy_crops_and_passes_on_the_others(partitioned: P
     frame = run_restore(partitioned, "median")
     assert frame["image_id"].tolist() == [str(k) for k in range(24)]
     assert frame["restored"].tolist() == [False] * 16 + [True] * 8
-    assert (frame["noise_after"].iloc[16:] < frame["noise_before"].iloc[16:]).sum() >= 0
+    assert (frame["noise_after"].iloc[16:] < frame["noise_before"].iloc[16:]).all()
+    measured = frame[["noise_after", "nucleus_change", "cell_change"]].notna()
+    assert measured.iloc[16:].all(axis=None) and not measured.iloc[:16].any(axis=None)
     originals = CROPS.read(partitioned / "2_crop" / "crops.parquet")
     before = CellImages(originals, partitioned / "2_crop" / "crops.parquet")
     after = CellImages(frame, partitioned / "4_restore" / "cells.parquet")
@@ -202,24 +181,3 @@ def test_pix2pix_runs_from_its_file_and_needs_it(partitioned: Path) -> None:
         run_restore(partitioned, "pix2pix")
     with pytest.raises(InputError, match=r"absent\.safetensors: no such weights file"):
         run_restore(partitioned, "pix2pix", [out / "absent.safetensors"])
-
-
-def test_the_guard_refuses_more_noise_and_moved_nuclei() -> None:
-    crop, mask = cell(0)
-    noisy = DEGRADATIONS["salt_and_pepper"](crop, 3, np.random.default_rng(0))
-    good = judge_restoration(noisy, crop, mask, True, 0.25)
-    assert good.restored and good.noise_after < good.noise_before
-    worse = judge_restoration(crop, noisy, mask, True, 0.25)
-    assert not worse.restored and "noise score" in worse.reason
-    grown = np.full_like(crop, 230)
-    cv2.circle(grown, (16, 16), 12, (190, 170, 210), -1)
-    cv2.circle(grown, (16, 16), 11, (90, 50, 130), -1)
-    moved = judge_restoration(noisy, grown, mask, True, 0.25)
-    assert not moved.restored and "dark area" in moved.reason
-    assert judge_restoration(noisy, grown, mask, False, 0.25).restored
-
-
-def test_area_change_ignores_brightness() -> None:
-    crop, mask = cell(1)
-    assert area_change(crop, crop, mask) == 0
-    assert area_change(crop, (crop * 0.7).astype(np.uint8), mask) < 0.1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -20,6 +21,12 @@ def generator_of(about: dict[str, Any]) -> Generator:
     return Generator(**{name: about[name] for name in names})
 
 
+def learning_rate(settings: TrainGan, number: int) -> float:
+    """Return the rate of step `number` (from 0): constant, then falling in a straight line to zero at the last step."""
+    left = (settings.steps - number) / settings.steps
+    return settings.learning_rate * min(1.0, left / settings.decay if settings.decay else 1.0)
+
+
 class Gan:
     """Generator, discriminator, their optimisers, and the averaged generator."""
 
@@ -28,7 +35,7 @@ class Gan:
         seed_torch(seed, "gan", "initialise")
         self.settings, self.seed, self.device = settings, seed, device
         self.generator = generator_of(settings.model_dump())
-        self.discriminator = Discriminator(settings.width, settings.norm)
+        self.discriminator = Discriminator(settings.discriminator_width, settings.norm)
         for network in (self.generator, self.discriminator):
             if settings.upsampling == "transposed":
                 initialise(network)
@@ -48,16 +55,29 @@ class Gan:
     def step(self, noisy: Tensor, clean: Tensor, number: int) -> dict[str, float]:
         """Take one step of each network; return the four losses by name."""
         seed_torch(self.seed, "gan", number)
-        noisy, clean = (pad_to_multiple(x.to(self.device), self.settings.depth) for x in (noisy, clean))
-        with mixed_precision(self.device):
+        self.generator.train()
+        for optimiser in (self.optimise_g, self.optimise_d):
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(self.settings, number)
+        noisy, clean = (self._placed(x) for x in (noisy, clean))
+        with self._precision():
             restored = self.generator(noisy)
         losses = self._step_discriminator(noisy, clean, restored.detach().float())
         losses |= self._step_generator(noisy, clean, restored.float())
         self._average(number)
         return losses
 
+    def _precision(self) -> AbstractContextManager[Any]:
+        if self.settings.bf16_on_cpu and self.device.type == "cpu":
+            return torch.autocast("cpu", dtype=torch.bfloat16)
+        return mixed_precision(self.device)
+
+    def _placed(self, images: Tensor) -> Tensor:
+        moved = images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+        return pad_to_multiple(moved, self.settings.depth)
+
     def _step_discriminator(self, noisy: Tensor, clean: Tensor, restored: Tensor) -> dict[str, float]:
-        with mixed_precision(self.device):
+        with self._precision():
             real, fake = self.discriminator(noisy, clean).float(), self.discriminator(noisy, restored).float()
         d_real = nn.functional.binary_cross_entropy_with_logits(real, torch.ones_like(real))
         d_fake = nn.functional.binary_cross_entropy_with_logits(fake, torch.zeros_like(fake))
@@ -68,7 +88,7 @@ class Gan:
 
     def _step_generator(self, noisy: Tensor, clean: Tensor, restored: Tensor) -> dict[str, float]:
         self.discriminator.requires_grad_(False)
-        with mixed_precision(self.device):
+        with self._precision():
             fake = self.discriminator(noisy, restored).float()
         g_gan = nn.functional.binary_cross_entropy_with_logits(fake, torch.ones_like(fake))
         g_l1 = nn.functional.l1_loss(restored, clean)

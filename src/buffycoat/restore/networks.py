@@ -10,12 +10,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-Norm = Literal["instance", "batch"]
+Norm = Literal["instance", "batch", "none"]
 Upsampling = Literal["resize", "transposed"]
 
 
 def _norm(kind: Norm, channels: int) -> nn.Module:
-    return nn.BatchNorm2d(channels) if kind == "batch" else nn.InstanceNorm2d(channels)
+    kinds = {"batch": nn.BatchNorm2d, "instance": nn.InstanceNorm2d}
+    return kinds[kind](channels) if kind in kinds else nn.Identity()
 
 
 def _up(kind: Upsampling, before: int, after: int, bias: bool) -> nn.Module:
@@ -32,7 +33,7 @@ class _Level(nn.Module):
         self, outer: int, inner: int, below: nn.Module | None, norm: Norm, upsampling: Upsampling, dropout: float
     ) -> None:
         super().__init__()
-        bias = norm == "instance"
+        bias = norm != "batch"
         down: list[nn.Module] = [nn.LeakyReLU(0.2), nn.Conv2d(outer, inner, 4, 2, 1, bias=bias)]
         if below is not None:
             down.append(_norm(norm, inner))
@@ -60,7 +61,7 @@ class Generator(nn.Module):
             drop = dropout if 4 <= level < depth - 1 else 0.0
             inner = _Level(channels[level - 1], channels[level], inner, norm, upsampling, drop)
         assert inner is not None
-        self.first = nn.Conv2d(3, width, 4, 2, 1, bias=norm == "instance")
+        self.first = nn.Conv2d(3, width, 4, 2, 1, bias=norm != "batch")
         self.inner = inner
         self.fine = nn.Conv2d(3, width, 3, 1, 1) if upsampling == "resize" else None
         self.last = (
@@ -104,7 +105,7 @@ class Discriminator(nn.Module):
     def __init__(self, width: int, norm: Norm) -> None:
         """Build five 4x4 convolutions; the first three halve the size."""
         super().__init__()
-        bias = norm == "instance"
+        bias = norm != "batch"
         layers: list[nn.Module] = [nn.Conv2d(6, width, 4, 2, 1), nn.LeakyReLU(0.2)]
         before = width
         for level, stride in ((1, 2), (2, 2), (3, 1)):

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -10,6 +17,20 @@ from buffycoat.degradations import DEGRADATIONS
 from buffycoat.images import Pixels
 from buffycoat.randomness import stream
 from buffycoat.restore.settings import TrainGan
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class CleanCrops:
+    """Clean crops (n, S, S, 3) uint8 and the side of the source window of each, (n,) pixels."""
+
+    pixels: Pixels
+    window_px: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Return the number of crops."""
+        return len(self.pixels)
 
 
 def to_tensor(images: Pixels) -> Tensor:
@@ -23,32 +44,81 @@ def to_pixels(images: Tensor) -> Pixels:
     return np.ascontiguousarray(values.numpy().transpose(0, 2, 3, 1))
 
 
-def degrade(crop: Pixels, settings: TrainGan, rng: np.random.Generator) -> tuple[Pixels, str, float]:
-    """Return a degraded copy of a crop, the kind of degradation, and its severity."""
+def degrade_at_source(crop: Pixels, window_px: int, kind: str, severity: float, rng: np.random.Generator) -> Pixels:
+    """Return the crop (S, S, 3) as it would be cut from a source image degraded by `kind`.
+
+    Damage happens in the source image, and shrinking the window to the crop averages noise away. So the crop is
+    enlarged to its window's size, degraded there, and what that changed is shrunk as the cropping does and added to the
+    crop: the crop's own detail is not lost by the detour. Where the window is no larger than the crop, the crop itself
+    is degraded.
+    """
+    side = crop.shape[0]
+    if window_px <= side:
+        return DEGRADATIONS[kind](crop, severity, rng)
+    window = np.asarray(cv2.resize(crop, (window_px, window_px), interpolation=cv2.INTER_LINEAR), np.uint8)
+    change = DEGRADATIONS[kind](window, severity, rng).astype(np.float32) - window
+    shrunk = cv2.resize(change, (side, side), interpolation=cv2.INTER_AREA)
+    return np.asarray(np.clip(np.rint(crop + shrunk), 0, 255), np.uint8)
+
+
+def degrade(crop: Pixels, window_px: int, settings: TrainGan, rng: np.random.Generator) -> tuple[Pixels, str]:
+    """Return a degraded copy of a crop and the kind of degradation; kind and severity are drawn."""
     kind = settings.kinds[int(rng.integers(len(settings.kinds)))]
     severity = float(rng.uniform(*settings.severity))
-    return DEGRADATIONS[kind](crop, severity, rng), kind, severity
+    return degrade_at_source(crop, window_px, kind, severity, rng), kind
 
 
-def training_batch(crops: Pixels, settings: TrainGan, seed: int, step: int) -> tuple[Tensor, Tensor]:
+def training_batch(crops: CleanCrops, settings: TrainGan, seed: int, step: int) -> tuple[Tensor, Tensor]:
     """Return (noisy, clean) tensors of one step; crops are drawn with replacement and turned or mirrored at random."""
     rng = stream(seed, "gan", step)
+    side = crops.pixels.shape[1]
+    patch = min(settings.patch_px or side, side)
     noisy, clean = [], []
     for place in rng.integers(len(crops), size=settings.batch):
-        crop = np.rot90(crops[place], int(rng.integers(4)))
+        crop = np.rot90(crops.pixels[place], int(rng.integers(4)))
         crop = np.ascontiguousarray(crop[:, ::-1] if rng.random() < 0.5 else crop)
-        clean.append(crop)
-        noisy.append(degrade(crop, settings, rng)[0])
+        damaged = degrade(crop, int(crops.window_px[place]), settings, rng)[0]
+        # Blur and light depend on the whole field, so the patch is cut after they have acted.
+        top, left = rng.integers(side - patch + 1, size=2)
+        patch_of = np.s_[top : top + patch, left : left + patch]
+        noisy.append(damaged[patch_of])
+        clean.append(crop[patch_of])
     return to_tensor(np.stack(noisy)), to_tensor(np.stack(clean))
 
 
-def held_out_pairs(crops: Pixels, settings: TrainGan, seed: int) -> tuple[Pixels, list[str]]:
+def held_out_pairs(crops: CleanCrops, settings: TrainGan, seed: int) -> tuple[Pixels, list[str]]:
     """Return one degraded version of each held-out crop and its kind; the same at every judgement."""
-    made = [degrade(crop, settings, stream(seed, "held out", place)) for place, crop in enumerate(crops)]
-    return np.stack([noisy for noisy, _, _ in made]), [kind for _, kind, _ in made]
+    made = [
+        degrade(crop, int(window_px), settings, stream(seed, "held out", place))
+        for place, (crop, window_px) in enumerate(zip(crops.pixels, crops.window_px, strict=True))
+    ]
+    return np.stack([noisy for noisy, _ in made]), [kind for _, kind in made]
+
+
+def prefetched(make: Callable[[int], T], numbers: Iterable[int]) -> Iterator[T]:
+    """Yield make(number) for each number, in order; a thread makes the next one while this one is used.
+
+    What `make` returns must depend on its number alone, so that the thread changes nothing but the waiting.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        waiting = None
+        for number in numbers:
+            following = pool.submit(make, number)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = following
+        if waiting is not None:
+            yield waiting.result()
 
 
 def psnr(image: Pixels, truth: Pixels) -> float:
     """Return the peak signal-to-noise ratio in dB; 100 for equal images."""
     error = float(np.mean((image.astype(np.float64) - truth.astype(np.float64)) ** 2))
     return 100.0 if error == 0 else float(10 * np.log10(255**2 / error))
+
+
+def ssim(image: Pixels, truth: Pixels) -> float:
+    """Return the structural similarity of two (H, W, 3) uint8 images, -1 .. 1 (doi 10.1109/TIP.2003.819861)."""
+    from skimage.metrics import structural_similarity
+
+    return float(structural_similarity(image, truth, channel_axis=2))

@@ -13,15 +13,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from buffycoat.device import mixed_precision, pick_device
+from buffycoat.device import pick_device
 from buffycoat.errors import InputError
 from buffycoat.files import whole_folder
 from buffycoat.images import CellImages, Pixels, ShardWriter, relative_shard
 from buffycoat.progress import Progress
 from buffycoat.restore.gan import generator_of
 from buffycoat.restore.guard import judge_restoration
-from buffycoat.restore.networks import restore_batch
-from buffycoat.restore.pairs import to_pixels, to_tensor
+from buffycoat.restore.judging import restored_by
 from buffycoat.restore.settings import RestoreCells
 from buffycoat.steps import run
 from buffycoat.tables.cells import CELLS
@@ -46,13 +45,8 @@ def _pix2pix(generator: list[Path]) -> Restorer:
     network = generator_of(about)
     network.load_state_dict(weights)
     device = pick_device()
-    network = network.to(device).eval()
-
-    def restore(crops: Pixels) -> Pixels:
-        with torch.inference_mode(), mixed_precision(device):
-            return to_pixels(restore_batch(network, to_tensor(crops).to(device), about["depth"]))
-
-    return restore
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return lambda crops: restored_by(network, crops, about["depth"], len(crops), device)
 
 
 METHODS: dict[str, Callable[[list[Path]], Restorer]] = {"median": _median, "pix2pix": _pix2pix}
@@ -69,7 +63,7 @@ def restore_noisy(
         for place, better in zip(batch, restore(cells.crops(batch)), strict=True):
             cells.check(place)
             mask = cells.mask(place)
-            verdict = judge_restoration(cells.crop(place), better, mask, settings.guard, settings.max_area_change)
+            verdict = judge_restoration(cells.crop(place), better, mask, settings)
             changes[place] = {**vars(verdict)}
             if verdict.restored:
                 shard, row, crc32 = writer.add(cells.ids[place], better, np.array(mask))
@@ -90,6 +84,8 @@ def _passed_on(frame: pd.DataFrame, crops: Path, cells: Path) -> pd.DataFrame:
             "restored": False,
             "noise_before": frame["noise_score"],
             "noise_after": np.nan,
+            "nucleus_change": np.nan,
+            "cell_change": np.nan,
             "reason": np.where(frame["noisy"], "noisy, kept: restoration is off", "clean"),
         }
     ).astype({"reason": object, "shard": object})

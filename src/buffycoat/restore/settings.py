@@ -36,8 +36,13 @@ class TrainGan(Settings):
         default="resize",
         description="`resize`: bilinear, then convolution, no checkerboard; `transposed`: as in the paper.",
     )
-    norm: Literal["instance", "batch"] = Field(
-        default="instance", description="`batch` (paper) makes an image's output depend on its batch in training."
+    norm: Literal["instance", "batch", "none"] = Field(
+        default="instance",
+        description="Normalisation inside both networks; `batch` (paper) makes an image's output depend on its batch in"
+        " training.",
+    )
+    discriminator_width: int = Field(
+        default=64, ge=4, description="Channels of the discriminator's first layer (paper: 64)."
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="In the inner decoder (paper: 0.5).")
     residual: bool = Field(
@@ -47,9 +52,23 @@ class TrainGan(Settings):
     steps: int = Field(default=20_000, ge=1, description="Training steps; the paper's 200 epochs are 10 times as many.")
     batch: int = Field(default=32, ge=1, description="Pairs per step (paper: 32).")
     learning_rate: float = Field(default=5e-4, gt=0, description="Of Adam, beta1 0.5 (paper: 2e-4).")
+    decay: float = Field(
+        default=0.7,
+        ge=0,
+        le=1,
+        description="Share of the steps, at the end, over which the learning rate falls to zero in a straight line"
+        " (paper: 0.5).",
+    )
+    patch_px: int = Field(
+        default=0,
+        ge=0,
+        description="Side of the square patch of a crop that is trained on, pixels; 0, or one larger than the crop:"
+        " whole crops (paper). The networks are fully convolutional, so smaller patches buy more varied steps.",
+    )
     ema: float = Field(
         default=0.999, ge=0, lt=1, description="Decay of the averaged generator that is kept; 0: the last one (paper)."
     )
+    bf16_on_cpu: bool = Field(default=False, description="bfloat16 on CPUs too: faster where the CPU has it.")
     report_every: int = Field(default=500, ge=1, description="Steps between checkpoints, judgements and log lines.")
 
 
@@ -60,11 +79,11 @@ class RestoreCells(Settings):
         default="pix2pix", description="`keep` restores nothing; `median` is a 3x3 median filter."
     )
     guard: bool = Field(default=True, description="Keep the original where the checks below fail (paper: no guard).")
-    max_area_change: float = Field(
-        default=0.25,
-        gt=0,
-        description="Refuse where the area of the darkest tenth of the median-filtered cell changes by more than this"
-        " share.",
+    max_nucleus_change: float = Field(
+        default=0.2, gt=0, description="Refuse where the nucleus's area changes by more than this share, either way."
+    )
+    max_cell_change: float = Field(
+        default=0.15, gt=0, description="Refuse where the cell's area changes by more than this share, either way."
     )
     batch: int = Field(default=32, ge=1, description="Crops restored at once.")
 

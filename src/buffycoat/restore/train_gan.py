@@ -16,8 +16,8 @@ from buffycoat.files import whole_file
 from buffycoat.images import CellImages, Pixels
 from buffycoat.provenance import code_digest
 from buffycoat.restore.gan import Gan
-from buffycoat.restore.networks import restore_batch
-from buffycoat.restore.pairs import held_out_pairs, psnr, to_pixels, to_tensor, training_batch
+from buffycoat.restore.judging import Judge, restored_by
+from buffycoat.restore.pairs import CleanCrops, prefetched, training_batch
 from buffycoat.restore.settings import TrainGan
 from buffycoat.steps import run
 from buffycoat.tables.crops import CROPS
@@ -31,62 +31,38 @@ JUDGED = 128
 """Held-out crops looked at per judgement: enough for a steady PSNR, few enough to cost seconds."""
 
 
-def restored_by(gan: Gan, noisy: Pixels, batch: int) -> Pixels:
-    """Return the averaged generator's restoration of (n, H, W, 3) uint8 crops."""
-    gan.averaged.eval()
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(noisy), batch):
-            x = to_tensor(noisy[start : start + batch]).to(gan.device)
-            parts.append(to_pixels(restore_batch(gan.averaged, x, gan.settings.depth)))
-    return np.concatenate(parts)
-
-
-def judge(gan: Gan, clean: Pixels, noisy: Pixels, kinds: list[str]) -> dict[str, float]:
-    """Return the mean PSNR, dB, of noisy, median-filtered and restored held-out crops, and of restored per kind."""
-    restored = restored_by(gan, noisy, gan.settings.batch)
-    values = np.array([psnr(r, c) for r, c in zip(restored, clean, strict=True)])
-    found = {
-        "psnr_noisy": float(np.mean([psnr(n, c) for n, c in zip(noisy, clean, strict=True)])),
-        "psnr_median": float(np.mean([psnr(cv2.medianBlur(n, 3), c) for n, c in zip(noisy, clean, strict=True)])),
-        "psnr_restored": float(values.mean()),
-    }
-    for kind in sorted(set(kinds)):
-        log.info("held out, %s: restored %.2f dB", kind, values[[k == kind for k in kinds]].mean())
-    return found
-
-
-def sample_sheet(clean: Pixels, noisy: Pixels, restored: Pixels, rows: int = 8) -> Pixels:
-    """Return a picture with a row per crop: noisy, restored, clean."""
-    lines = [np.hstack([noisy[i], restored[i], clean[i]]) for i in range(min(rows, len(clean)))]
-    return np.vstack(lines)
-
-
-def train(gan: Gan, fit: Pixels, held: Pixels, checkpoint: Checkpoint) -> pd.DataFrame:
-    """Train to the last step, from the checkpoint where there is one; return the history."""
+def train(gan: Gan, fit: CleanCrops, judge: Judge, checkpoint: Checkpoint) -> tuple[pd.DataFrame, Pixels]:
+    """Train to the last step, from the checkpoint where there is one; return the history and the sheet of samples."""
     settings = gan.settings
-    noisy, kinds = held_out_pairs(held, settings, gan.seed)
     history: list[dict[str, float]] = []
+    columns: dict[str, Pixels] = {}
     done = 0
     if stored := checkpoint.load():
         gan.load(stored["gan"])
         history, done = stored["history"], stored["done"]
+        columns = {name: column.numpy() for name, column in stored["columns"].items()}
         log.info("continuing after step %d", done)
     sums: dict[str, float] = {}
     since, started = done, time.monotonic()
-    for number in range(done, settings.steps):
-        gan.generator.train()
-        for name, value in gan.step(*training_batch(fit, settings, gan.seed, number), number).items():
+    batches = prefetched(lambda number: training_batch(fit, settings, gan.seed, number), range(done, settings.steps))
+    for number, batch in enumerate(batches, start=done):
+        for name, value in gan.step(*batch, number).items():
             sums[name] = sums.get(name, 0.0) + value
         if (number + 1) % settings.report_every and number + 1 != settings.steps:
             continue
         means = {name: total / (number + 1 - since) for name, total in sums.items()}
         rate = (number + 1 - since) / (time.monotonic() - started)
-        history.append({"step": number + 1, **means, **judge(gan, held, noisy, kinds)})
+        restored = restored_by(gan.averaged, judge.noisy, settings.depth, settings.batch, gan.device)
+        history.append({"step": number + 1, **means, **judge.scores(restored)})
+        columns[f"step {number + 1}"] = judge.samples(restored)
         log.info("step %d/%d, %.1f steps/s: %s", number + 1, settings.steps, rate, _shown(history[-1]))
-        checkpoint.save({"gan": gan.state(), "history": history, "done": number + 1})
+        checkpoint.save({"gan": gan.state(), "history": history, "done": number + 1, "columns": _tensors(columns)})
         sums, since, started = {}, number + 1, time.monotonic()
-    return pd.DataFrame(history)
+    return pd.DataFrame(history), judge.sheet(columns)
+
+
+def _tensors(columns: dict[str, Pixels]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(column) for name, column in columns.items()}
 
 
 def _shown(entry: dict[str, float]) -> str:
@@ -99,16 +75,18 @@ def train_gan(
     """Train on the clean crops of `pairs`; write the generator, its history and a sheet of held-out samples."""
     frame = CROPS.read(crops).merge(PAIRS.read(pairs), on="image_id", validate="one_to_one")
     cells = CellImages(frame, crops)
-    fit = cells.crops(np.flatnonzero(frame["part"] == "fit"))
-    held = cells.crops(np.flatnonzero(frame["part"] == "held_out")[:JUDGED])
+
+    def some(places: np.ndarray) -> CleanCrops:
+        return CleanCrops(cells.crops(places), frame["window_px"].to_numpy(np.int64)[places])
+
+    fit = some(np.flatnonzero(frame["part"] == "fit"))
+    held = some(np.flatnonzero(frame["part"] == "held_out")[:JUDGED])
     stamp = fingerprint(
         settings, {"crops": crops, "pairs": pairs}, code_digest("buffycoat.restore.train_gan"), seed=seed
     )
     checkpoint = Checkpoint(generator.with_name("checkpoint.safetensors"), stamp)
     gan = Gan(settings, seed, pick_device())
-    told = train(gan, fit, held, checkpoint)
-    noisy = held_out_pairs(held, settings, seed)[0]
-    sheet = sample_sheet(held, noisy, restored_by(gan, noisy[:8], 8))
+    told, sheet = train(gan, fit, Judge(held, settings, seed), checkpoint)
     with whole_file(samples) as partial:
         cv2.imwrite(str(partial), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     GAN_HISTORY.write(told, history)

@@ -24,6 +24,18 @@ CELLS = Table(
             "noise score after restoration, grey levels; null where none was tried",
             gaps=True,
         ),
+        Column(
+            "nucleus_change",
+            pa.float32(),
+            "by what share restoration would change the nucleus's area, -1 (gone) .. ; null where none was tried",
+            gaps=True,
+        ),
+        Column(
+            "cell_change",
+            pa.float32(),
+            "by what share restoration would change the cell's area, -1 (gone) .. ; null where none was tried",
+            gaps=True,
+        ),
         Column("reason", pa.string(), "why the crop was restored, kept or refused"),
     ),
 )

@@ -1,0 +1,365 @@
+"""Does restoration earn its place? On real cells: PSNR, SSIM and macro-F1 of restored crops beside classical filters.
+
+    BUFFYCOAT_DATA=... python benchmarks/restore.py                  (or: make benchmark-restore)
+    BUFFYCOAT_DATA=... python benchmarks/restore.py --part pixels    (one part; finished ones are taken from the cache)
+
+Writes benchmarks/restore.json and the picture sheet benchmarks/restore.png. Each part keeps what is expensive below
+local/benchmark-restore/, which git ignores; the trainings continue where they were interrupted. One CPU thread.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+import typer
+import yaml
+from record_run import machine
+from restore_data import (
+    CLASSIFIER,
+    CROP,
+    SEED,
+    cells_of,
+    load_classifier,
+    predicted,
+    prepare,
+    save_arrays,
+    train_classifier,
+)
+from restore_gpu import gpu_figures
+from sklearn.metrics import f1_score
+
+from buffycoat.degradations import DEGRADATIONS
+from buffycoat.files import read_json, write_json
+from buffycoat.images import Pixels
+from buffycoat.progress import start_logging, track
+from buffycoat.randomness import stream
+from buffycoat.restore.gan import generator_of
+from buffycoat.restore.guard import judge_restoration
+from buffycoat.restore.judging import checkerboard, restored_by
+from buffycoat.restore.pairs import psnr, ssim
+from buffycoat.restore.settings import RestoreCells, TrainGan
+from buffycoat.restore.train_gan import train_gan
+from buffycoat.tables.gan_history import GAN_HISTORY
+from buffycoat.weights import read_weights
+
+HERE = Path(__file__).parent
+PARTS = ("classifier", "generator", "restored", "pixels", "labels", "sheet", "gpu")
+SEVERITIES = (1, 2, 3, 4)
+CLASSICAL = ("degraded", "median_3x3", "median_5x5", "non_local_means")
+STRENGTHS = (5.0, 10.0, 15.0, 25.0, 40.0)
+"""Filter strengths of non-local means that are tried on training crops; the best one there is used."""
+RESAMPLES = 1000
+
+
+def gan_settings() -> TrainGan:
+    """Return the settings of the laptop preset."""
+    preset = yaml.safe_load((HERE.parent / "workflow" / "presets" / "laptop.yaml").read_text())
+    return TrainGan.model_validate(preset["restore"]["train_gan"])
+
+
+def non_local_means(strength: float) -> Callable[[Pixels], Pixels]:
+    """Return OpenCV's coloured non-local means of a strength, on one crop."""
+    return lambda crop: cv2.fastNlMeansDenoisingColored(crop, None, strength, strength, 7, 21)
+
+
+def degraded_crops(ids: list[str], crops: Pixels) -> tuple[Pixels, np.ndarray, np.ndarray]:
+    """Return each crop with one kind and severity of damage, drawn from its name; the kinds; the severities."""
+    kinds = sorted(DEGRADATIONS)
+    made, chosen, levels = [], [], []
+    for image_id, crop in zip(ids, crops, strict=True):
+        rng = stream(SEED, "benchmark", "degrade", image_id)
+        kind, level = kinds[int(rng.integers(len(kinds)))], int(rng.choice(SEVERITIES))
+        made.append(DEGRADATIONS[kind](crop, float(level), rng))
+        chosen.append(kind)
+        levels.append(level)
+    return np.stack(made), np.array(chosen), np.array(levels)
+
+
+def best_strength(folder: Path) -> tuple[float, dict[str, float]]:
+    """Return the strength of non-local means with the best mean PSNR on 64 training crops, and all of them."""
+    ids, crops, _, _ = cells_of(folder, "fit")
+    noisy = degraded_crops(ids[:64], crops[:64])[0]
+    found = {
+        strength: float(np.mean([psnr(non_local_means(strength)(a), b) for a, b in zip(noisy, crops, strict=False)]))
+        for strength in STRENGTHS
+    }
+    return max(found, key=lambda strength: found[strength]), {str(k): v for k, v in found.items()}
+
+
+def train_generator(folder: Path) -> None:
+    """Train our generator; add up the processor time over interruptions."""
+    if (folder / "generator.safetensors").exists():
+        return
+    cost = folder / "generator_cost.json"
+    before = read_json(cost)["cpu_s"] if cost.exists() else 0.0
+    started = time.process_time()
+    try:
+        train_gan(
+            crops=folder / "crops.parquet", pairs=folder / "pairs.parquet",
+            generator=folder / "generator.safetensors", history=folder / "gan_history.parquet",
+            samples=folder / "gan_samples.png", seed=SEED, settings=gan_settings(),
+        )  # fmt: skip
+    finally:
+        write_json({"cpu_s": before + time.process_time() - started}, cost)
+
+
+def load_generator(folder: Path) -> tuple[torch.nn.Module, int]:
+    """Return the trained generator and its depth."""
+    weights, about = read_weights(folder / "generator.safetensors")
+    network = generator_of(about)
+    network.load_state_dict(weights)
+    return network, int(about["depth"])
+
+
+def restore_all(folder: Path) -> None:
+    """Degrade held-out training crops and test crops, restore them in every way, keep all versions."""
+    if (folder / "restored.npz").exists():
+        return
+    parts = [cells_of(folder, part) for part in ("test", "held_out")]
+    ids = [image_id for part in parts for image_id in part[0]]
+    clean, masks, labels = (np.concatenate([part[k] for part in parts]) for k in (1, 2, 3))
+    degraded, kinds, severities = degraded_crops(ids, clean)
+    strength, tried = best_strength(folder)
+    network, depth = load_generator(folder)
+    started = time.process_time()
+    ours = restored_by(network, degraded, depth, 16, torch.device("cpu"))
+    seconds = time.process_time() - started
+    settings = RestoreCells()
+    verdicts = [judge_restoration(*three, settings) for three in zip(degraded, ours, masks, strict=True)]
+    kept = np.array([verdict.restored for verdict in verdicts])
+    save_arrays(
+        folder / "restored.npz",
+        kinds=kinds.astype("U"), severities=severities, labels=labels.astype("U"), clean=clean, degraded=degraded,
+        test=np.arange(len(ids)) < len(parts[0][0]), kept=kept, seconds=np.array(seconds),
+        strength=np.array(strength), strengths=np.array([tried[str(each)] for each in STRENGTHS]),
+        reasons=np.array([verdict.reason for verdict in verdicts]).astype("U"),
+        median_3x3=np.stack([cv2.medianBlur(crop, 3) for crop in degraded]),
+        median_5x5=np.stack([cv2.medianBlur(crop, 5) for crop in degraded]),
+        non_local_means=np.stack([non_local_means(strength)(crop) for crop in track(degraded, "non-local means")]),
+        ours=ours, ours_guarded=np.where(kept[:, None, None, None], ours, degraded),
+    )  # fmt: skip
+
+
+def mean_interval(values: np.ndarray, name: str) -> dict[str, float]:
+    """Return the mean of values (n,) and its 95 % percentile interval over resampled images."""
+    rng = stream(SEED, "benchmark", "bootstrap", name, len(values))
+    means = values[rng.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return {"mean": round(float(values.mean()), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+
+
+def pixel_figures(folder: Path) -> dict[str, Any]:
+    """Return PSNR and SSIM of every version, per kind and severity and for the mixture, and the bar."""
+    stored = np.load(folder / "restored.npz")
+    clean, kinds, severities = stored["clean"], stored["kinds"], stored["severities"]
+    versions = (*CLASSICAL, "ours", "ours_guarded")
+    groups = {"mixture": np.ones(len(kinds), bool)}
+    groups |= {kind: kinds == kind for kind in sorted(set(kinds))}
+    groups |= {f"{kind}, {level}": (kinds == kind) & (severities == level) for kind in groups if kind != "mixture"
+               for level in SEVERITIES}  # fmt: skip
+    values = {}
+    for name in versions:
+        crops = stored[name]
+        values[name] = {
+            "psnr_db": np.array([psnr(a, b) for a, b in zip(crops, clean, strict=True)]),
+            "ssim": np.array([ssim(a, b) for a, b in zip(crops, clean, strict=True)]),
+        }
+    table = {
+        group: {
+            "pairs": int(chosen.sum()),
+            **{
+                name: {score: mean_interval(v[chosen], group) for score, v in values[name].items()} for name in versions
+            },
+        }
+        for group, chosen in groups.items()
+    }
+    best = max(CLASSICAL, key=lambda name: values[name]["psnr_db"].mean())
+    gain = mean_interval(values["ours"]["psnr_db"] - values[best]["psnr_db"], "gain")
+    return {
+        "table": table,
+        "non_local_means": {"strength": float(stored["strength"]),
+                            "tried": dict(zip(map(str, STRENGTHS), stored["strengths"].round(2).tolist(), strict=True))},
+        "checkerboard": {name: round(checkerboard(stored[name]), 6) for name in ("clean", "degraded", "ours")},
+        "best_classical": best,
+        "gain_db": gain,
+        "bar": {"needed_db": 1.0, "met": bool(gain["mean"] >= 1.0)},
+    }  # fmt: skip
+
+
+def guard_figures(folder: Path) -> dict[str, Any]:
+    """Return what share of each kind the guard kept, and why it refused the others."""
+    stored = np.load(folder / "restored.npz")
+    frame = pd.DataFrame({"kind": stored["kinds"], "kept": stored["kept"], "reason": stored["reasons"]})
+    frame["why"] = frame["reason"].str.extract(r"(noise score .* would|nucleus area would|cell area would)")[0]
+    frame["why"] = frame["why"].str.extract(r"^(\w+)")[0]
+    refused = frame[~frame["kept"]].groupby(["kind", "why"]).size()
+    return {
+        kind: {
+            "pairs": len(rows),
+            "kept": round(float(rows["kept"].mean()), 4),
+            "refused_first_because": {why: int(count) for (of, why), count in refused.items() if of == kind},
+        }
+        for kind, rows in frame.groupby("kind")
+    }
+
+
+def macro_f1(true: np.ndarray, guessed: np.ndarray, classes: int) -> float:
+    """Return the mean F1 of all classes, a class without images or predictions counting 0."""
+    return float(f1_score(true, guessed, labels=list(range(classes)), average="macro", zero_division=0))
+
+
+def resampled_f1(true: np.ndarray, guessed: dict[str, np.ndarray], classes: int) -> dict[str, np.ndarray]:
+    """Return macro-F1 (RESAMPLES,) per version over the same resamples of images, within classes."""
+    rng = stream(SEED, "benchmark", "labels")
+    found: dict[str, list[float]] = {name: [] for name in guessed}
+    for _ in range(RESAMPLES):
+        drawn = np.concatenate([rng.choice(places, len(places)) for places in map(np.flatnonzero, np.eye(classes)[true].T)
+                                if len(places)])  # fmt: skip
+        for name, labels in guessed.items():
+            matrix = np.bincount(true[drawn] * classes + labels[drawn], minlength=classes**2).reshape(classes, classes)
+            hit = np.diag(matrix)
+            found[name].append(float(np.mean(2 * hit / np.maximum(matrix.sum(0) + matrix.sum(1), 1))))
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def label_figures(folder: Path) -> dict[str, Any]:
+    """Return macro-F1 of one classifier on every version of the test cells, the paired differences, and the bars."""
+    stored = np.load(folder / "restored.npz")
+    test = stored["test"]
+    network, codes = load_classifier(folder)
+    true = np.array([codes.index(label) for label in stored["labels"][test]])
+    versions = ("clean", *CLASSICAL, "ours", "ours_guarded")
+    guessed = {name: predicted(network, stored[name][test]) for name in versions}
+    scores = {name: macro_f1(true, guessed[name], len(codes)) for name in versions}
+    draws = resampled_f1(true, guessed, len(codes))
+    best = max(CLASSICAL, key=lambda name: scores[name])
+
+    def of(name: str) -> dict[str, float]:
+        low, high = np.quantile(draws[name], [0.025, 0.975])
+        return {"macro_f1": round(scores[name], 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+
+    def difference(a: str, b: str) -> dict[str, float]:
+        low, high = np.quantile(draws[a] - draws[b], [0.025, 0.975])
+        return {
+            "difference": round(scores[a] - scores[b], 4),
+            "low": round(float(low), 4),
+            "high": round(float(high), 4),
+        }
+
+    kinds = stored["kinds"][test]
+    per_kind = {
+        kind: {
+            name: round(macro_f1(true[kinds == kind], guessed[name][kinds == kind], len(codes)), 4) for name in versions
+        }
+        for kind in sorted(set(kinds))
+    }
+    need = {base: 0.5 * (scores["clean"] - scores[base]) for base in (best, "degraded")}
+    return {
+        "cells": int(test.sum()),
+        "macro_f1": {name: of(name) for name in versions},
+        "best_classical": best,
+        "differences": {f"{a} - {b}": difference(a, b) for a in ("ours", "ours_guarded")
+                        for b in dict.fromkeys((best, "degraded", "median_3x3", "clean"))},
+        "per_kind": per_kind,
+        "bars": {
+            f"closes half of the gap between {base} and clean": {
+                "needed": round(need[base], 4),
+                "found": round(scores["ours"] - scores[base], 4),
+                "share_closed": round((scores["ours"] - scores[base]) / max(1e-9, 2 * need[base]), 4),
+                "met": bool(scores["ours"] - scores[base] >= need[base]),
+            }
+            for base in need
+        },
+    }  # fmt: skip
+
+
+def draw_sheet(folder: Path, best: str) -> None:
+    """Write the picture sheet: a row per kind and severity 2 and 4, columns clean, degraded, filters, ours."""
+    stored = np.load(folder / "restored.npz")
+    other = best if best not in ("degraded", "median_3x3") else "non_local_means"
+    columns = {"clean": "clean", "degraded": "degraded", "median_3x3": "median 3x3", other: other.replace("_", " "),
+               "ours": "Pix2Pix"}  # fmt: skip
+    rows = []
+    for kind in sorted(DEGRADATIONS):
+        for level in (2, 4):
+            place = int(np.flatnonzero((stored["kinds"] == kind) & (stored["severities"] == level))[0])
+            band = np.full((16, 128 * len(columns), 3), 255, np.uint8)
+            text = f"{kind.replace('_', ' ')}, severity {level}: " + ", ".join(
+                f"{heading} {psnr(stored[name][place], stored['clean'][place]):.1f} dB"
+                for name, heading in columns.items()
+                if name != "clean"
+            )
+            cv2.putText(band, text, (3, 11), cv2.FONT_HERSHEY_SIMPLEX, 0.34, (34, 48, 60), 1, cv2.LINE_AA)
+            rows += [band, np.hstack([stored[name][place] for name in columns])]
+    sheet = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
+    cv2.imwrite(str(HERE / "restore.png"), sheet, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+
+
+def about(folder: Path) -> dict[str, Any]:
+    """Return what the figures were made with: command, machine, versions, data, settings, costs."""
+    history = GAN_HISTORY.read(folder / "gan_history.parquet")
+    network, _ = load_generator(folder)
+    stored = np.load(folder / "restored.npz")
+    packages = ("torch", "timm", "opencv-python-headless", "scikit-image", "scikit-learn", "numpy")
+    cost = read_json(folder / "generator_cost.json")["cpu_s"]
+    settings = gan_settings()
+    return {
+        "command": "make benchmark-restore",
+        "machine": machine(),
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "data": "real cells of pbc; the 128-px crops count as the source images and are damaged at that size, one kind and"
+        " one severity per cell; held out: split test and a tenth of split train",
+        "cells": {part: len(cells_of(folder, part)[0]) for part in ("fit", "held_out", "test")},
+        "crop": CROP.model_dump(mode="json"),
+        "generator": {
+            "settings": settings.model_dump(mode="json"),
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "training_cpu_s": round(cost, 1),
+            "training_steps_per_cpu_s": round(settings.steps / cost, 3),
+            "restored_images_per_cpu_s": round(len(stored["clean"]) / float(stored["seconds"]), 1),
+            "curve": history.round(4).to_dict("records"),
+        },
+        "classifier": CLASSIFIER.model_dump(mode="json"),
+        "intervals": f"95 % percentile bootstrap over images, {RESAMPLES} resamples; paired where differences are given",
+    }
+
+
+def main(
+    part: Annotated[list[str] | None, typer.Option(help=f"one of {', '.join(PARTS)}; all where none is named")] = None,
+    folder: Annotated[Path, typer.Option(help="where expensive results are kept")] = Path("local/benchmark-restore"),
+) -> None:
+    """Run the parts that are named and put their figures into benchmarks/restore.json."""
+    chosen = part or list(PARTS)
+    if unknown := set(chosen) - set(PARTS):
+        raise typer.BadParameter(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    start_logging()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    result = HERE / "restore.json"
+    figures = read_json(result) if result.exists() else {}
+    prepare(folder)
+    for name, work in (("classifier", train_classifier), ("generator", train_generator), ("restored", restore_all)):
+        if name in chosen:
+            work(folder)
+    if "pixels" in chosen:
+        figures |= {**about(folder), "pixels": pixel_figures(folder), "guard": guard_figures(folder)}
+    if "labels" in chosen:
+        figures["labels"] = label_figures(folder)
+    if "sheet" in chosen:
+        draw_sheet(folder, figures["pixels"]["best_classical"])
+    if "gpu" in chosen:
+        figures["gpu"] = gpu_figures()
+    if figures:
+        write_json(figures, result)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import threading
+
+import cv2
+import numpy as np
+import pytest
+
+from buffycoat.degradations import DEGRADATIONS
+from buffycoat.restore.pairs import (
+    CleanCrops,
+    degrade_at_source,
+    held_out_pairs,
+    prefetched,
+    psnr,
+    ssim,
+    to_pixels,
+    to_tensor,
+    training_batch,
+)
+from buffycoat.restore.settings import TrainGan
+
+SETTINGS = TrainGan(batch=3)
+
+
+def smooth(count: int, side: int) -> CleanCrops:
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(40, 220, (count, 5, 5, 3)).astype(np.uint8)
+    grown = [cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC) for image in coarse]
+    return CleanCrops(np.stack(grown), np.full(count, side))
+
+
+def test_a_batch_depends_on_seed_and_step_alone() -> None:
+    crops = smooth(5, 32)
+    first, again, other = (training_batch(crops, SETTINGS, 1, step) for step in (3, 3, 4))
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+    assert not (first[1] == other[1]).all()
+    noisy, kinds = held_out_pairs(crops, SETTINGS, 1)
+    assert noisy.shape == crops.pixels.shape and set(kinds) <= set(SETTINGS.kinds)
+
+
+def test_patches_are_cut_from_both_alike() -> None:
+    settings = SETTINGS.model_copy(update={"patch_px": 16, "kinds": ("illumination",), "severity": (0.0, 0.0)})
+    noisy, clean = training_batch(smooth(5, 32), settings, 1, 0)
+    assert noisy.shape == clean.shape == (3, 3, 16, 16)
+    assert (noisy == clean).all()
+    whole = settings.model_copy(update={"patch_px": 64})
+    assert training_batch(smooth(5, 32), whole, 1, 0)[0].shape == (3, 3, 32, 32)
+
+
+@pytest.mark.parametrize("kind", sorted(DEGRADATIONS))
+def test_damage_in_the_window_is_what_cropping_a_damaged_image_gives(kind: str) -> None:
+    side, window = 32, 96
+    crop = smooth(1, side).pixels[0]
+    unchanged = degrade_at_source(crop, window, kind, 0.0, np.random.default_rng(1))
+    assert np.array_equal(unchanged, crop)
+    made = degrade_at_source(crop, window, kind, 3.0, np.random.default_rng(1))
+    large = cv2.resize(crop, (window, window), interpolation=cv2.INTER_LINEAR)
+    damaged = DEGRADATIONS[kind](large, 3.0, np.random.default_rng(1))
+    expected = cv2.resize(damaged, (side, side), interpolation=cv2.INTER_AREA)
+    # They differ by what enlarging and shrinking lose of the crop, a few grey levels.
+    assert np.abs(made.astype(int) - expected).mean() < 4
+    assert np.abs(made.astype(int) - crop).mean() > (0.3 if kind == "blur" else 4)
+
+
+def test_noise_is_milder_where_the_window_shrinks_and_the_crop_itself_is_damaged_otherwise() -> None:
+    crop = smooth(1, 32).pixels[0]
+    error = [
+        np.abs(degrade_at_source(crop, window, "salt_and_pepper", 4, np.random.default_rng(0)) - crop.astype(float))
+        for window in (32, 64, 128)
+    ]
+    spread = [float(each.std()) for each in error]
+    assert spread == sorted(spread, reverse=True) and spread[0] > 2 * spread[2]
+    direct = DEGRADATIONS["salt_and_pepper"](crop, 4, np.random.default_rng(0))
+    for window in (16, 32):
+        assert np.array_equal(degrade_at_source(crop, window, "salt_and_pepper", 4, np.random.default_rng(0)), direct)
+
+
+def test_prefetching_keeps_the_order_and_works_ahead_in_another_thread() -> None:
+    seen: list[tuple[int, str]] = []
+
+    def make(number: int) -> int:
+        seen.append((number, threading.current_thread().name))
+        return number * number
+
+    assert list(prefetched(make, range(3, 9))) == [k * k for k in range(3, 9)]
+    assert [number for number, _ in seen] == list(range(3, 9))
+    assert threading.current_thread().name not in {name for _, name in seen}
+    assert list(prefetched(make, range(0))) == []
+
+
+def test_what_goes_wrong_in_the_thread_is_raised() -> None:
+    def make(number: int) -> int:
+        if number == 2:
+            raise ValueError("the second")
+        return number
+
+    with pytest.raises(ValueError, match="the second"):
+        list(prefetched(make, range(5)))
+
+
+def test_tensors_and_pixels_round_trip() -> None:
+    crops = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    assert np.array_equal(to_pixels(to_tensor(crops)), crops)
+
+
+def test_psnr_and_ssim_of_known_images() -> None:
+    a = np.zeros((8, 8, 3), np.uint8)
+    assert psnr(a, a) == 100
+    assert psnr(a + 255, a) == pytest.approx(0)
+    assert psnr(a + 1, a) == pytest.approx(48.1308, abs=1e-3)
+    image = smooth(1, 32).pixels[0]
+    noisy = [DEGRADATIONS["salt_and_pepper"](image, level, np.random.default_rng(0)) for level in (0, 1, 4)]
+    scores = [ssim(each, image) for each in noisy]
+    assert scores[0] == pytest.approx(1) and scores == sorted(scores, reverse=True) and scores[-1] < 0.5
