@@ -7,7 +7,7 @@ bin := .venv/bin
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format docs segmenter benchmark-crop benchmark-partition clean
+.PHONY: help setup demo test check format docs segmenter benchmark-crop benchmark-partition benchmark-restore clean
 
 help:
 	@echo "make demo    install, simulate a small data set, run all stages, show where the report is"
@@ -18,6 +18,7 @@ help:
 	@echo "make segmenter        train the embedded segmenter anew (needs the masks that docs/method.md names)"
 	@echo "make benchmark-crop   measure the segmenters against experts' masks: benchmarks/crop.json"
 	@echo "make benchmark-partition  measure the noise, blur and light scores (minutes)"
+	@echo "make benchmark-restore    train and measure restoration on real cells: benchmarks/restore.json (an hour)"
 	@echo "make clean   delete what the demo made (results/)"
 
 setup: $(ready)
@@ -67,6 +68,9 @@ benchmark-crop: $(ready)
 
 benchmark-partition: $(ready)
 	$(bin)/python -m benchmarks.partition
+
+benchmark-restore: $(ready)
+	$(bin)/python -m benchmarks.restore
 
 clean:
 	rm -rf results

@@ -1,10 +1,10 @@
 """Does restoration earn its place? On real cells: PSNR, SSIM and macro-F1 of restored crops beside classical filters.
 
-    BUFFYCOAT_DATA=... python benchmarks/restore.py                  (or: make benchmark-restore)
-    BUFFYCOAT_DATA=... python benchmarks/restore.py --part pixels    (one part; finished ones are taken from the cache)
+    make benchmark-restore
+    python -m benchmarks.restore --part pixels    (one part; finished ones are taken from the cache)
 
-Writes benchmarks/restore.json and the picture sheet benchmarks/restore.png. Each part keeps what is expensive below
-local/benchmark-restore/, which git ignores; the trainings continue where they were interrupted. One CPU thread.
+Writes benchmarks/restore.json, and the picture sheet restore.png, which shows real cells, to local/benchmark-restore/.
+Each part keeps what is expensive there, out of git; the trainings continue where they were interrupted. One CPU thread.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ import pandas as pd
 import torch
 import typer
 import yaml
-from record_run import machine
-from restore_data import (
+from sklearn.metrics import f1_score
+
+from benchmarks.machine import machine
+from benchmarks.restore_data import (
     CLASSIFIER,
     CROP,
     SEED,
@@ -33,9 +35,7 @@ from restore_data import (
     save_arrays,
     train_classifier,
 )
-from restore_gpu import gpu_figures
-from sklearn.metrics import f1_score
-
+from benchmarks.restore_gpu import gpu_figures
 from buffycoat.degradations import DEGRADATIONS
 from buffycoat.files import read_json, write_json
 from buffycoat.images import Pixels
@@ -67,7 +67,7 @@ def gan_settings() -> TrainGan:
 
 def non_local_means(strength: float) -> Callable[[Pixels], Pixels]:
     """Return OpenCV's coloured non-local means of a strength, on one crop."""
-    return lambda crop: cv2.fastNlMeansDenoisingColored(crop, None, strength, strength, 7, 21)
+    return lambda crop: np.asarray(cv2.fastNlMeansDenoisingColored(crop, None, strength, strength, 7, 21), np.uint8)
 
 
 def degraded_crops(ids: list[str], crops: Pixels) -> tuple[Pixels, np.ndarray, np.ndarray]:
@@ -185,8 +185,11 @@ def pixel_figures(folder: Path) -> dict[str, Any]:
     gain = mean_interval(values["ours"]["psnr_db"] - values[best]["psnr_db"], "gain")
     return {
         "table": table,
-        "non_local_means": {"strength": float(stored["strength"]),
-                            "tried": dict(zip(map(str, STRENGTHS), stored["strengths"].round(2).tolist(), strict=True))},
+        "non_local_means": {
+            "strength": float(stored["strength"]),
+            "strengths_tried": STRENGTHS,
+            "psnr_of_training_crops": stored["strengths"].round(2).tolist(),
+        },
         "checkerboard": {name: round(checkerboard(stored[name]), 6) for name in ("clean", "degraded", "ours")},
         "best_classical": best,
         "gain_db": gain,
@@ -200,15 +203,15 @@ def guard_figures(folder: Path) -> dict[str, Any]:
     frame = pd.DataFrame({"kind": stored["kinds"], "kept": stored["kept"], "reason": stored["reasons"]})
     frame["why"] = frame["reason"].str.extract(r"(noise score .* would|nucleus area would|cell area would)")[0]
     frame["why"] = frame["why"].str.extract(r"^(\w+)")[0]
-    refused = frame[~frame["kept"]].groupby(["kind", "why"]).size()
-    return {
-        kind: {
+    found = {}
+    for kind, rows in frame.groupby("kind"):
+        why = rows.loc[~rows["kept"], "why"].value_counts()
+        found[str(kind)] = {
             "pairs": len(rows),
             "kept": round(float(rows["kept"].mean()), 4),
-            "refused_first_because": {why: int(count) for (of, why), count in refused.items() if of == kind},
+            "refused_first_because": {str(name): int(count) for name, count in why.items()},
         }
-        for kind, rows in frame.groupby("kind")
-    }
+    return found
 
 
 def macro_f1(true: np.ndarray, guessed: np.ndarray, classes: int) -> float:
@@ -219,10 +222,10 @@ def macro_f1(true: np.ndarray, guessed: np.ndarray, classes: int) -> float:
 def resampled_f1(true: np.ndarray, guessed: dict[str, np.ndarray], classes: int) -> dict[str, np.ndarray]:
     """Return macro-F1 (RESAMPLES,) per version over the same resamples of images, within classes."""
     rng = stream(SEED, "benchmark", "labels")
+    of_class = [np.flatnonzero(true == code) for code in range(classes)]
     found: dict[str, list[float]] = {name: [] for name in guessed}
     for _ in range(RESAMPLES):
-        drawn = np.concatenate([rng.choice(places, len(places)) for places in map(np.flatnonzero, np.eye(classes)[true].T)
-                                if len(places)])  # fmt: skip
+        drawn = np.concatenate([rng.choice(places, len(places)) for places in of_class if len(places)])
         for name, labels in guessed.items():
             matrix = np.bincount(true[drawn] * classes + labels[drawn], minlength=classes**2).reshape(classes, classes)
             hit = np.diag(matrix)
@@ -300,7 +303,7 @@ def draw_sheet(folder: Path, best: str) -> None:
             cv2.putText(band, text, (3, 11), cv2.FONT_HERSHEY_SIMPLEX, 0.34, (34, 48, 60), 1, cv2.LINE_AA)
             rows += [band, np.hstack([stored[name][place] for name in columns])]
     sheet = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
-    cv2.imwrite(str(HERE / "restore.png"), sheet, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    cv2.imwrite(str(folder / "restore.png"), sheet)
 
 
 def about(folder: Path) -> dict[str, Any]:
@@ -315,8 +318,8 @@ def about(folder: Path) -> dict[str, Any]:
         "command": "make benchmark-restore",
         "machine": machine(),
         "versions": {name: importlib.metadata.version(name) for name in packages},
-        "data": "real cells of pbc; the 128-px crops count as the source images and are damaged at that size, one kind and"
-        " one severity per cell; held out: split test and a tenth of split train",
+        "data": "real cells of Acevedo et al. 2020; the 128-px crops count as the source images and are damaged at that"
+        " size, one kind and one severity per cell; held out: split test and a tenth of split train",
         "cells": {part: len(cells_of(folder, part)[0]) for part in ("fit", "held_out", "test")},
         "crop": CROP.model_dump(mode="json"),
         "generator": {
@@ -328,7 +331,7 @@ def about(folder: Path) -> dict[str, Any]:
             "curve": history.round(4).to_dict("records"),
         },
         "classifier": CLASSIFIER.model_dump(mode="json"),
-        "intervals": f"95 % percentile bootstrap over images, {RESAMPLES} resamples; paired where differences are given",
+        "intervals": f"95 % percentile bootstrap over images, {RESAMPLES} resamples; differences are paired",
     }
 
 

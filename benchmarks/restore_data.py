@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
+from benchmarks.segmenter_data import DATA
 from buffycoat.classify.backbones import build_backbone, normalise
 from buffycoat.classify.data import Crops
 from buffycoat.classify.fold_training import FoldTraining
@@ -18,7 +19,7 @@ from buffycoat.crop.crop_cells import crop_cells
 from buffycoat.crop.settings import CropCells
 from buffycoat.errors import InputError
 from buffycoat.files import whole_file
-from buffycoat.images import CellImages, Pixels
+from buffycoat.images import CellImages, Pixels, decode_image
 from buffycoat.randomness import stream, stream_seed
 from buffycoat.tables.cells import CELLS
 from buffycoat.tables.crops import CROPS
@@ -31,7 +32,7 @@ SEED = 1
 HELD_OUT = 0.1
 """Share of the training crops that the restorers do not learn from; they are judged on, beside the test cells."""
 CROP = CropCells(method="stain", window_px=280, size_px=128)
-"""As in workflow/presets/laptop.yaml."""
+"""Window and size as in workflow/presets/laptop.yaml."""
 CLASSIFIER = TrainFold(
     backbone="tf_efficientnet_lite0", weights="embedded", size_px=128, background="keep", frozen_stages=3, epochs=6,
     batch=32, learning_rate=1e-3, head_rate=2.0, warm_up=0.2, shift=0.06, rotation="any",
@@ -40,8 +41,8 @@ CLASSIFIER = TrainFold(
 
 
 def data_folder() -> Path:
-    """Return the folder of the real cells: pbc below BUFFYCOAT_DATA, with images.csv (image, label, split)."""
-    folder = Path(os.environ.get("BUFFYCOAT_DATA", "")) / "pbc"
+    """Return the folder of the real cells, with images.csv (image, label, split)."""
+    folder = DATA / "pbc"
     if not (folder / "images.csv").is_file():
         raise InputError(f"{folder / 'images.csv'}: no such file; set BUFFYCOAT_DATA to the folder that holds pbc/")
     return folder
@@ -49,11 +50,9 @@ def data_folder() -> Path:
 
 def listed_images() -> pd.DataFrame:
     """Return the table of images; `label` holds the expert's label of test images too, which the index would not."""
-    import cv2
-
     folder = data_folder()
     rows = pd.read_csv(folder / "images.csv")
-    shapes = [cv2.imread(str(folder / name)).shape for name in rows["image"]]
+    shapes = [decode_image(folder / name).shape for name in rows["image"]]
     return pd.DataFrame(
         {
             "image_id": rows["image"],
@@ -150,7 +149,7 @@ def predicted(network: nn.Module, crops: Pixels, batch: int = 64) -> np.ndarray:
     return np.concatenate(found)
 
 
-def save_arrays(path: Path, **arrays: np.ndarray) -> None:
+def save_arrays(path: Path, **arrays: Any) -> None:
     """Write arrays to an .npz file, whole or not at all."""
     with whole_file(path) as partial, partial.open("wb") as stream_out:
         np.savez(stream_out, **arrays)

@@ -31,6 +31,7 @@ from buffycoat.tables.metrics import METRICS
 from buffycoat.tables.noise import NOISE
 from buffycoat.tables.predictions import PREDICTIONS
 from buffycoat.tables.probabilities import PROBABILITIES
+from buffycoat.tables.refused import REFUSED
 from buffycoat.tables.test_labels import TEST_LABELS
 from buffycoat.tables.training_history import TRAINING_HISTORY
 
@@ -102,12 +103,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cells = pd.DataFrame(rows).assign(
         restored=restored,
         noise_before=9.0,
-        noise_after=np.nan,
-        nucleus_change=np.nan,
-        cell_change=np.nan,
-        reason="clean",
+        noise_after=[5.0 if k % 5 == 0 else np.nan for k in range(52)],
+        nucleus_change=[0.01 * k if k % 5 == 0 else np.nan for k in range(52)],
+        cell_change=[0.0 if k % 5 == 0 else np.nan for k in range(52)],
+        reason=[
+            "restored" if r else "refused: nucleus area <b>" if k % 5 == 0 else "clean" for k, r in enumerate(restored)
+        ],
     )
     CELLS.write(cells, folder / "cells.parquet")
+    refused = cells[cells["noise_after"].notna() & ~cells["restored"]]
+    REFUSED.write(refused[["image_id", "shard", "shard_row", "crc32"]], folder / "refused.parquet")
     noise = pd.DataFrame({"image_id": ok_ids, "noisy": restored})
     noise = noise.assign(
         noise_score=3.0, surroundings_noise=1.0, blur_score=0.3, background_level=200.0, background_gradient=2.0,
@@ -142,7 +147,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _run(folder: Path) -> None:
     table = {name: folder / f"{name}.parquet" for name in
-             ("images", "test_labels", "classes", "folds", "crops", "cells", "noise", "labels")}  # fmt: skip
+             ("images", "test_labels", "classes", "folds", "crops", "cells", "refused", "noise", "labels")}  # fmt: skip
     branches = {"probabilities": folder / "a.parquet", "head_probabilities": folder / "b.parquet"}
 
     def pick(*names: str) -> dict[str, Path]:
@@ -162,7 +167,7 @@ def _run(folder: Path) -> None:
         settings=DrawFigures(dpi=60),
     )  # fmt: skip
     write_report(
-        **pick("images", "test_labels", "classes", "crops", "cells", "labels"), **branches,
+        **pick("images", "test_labels", "classes", "crops", "cells", "refused", "labels"), **branches,
         index_summary=folder / "index.json", receipt=folder / "receipt.json", reference=folder / "reference.json",
         metrics=folder / "m.parquet", summary=folder / "s.json", predictions=folder / "p.parquet",
         figures=folder / "figures", config=json.dumps(CONFIG),
@@ -269,3 +274,11 @@ def test_pictures_keep_their_size_and_mark_the_cell() -> None:
     assert (picture[:10] == 200).all()
     assert np.array_equal(outlined(crop, np.zeros_like(mask), 40), sized(crop, 40))
     assert with_window(crop, 20, 20, 10, 80).shape == (80, 80, 3)
+
+
+def test_the_page_shows_the_worst_restorations_that_were_kept_and_refused(finished: Path) -> None:
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    assert "Of 11 noisy crops 6 were restored; for 5 the original was kept" in page
+    kept, refused = page.index("The worst that were kept"), page.index("The worst that were refused")
+    assert kept < refused and "First reasons: nucleus area 5." in page
+    assert "refused: nucleus area &lt;b&gt;" in page[refused:] and "refused: nucleus" not in page[kept:refused]

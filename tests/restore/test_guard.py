@@ -25,7 +25,8 @@ def drawn(number: int) -> tuple[Pixels, Pixels]:
     top, left = (int(np.clip(round(v.mean()) - 112, 0, n - 224)) for v, n in zip((rows, cols), mask.shape, strict=True))
     cut = np.s_[top : top + 224, left : left + 224]
     crop = cv2.resize(image[cut], (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    return crop, cv2.resize(mask[cut], (SIDE, SIDE), interpolation=cv2.INTER_NEAREST_EXACT)
+    small = cv2.resize(mask[cut], (SIDE, SIDE), interpolation=cv2.INTER_NEAREST_EXACT)
+    return np.asarray(crop, np.uint8), np.asarray(small, np.uint8)
 
 
 def noisy_version(crop: Pixels, kind: str, number: int) -> Pixels:

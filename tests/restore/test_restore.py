@@ -10,6 +10,7 @@ import pytest
 from buffycoat.degradations import DEGRADATIONS
 from buffycoat.errors import InputError
 from buffycoat.images import BACKGROUND, CYTOPLASM, CellImages, Pixels, ShardWriter
+from buffycoat.restore import restore_cells as step
 from buffycoat.restore import train_gan as module
 from buffycoat.restore.make_pairs import divide_pairs, make_pairs
 from buffycoat.restore.restore_cells import restore_cells
@@ -21,6 +22,7 @@ from buffycoat.tables.gan_history import GAN_HISTORY
 from buffycoat.tables.images import IMAGES
 from buffycoat.tables.noise import NOISE
 from buffycoat.tables.pairs import PAIRS
+from buffycoat.tables.refused import REFUSED
 from buffycoat.training import Checkpoint
 
 TINY = TrainGan(depth=3, width=4, discriminator_width=4, steps=6, batch=2, report_every=2, ema=0.9)
@@ -143,7 +145,8 @@ def test_training_lowers_the_error_of_held_out_crops(partitioned: Path) -> None:
 def run_restore(folder: Path, method: str, generator: list[Path] | None = None, guard: bool = True) -> pd.DataFrame:
     restore_cells(
         crops=folder / "2_crop" / "crops.parquet", noise=folder / "noise.parquet", generator=generator,
-        cells=folder / "4_restore" / "cells.parquet", shards=folder / "4_restore" / "shards",
+        cells=folder / "4_restore" / "cells.parquet", refused=folder / "4_restore" / "refused.parquet",
+        shards=folder / "4_restore" / "shards",
         settings=RestoreCells(method=method, guard=guard, batch=3),  # type: ignore[arg-type]
     )  # fmt: skip
     return CELLS.read(folder / "4_restore" / "cells.parquet")
@@ -181,3 +184,22 @@ def test_pix2pix_runs_from_its_file_and_needs_it(partitioned: Path) -> None:
         run_restore(partitioned, "pix2pix")
     with pytest.raises(InputError, match=r"absent\.safetensors: no such weights file"):
         run_restore(partitioned, "pix2pix", [out / "absent.safetensors"])
+
+
+def test_refused_restorations_are_kept_beside_the_originals(partitioned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoil(crops: np.ndarray) -> np.ndarray:
+        return np.random.default_rng(0).integers(0, 256, crops.shape, np.uint8)
+
+    monkeypatch.setattr(step, "METHODS", {"median": lambda generator: spoil})
+    frame = run_restore(partitioned, "median")
+    refused = REFUSED.read(partitioned / "4_restore" / "refused.parquet")
+    assert not frame["restored"].any() and frame["reason"].iloc[16:].str.startswith("refused: ").all()
+    assert refused["image_id"].tolist() == [str(k) for k in range(16, 24)]
+    pixels = CellImages(refused, partitioned / "4_restore" / "refused.parquet")
+    kept = CellImages(frame, partitioned / "4_restore" / "cells.parquet")
+    originals = CROPS.read(partitioned / "2_crop" / "crops.parquet")
+    before = CellImages(originals, partitioned / "2_crop" / "crops.parquet")
+    for k in range(8):
+        pixels.check(k)
+        assert np.array_equal(kept.crop(16 + k), before.crop(16 + k))
+        assert not np.array_equal(pixels.crop(k), before.crop(16 + k))

@@ -3,7 +3,7 @@ Restore: noisy crops made usable, where that helps.
 
 IN   results/1_index/images.parquet, results/2_crop/, results/3_partition/noise.parquet
 OUT  results/4_restore/pairs.parquet, generator.safetensors, gan_history.parquet, gan_samples.png, cells.parquet,
-     shards/
+     refused.parquet, shards/
 """
 
 
@@ -70,6 +70,7 @@ rule restore_cells:
         generator=GENERATOR,
     output:
         cells="results/4_restore/cells.parquet",
+        refused="results/4_restore/refused.parquet",
         shards=directory("results/4_restore/shards"),
     log:
         "results/4_restore/logs/restore_cells.log",
@@ -86,5 +87,5 @@ rule restore_cells:
     shell:
         "python -m buffycoat.restore.restore_cells"
         " --crops {input.crops:q} --noise {input.noise:q} --generator {input.generator:q}"
-        " --cells {output.cells:q} --shards {output.shards:q}"
+        " --cells {output.cells:q} --refused {output.refused:q} --shards {output.shards:q}"
         " --settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -118,6 +118,7 @@ rule write_report:
         crop_shards="results/2_crop/shards",
         gan_samples=GAN_SAMPLES,
         cells="results/4_restore/cells.parquet",
+        refused="results/4_restore/refused.parquet",
         cell_shards="results/4_restore/shards",
         probabilities=f"results/5_classify/{MAIN_RECIPE}/probabilities.parquet",
         head_probabilities="results/6_embed/probabilities.parquet",
@@ -144,7 +145,8 @@ rule write_report:
         "python -m buffycoat.report.write_report"
         " --images {input.images:q} --test-labels {input.test_labels:q} --classes {input.classes:q}"
         " --index-summary {input.index_summary:q} --receipt {input.receipt:q} --crops {input.crops:q}"
-        " --gan-samples {input.gan_samples:q} --cells {input.cells:q} --probabilities {input.probabilities:q}"
+        " --gan-samples {input.gan_samples:q} --cells {input.cells:q} --refused {input.refused:q}"
+        " --probabilities {input.probabilities:q}"
         " --head-probabilities {input.head_probabilities:q} --labels {input.labels:q}"
         " --reference {input.reference:q} --metrics {input.metrics:q} --summary {input.summary:q}"
         " --predictions {input.predictions:q} --figures {input.figures:q} --config {params.config:q}"

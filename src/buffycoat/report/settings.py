@@ -31,6 +31,9 @@ class WriteReport(Settings):
     sample_cells: int = Field(default=10, ge=1, description="Cells shown on their way through the pipeline.")
     changed_cards: int = Field(default=60, ge=0, description="Changed labels shown with picture and reason, at most.")
     gallery: int = Field(default=40, ge=0, description="Wrongly labelled cells shown, at most.")
+    restorations: int = Field(
+        default=12, ge=0, description="Restorations shown, at most: this many of the worst kept, and of the refused."
+    )
     thumbnail_px: int = Field(default=120, ge=32, le=400, description="Side of the pictures, pixels.")
 
 

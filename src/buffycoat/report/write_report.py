@@ -13,7 +13,7 @@ import jinja2
 import pandas as pd
 
 from buffycoat.files import read_json, whole_file
-from buffycoat.report import sections
+from buffycoat.report import restoration, sections
 from buffycoat.report.pictures import file_address
 from buffycoat.report.settings import WriteReport
 from buffycoat.steps import run
@@ -25,6 +25,7 @@ from buffycoat.tables.labels import LABELS
 from buffycoat.tables.metrics import METRICS
 from buffycoat.tables.predictions import PREDICTIONS
 from buffycoat.tables.probabilities import PROBABILITIES
+from buffycoat.tables.refused import REFUSED
 from buffycoat.tables.test_labels import TEST_LABELS
 
 log = logging.getLogger("buffycoat")
@@ -138,8 +139,8 @@ def cell_content(
 
 def write_report(
     *, images: Path, test_labels: Path, classes: Path, index_summary: Path, receipt: Path, crops: Path, cells: Path,
-    probabilities: Path, head_probabilities: Path, labels: Path, reference: Path, metrics: Path, summary: Path,
-    predictions: Path, figures: Path, gan_samples: list[Path] | None = None, config: str, report: Path,
+    refused: Path, probabilities: Path, head_probabilities: Path, labels: Path, reference: Path, metrics: Path,
+    summary: Path, predictions: Path, figures: Path, gan_samples: list[Path] | None = None, config: str, report: Path,
     settings: WriteReport,
 ) -> None:  # fmt: skip
     """Write the report as one HTML file."""
@@ -160,6 +161,7 @@ def write_report(
         **score_content(METRICS.read(metrics), read_json(summary), codes),
         **data_content(PREDICTIONS.read(predictions), read_json(index_summary), read_json(receipt)),
         **cell_content(image_rows, known, pictures, cell_rows, label_rows, branches, codes, settings),
+        **restoration.content(cell_rows, pictures, REFUSED.read(refused), refused, settings),
     }
     with whole_file(report) as partial:
         partial.write_text(render(content), encoding="utf-8")

@@ -22,9 +22,11 @@ def generator_of(about: dict[str, Any]) -> Generator:
 
 
 def learning_rate(settings: TrainGan, number: int) -> float:
-    """Return the rate of step `number` (from 0): constant, then falling in a straight line to zero at the last step."""
-    left = (settings.steps - number) / settings.steps
-    return settings.learning_rate * min(1.0, left / settings.decay if settings.decay else 1.0)
+    """Return the rate of step `number` (from 0): up in a straight line, constant, in a straight line down to zero."""
+    done, left = (number + 1) / settings.steps, (settings.steps - number) / settings.steps
+    up = done / settings.warm_up if settings.warm_up else 1.0
+    down = left / settings.decay if settings.decay else 1.0
+    return settings.learning_rate * min(1.0, up, down)
 
 
 class Gan:

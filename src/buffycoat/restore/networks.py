@@ -70,6 +70,10 @@ class Generator(nn.Module):
             else nn.Sequential(nn.ReLU(), _up(upsampling, 2 * width, 3, True))
         )
         self.residual = residual
+        if residual:
+            # The first correction is none: a network that starts far off is easily thrown farther.
+            for parameter in list(self.last.parameters())[-2:]:
+                nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the restored images, as `x` in shape and range."""
@@ -80,9 +84,8 @@ class Generator(nn.Module):
             y = torch.cat([grown, self.fine(x)], dim=1)
         y = self.last(y)
         if self.residual:
-            # tanh reaches far enough to turn black into white. No clamp in training: it would stop the gradient where
-            # salt and pepper need it most, at the ends of the range.
-            corrected = x + 2 * torch.tanh(y)
+            # Neither tanh nor clamp in training: both stop the gradient where it is needed most, far from the truth.
+            corrected: Tensor = x + y
             return corrected if self.training else corrected.clamp(-1, 1)
         return torch.tanh(y)
 

@@ -26,10 +26,13 @@ from buffycoat.steps import run
 from buffycoat.tables.cells import CELLS
 from buffycoat.tables.crops import CROPS
 from buffycoat.tables.noise import NOISE
+from buffycoat.tables.refused import REFUSED
 from buffycoat.tables.schema import require_same_keys
 from buffycoat.weights import read_weights
 
 log = logging.getLogger("buffycoat")
+PLACE = ("shard", "shard_row", "crc32")
+"""The columns that tell where pixels are."""
 Restorer = Callable[[Pixels], Pixels]
 """(n, H, W, 3) uint8 to the same, restored."""
 
@@ -55,7 +58,7 @@ METHODS: dict[str, Callable[[list[Path]], Restorer]] = {"median": _median, "pix2
 def restore_noisy(
     cells: CellImages, noisy: list[int], restore: Restorer, settings: RestoreCells, writer: ShardWriter
 ) -> dict[int, dict[str, Any]]:
-    """Return what changes in the rows at positions `noisy`: the verdict, and the new shard where it is positive."""
+    """Return, per position in `noisy`, the verdict and the place of the restored pixels, refused ones too."""
     progress = Progress("restore_cells", len(noisy))
     changes: dict[int, dict[str, Any]] = {}
     for start in range(0, len(noisy), settings.batch):
@@ -64,10 +67,8 @@ def restore_noisy(
             cells.check(place)
             mask = cells.mask(place)
             verdict = judge_restoration(cells.crop(place), better, mask, settings)
-            changes[place] = {**vars(verdict)}
-            if verdict.restored:
-                shard, row, crc32 = writer.add(cells.ids[place], better, np.array(mask))
-                changes[place] |= {"new_shard": shard, "shard_row": row, "crc32": crc32}
+            shard, row, crc32 = writer.add(cells.ids[place], better, np.array(mask))
+            changes[place] = {**vars(verdict), "shard": shard, "shard_row": row, "crc32": crc32}
             progress.step()
     return changes
 
@@ -91,32 +92,47 @@ def _passed_on(frame: pd.DataFrame, crops: Path, cells: Path) -> pd.DataFrame:
     ).astype({"reason": object, "shard": object})
 
 
+def refused_rows(ids: pd.Series, changes: dict[int, dict[str, Any]]) -> pd.DataFrame:
+    """Return where the pixels of refused restorations are."""
+    rows = [
+        {"image_id": ids.iloc[place], **{name: change[name] for name in PLACE}}
+        for place, change in changes.items()
+        if not change["restored"]
+    ]
+    return pd.DataFrame(rows, columns=["image_id", *PLACE])
+
+
 def restore_cells(
     *,
     crops: Path,
     noise: Path,
     generator: list[Path] | None = None,
     cells: Path,
+    refused: Path,
     shards: Path,
     settings: RestoreCells,
 ) -> None:
-    """Restore the noisy crops that gain by it; write the table of cells and the shards of restored ones."""
+    """Restore the noisy crops that gain by it; write the tables of cells and of refused ones, and their shards."""
     all_crops, scores = CROPS.read(crops), NOISE.read(noise)
     require_same_keys(scores["image_id"], all_crops["image_id"], str(noise))
     frame = all_crops.merge(scores, on="image_id", validate="one_to_one")
     table = _passed_on(frame, crops, cells)
     noisy = [int(place) for place in np.flatnonzero(frame["noisy"])]
+    changes: dict[int, dict[str, Any]] = {}
     with whole_folder(shards) as folder:
         if noisy and settings.method != "keep":
             images = CellImages(frame, crops)
             restore = METHODS[settings.method](generator or [])
             with ShardWriter(folder, images.crop(0).shape[0]) as writer:
                 changes = restore_noisy(images, noisy, restore, settings, writer)
-            for place, change in changes.items():
-                if new := change.pop("new_shard", None):
-                    change["shard"] = relative_shard(shards, new, cells)
-                for column, value in change.items():
-                    table.loc[place, column] = value
+    for change in changes.values():
+        change["shard"] = relative_shard(shards, change["shard"], cells)
+    REFUSED.write(refused_rows(frame["image_id"], changes), refused)
+    for place, change in changes.items():
+        for column, value in change.items():
+            # A refused crop keeps its place among the originals.
+            if change["restored"] or column not in PLACE:
+                table.loc[place, column] = value
     log.info("%d noisy crops, %d restored", len(noisy), int(table["restored"].sum()))
     CELLS.write(table, cells)
 

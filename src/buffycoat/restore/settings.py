@@ -37,9 +37,9 @@ class TrainGan(Settings):
         description="`resize`: bilinear, then convolution, no checkerboard; `transposed`: as in the paper.",
     )
     norm: Literal["instance", "batch", "none"] = Field(
-        default="instance",
-        description="Normalisation inside both networks; `batch` (paper) makes an image's output depend on its batch in"
-        " training.",
+        default="none",
+        description="Normalisation inside both networks. `batch` (paper) makes an image's output depend on its batch in"
+        " training; `instance` does not, but erases the level that light is judged by: docs/method.md has the figures.",
     )
     discriminator_width: int = Field(
         default=64, ge=4, description="Channels of the discriminator's first layer (paper: 64)."
@@ -52,6 +52,9 @@ class TrainGan(Settings):
     steps: int = Field(default=20_000, ge=1, description="Training steps; the paper's 200 epochs are 10 times as many.")
     batch: int = Field(default=32, ge=1, description="Pairs per step (paper: 32).")
     learning_rate: float = Field(default=5e-4, gt=0, description="Of Adam, beta1 0.5 (paper: 2e-4).")
+    warm_up: float = Field(
+        default=0.02, ge=0, lt=1, description="Share of the steps over which the learning rate rises (paper: 0)."
+    )
     decay: float = Field(
         default=0.7,
         ge=0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pandas as pd
 import torch
 
 from buffycoat.device import pick_device
+from buffycoat.errors import InputError
 from buffycoat.files import whole_file
 from buffycoat.images import CellImages, Pixels
 from buffycoat.provenance import code_digest
@@ -51,6 +53,8 @@ def train(gan: Gan, fit: CleanCrops, judge: Judge, checkpoint: Checkpoint) -> tu
         if (number + 1) % settings.report_every and number + 1 != settings.steps:
             continue
         means = {name: total / (number + 1 - since) for name, total in sums.items()}
+        if not all(math.isfinite(value) for value in means.values()):
+            raise InputError(f"restore.train_gan: diverged before step {number + 1} ({means}): lower learning_rate")
         rate = (number + 1 - since) / (time.monotonic() - started)
         restored = restored_by(gan.averaged, judge.noisy, settings.depth, settings.batch, gan.device)
         history.append({"step": number + 1, **means, **judge.scores(restored)})
