@@ -122,6 +122,17 @@ def test_no_cell_gives_an_empty_mask_and_none() -> None:
     assert all_cells(InkNetwork(), field(200), SHARE) == []
 
 
+def test_small_cells_in_a_large_field_are_searched_for_more_finely(shipped: object) -> None:
+    image, truth = drawn("SNE", 1)
+    small = cv2.resize(image, (120, 120), interpolation=cv2.INTER_AREA)
+    large = np.full((900, 900, 3), np.percentile(image, 98, axis=(0, 1)), np.uint8)
+    large[500:620, 300:420] = small
+    mask, cells = segment_by_network(shipped, [large], 0.001, CENTRALITY)[0]
+    expected = np.zeros((900, 900), np.uint8)
+    expected[500:620, 300:420] = cv2.resize(truth, (120, 120), interpolation=cv2.INTER_NEAREST)
+    assert cells == 1 and iou(mask != BACKGROUND, expected != BACKGROUND) > 0.8
+
+
 def test_answers_come_in_order_whatever_the_sizes() -> None:
     images, truths = [], []
     for k, side in enumerate([120, 300, 200]):

@@ -14,7 +14,7 @@ from torch import nn
 
 from buffycoat.crop.appearance import canonical, clear_glass
 from buffycoat.crop.instances import fill_holes, separate_cells
-from buffycoat.crop.segmenter import SIDE_PX, predict_maps
+from buffycoat.crop.segmenter import MAPS, SIDE_PX, predict_maps
 from buffycoat.crop.stain import choose_primary
 from buffycoat.images import BACKGROUND, CYTOPLASM, NUCLEUS, Pixels
 
@@ -26,6 +26,10 @@ CLOSE_UP = 1.9
 """Side of the close-up, as a multiple of the cell's longer extent."""
 LOOK_AGAIN = 1.25
 """A close-up whose right side is this many times larger or smaller is taken again."""
+FINEST_PX = 512
+"""Largest side that a whole field is searched at, view pixels."""
+STRIDE = 0.75
+"""Distance of overlapping views in that search, share of a view's side."""
 MOST_LOOKS = 3
 """Close-ups of one cell at most."""
 
@@ -39,7 +43,7 @@ class Frame(NamedTuple):
 
 
 class Field(NamedTuple):
-    """What the first pass found in one image."""
+    """What the first pass found in one image: maps (3, R, R) and cells (R, R) of a frame, R being SIDE_PX or more."""
 
     clear: Floats
     frame: Frame
@@ -53,35 +57,59 @@ def whole_frame(height: int, width: int) -> Frame:
     return Frame((height - side) / 2, (width - side) / 2, side)
 
 
-def view_of(image: Pixels, frame: Frame) -> Pixels:
-    """Return the square as (SIDE_PX, SIDE_PX, 3) uint8; outside the image, its border is continued."""
+def view_of(image: Pixels, frame: Frame, size_px: int = SIDE_PX) -> Pixels:
+    """Return the square as (size_px, size_px, 3) uint8; outside the image, its border is continued."""
     top, left, side = round(frame.top), round(frame.left), max(8, round(frame.side))
     height, width = image.shape[:2]
     y0, x0, y1, x1 = max(0, top), max(0, left), min(height, top + side), min(width, left + side)
     inside = image[y0:y1, x0:x1]
-    scale = SIDE_PX / side
+    scale = size_px / side
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     size = (max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale)))
     small = cv2.resize(inside, size, interpolation=method)
-    above, before = (
-        min(SIDE_PX - size[1], round((y0 - top) * scale)),
-        min(SIDE_PX - size[0], round((x0 - left) * scale)),
-    )
-    below, after = SIDE_PX - size[1] - above, SIDE_PX - size[0] - before
+    above = min(size_px - size[1], round((y0 - top) * scale))
+    before = min(size_px - size[0], round((x0 - left) * scale))
+    below, after = size_px - size[1] - above, size_px - size[0] - before
     return np.asarray(cv2.copyMakeBorder(small, above, below, before, after, cv2.BORDER_REPLICATE), np.uint8)
 
 
 def look_around(network: nn.Module, images: list[Pixels], min_cell_share: float) -> list[Field]:
-    """Return what the first pass finds in each image; cells smaller than the share of the image's area are dropped."""
+    """Return what the first pass finds in each image; cells smaller than the share of the image's area are dropped.
+
+    Where it finds none, cells may be too small in a large field: it is searched again, twice and four times as finely.
+    """
     frames = [whole_frame(*image.shape[:2]) for image in images]
     views = [view_of(image, frame) for image, frame in zip(images, frames, strict=True)]
     glass = [clear_glass(view) for view in views]
     maps = predict_maps(network, [canonical(*seen) for seen in zip(views, glass, strict=True)])
     fields = []
     for image, frame, clear, found in zip(images, frames, glass, maps, strict=True):
-        least = min_cell_share * image.shape[0] * image.shape[1] * (SIDE_PX / frame.side) ** 2
-        fields.append(Field(clear, frame, found, separate_cells(found, least)))
+        field = _field(image, frame, clear, found, min_cell_share)
+        finer = 2 * SIDE_PX
+        while not field.labels.any() and finer <= min(FINEST_PX, frame.side):
+            field = _field(image, frame, clear, _search(network, image, frame, clear, finer), min_cell_share)
+            finer *= 2
+        fields.append(field)
     return fields
+
+
+def _field(image: Pixels, frame: Frame, clear: Floats, maps: Floats, min_cell_share: float) -> Field:
+    least = min_cell_share * image.shape[0] * image.shape[1] * (maps.shape[-1] / frame.side) ** 2
+    return Field(clear, frame, maps, separate_cells(maps, least))
+
+
+def _search(network: nn.Module, image: Pixels, frame: Frame, clear: Floats, size_px: int) -> Floats:
+    """Return the maps (3, size_px, size_px) of a square seen in overlapping views, averaged where they overlap."""
+    canvas = view_of(image, frame, size_px)
+    number = int(np.ceil((size_px - SIDE_PX) / (STRIDE * SIDE_PX))) + 1
+    starts = np.linspace(0, size_px - SIDE_PX, number).round().astype(int)
+    parts = [np.s_[row : row + SIDE_PX, col : col + SIDE_PX] for row in starts for col in starts]
+    found = predict_maps(network, [canonical(canvas[part], clear) for part in parts])
+    total, seen = np.zeros((len(MAPS), size_px, size_px), np.float32), np.zeros((size_px, size_px), np.float32)
+    for part, maps in zip(parts, found, strict=True):
+        total[:, *part] += maps
+        seen[part] += 1
+    return np.asarray(total / seen, np.float32)
 
 
 def frame_around(region: Bools) -> Frame:
@@ -92,7 +120,7 @@ def frame_around(region: Bools) -> Frame:
 
 
 def onto(values: Floats, frame: Frame, height: int, width: int) -> Floats:
-    """Return a map (S, S) of a square laid onto the image's pixels, (H, W) float32; 0 outside the square."""
+    """Return a map (R, R) of a square laid onto the image's pixels, (H, W) float32; 0 outside the square."""
     top, left, side = round(frame.top), round(frame.left), max(8, round(frame.side))
     large = cv2.resize(values, (side, side), interpolation=cv2.INTER_LINEAR)
     result = np.zeros((height, width), np.float32)

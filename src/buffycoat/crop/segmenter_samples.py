@@ -26,6 +26,10 @@ Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int32]
 
 
+EMPTY_VIEWS = 0.25
+"""Share of the samples that show no white cell, where the image has room for that."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """One view: canonical colours (S, S, 3) in 0..1, the three maps (3, S, S) of 0 and 1, and where they count."""
@@ -105,6 +109,21 @@ def warp(source: Source, move: npt.NDArray[np.float64]) -> Warped:
     return Warped(np.asarray(view, np.uint8), np.rint(cells).astype(np.int32), nuclei > 0.5, known > 0.5, seen > 0.5)
 
 
+def empty_view(rng: np.random.Generator, source: Source) -> Warped | None:
+    """Return a random square that shows no white cell, or None where chance finds none.
+
+    In such a view the darkest stain, which `canonical` judges by, is that of red cells: it must know them then too.
+    """
+    height, width = source.image.pixels.shape[:2]
+    extent = source.extents[int(rng.integers(len(source.extents)))][2]
+    for _ in range(10):
+        side = extent * np.exp(rng.uniform(np.log(1.0), np.log(4.0)))
+        seen = warp(source, _turn(rng, rng.uniform(0, height), rng.uniform(0, width), float(side)))
+        if not seen.cells.any() and seen.inside.mean() > 0.5:
+            return seen
+    return None
+
+
 def restain(rng: np.random.Generator, view: Floats, cells: Labels, nuclei: npt.NDArray[np.bool_]) -> Floats:
     """Return the view as other dyes, lamps and cameras would show it, (S, S, 3) in 0..1.
 
@@ -177,7 +196,8 @@ def sample_of(sources: list[list[Source]], seed: int, step: int, place: int) -> 
     rng = stream(seed, "segmenter", step, place)
     own = sources[int(rng.integers(len(sources)))]
     source = own[int(rng.integers(len(own)))]
-    seen = warp(source, _turn(rng, *choose_frame(rng, source)))
+    empty = empty_view(rng, source) if rng.random() < EMPTY_VIEWS else None
+    seen = empty or warp(source, _turn(rng, *choose_frame(rng, source)))
     view = canonical(seen.pixels, source.clear)
     if rng.random() < 0.15:
         view, seen = add_neighbour(rng, own[int(rng.integers(len(own)))], view, seen)
