@@ -41,22 +41,24 @@ from buffycoat.files import read_json, write_json
 from buffycoat.images import Pixels
 from buffycoat.progress import start_logging, track
 from buffycoat.randomness import stream
-from buffycoat.restore.gan import generator_of
+from buffycoat.restore.gan import Gan, generator_of
 from buffycoat.restore.guard import judge_restoration
-from buffycoat.restore.judging import checkerboard, restored_by
-from buffycoat.restore.pairs import psnr, ssim
+from buffycoat.restore.judging import Judge, checkerboard, restored_by
+from buffycoat.restore.pairs import CleanCrops, psnr, ssim, training_batch
 from buffycoat.restore.settings import RestoreCells, TrainGan
 from buffycoat.restore.train_gan import train_gan
 from buffycoat.tables.gan_history import GAN_HISTORY
 from buffycoat.weights import read_weights
 
 HERE = Path(__file__).parent
-PARTS = ("classifier", "generator", "restored", "pixels", "labels", "sheet", "gpu")
+PARTS = ("classifier", "generator", "norms", "restored", "pixels", "labels", "sheet", "gpu")
 SEVERITIES = (1, 2, 3, 4)
 CLASSICAL = ("degraded", "median_3x3", "median_5x5", "non_local_means")
 STRENGTHS = (5.0, 10.0, 15.0, 25.0, 40.0)
 """Filter strengths of non-local means that are tried on training crops; the best one there is used."""
 RESAMPLES = 1000
+SHORT_STEPS = 300
+"""Steps of the trainings that compare normalisations."""
 
 
 def gan_settings() -> TrainGan:
@@ -109,6 +111,24 @@ def train_generator(folder: Path) -> None:
         )  # fmt: skip
     finally:
         write_json({"cpu_s": before + time.process_time() - started}, cost)
+
+
+def norm_figures(folder: Path) -> dict[str, Any]:
+    """Return PSNR and seconds of a short training with each normalisation, all else being equal."""
+    clean = {part: cells_of(folder, part)[1] for part in ("fit", "held_out")}
+    fit, held = (CleanCrops(crops, np.full(len(crops), CROP.size_px)) for crops in clean.values())
+    found: dict[str, Any] = {"steps": SHORT_STEPS}
+    for norm in ("none", "instance", "batch"):
+        settings = gan_settings().model_copy(update={"norm": norm, "steps": SHORT_STEPS, "ema": 0.98})
+        gan, judge = Gan(settings, SEED, torch.device("cpu")), Judge(held, settings, SEED)
+        started = time.process_time()
+        for number in range(SHORT_STEPS):
+            gan.step(*training_batch(fit, settings, SEED, number), number)
+        seconds = time.process_time() - started
+        restored = restored_by(gan.averaged, judge.noisy, settings.depth, 16, gan.device)
+        scores = judge.scores(restored)
+        found[norm] = {"psnr_db": round(scores["psnr_restored"], 2), "cpu_s": round(seconds, 1)}
+    return found
 
 
 def load_generator(folder: Path) -> tuple[torch.nn.Module, int]:
@@ -354,6 +374,8 @@ def main(
             work(folder)
     if "pixels" in chosen:
         figures |= {**about(folder), "pixels": pixel_figures(folder), "guard": guard_figures(folder)}
+    if "norms" in chosen:
+        figures["norms"] = norm_figures(folder)
     if "labels" in chosen:
         figures["labels"] = label_figures(folder)
     if "sheet" in chosen:

@@ -18,6 +18,10 @@ def small(norm: str = "instance", residual: bool = True, upsampling: str = "resi
     network = Generator(4, 8, norm, upsampling, 0.0, residual)  # type: ignore[arg-type]
     if upsampling == "transposed":
         initialise(network)
+    elif residual:
+        # It starts as the identity, of which nothing could be learnt here.
+        for parameter in list(network.last.parameters())[-2:]:
+            torch.nn.init.normal_(parameter, 0.0, 0.1)
     return network
 
 

@@ -25,7 +25,7 @@ from buffycoat.tables.pairs import PAIRS
 from buffycoat.tables.refused import REFUSED
 from buffycoat.training import Checkpoint
 
-TINY = TrainGan(depth=3, width=4, discriminator_width=4, steps=6, batch=2, report_every=2, ema=0.9)
+TINY = TrainGan(depth=3, width=4, discriminator_width=4, steps=6, batch=2, report_every=2, ema=0.9, lambda_features=0.0)
 
 
 def cell(seed: int, side: int = 32) -> tuple[Pixels, Pixels]:

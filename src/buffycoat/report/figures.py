@@ -105,7 +105,7 @@ def learning_curves(history: pd.DataFrame) -> Figure:
 def gan_curves(history: pd.DataFrame) -> Figure:
     """Return the losses of Pix2Pix and the PSNR of held-out pairs against the step."""
     figure, (left, right) = _axes(8.4, 2.7, 2)
-    for name in ("G_GAN", "G_L1", "D_real", "D_fake"):
+    for name in ("G_GAN", "G_L1", "G_features", "D_real", "D_fake"):
         left.plot(history["step"], history[name], lw=1.2, label=name)
     for name, colour in (("psnr_noisy", GREY), ("psnr_median", ORANGE), ("psnr_restored", BLUE)):
         right.plot(history["step"], history[name], lw=1.4, color=colour, label=name.removeprefix("psnr_"))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from buffycoat.device import mixed_precision
+from buffycoat.restore.features import FeatureDistance
 from buffycoat.restore.networks import Discriminator, Generator, initialise, pad_to_multiple
 from buffycoat.restore.settings import TrainGan
 from buffycoat.training import seed_torch
@@ -43,6 +44,7 @@ class Gan:
                 initialise(network)
             network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.generator).requires_grad_(False)
+        self.distance = FeatureDistance().to(device) if settings.lambda_features else None
         rates = {"lr": settings.learning_rate, "betas": (0.5, 0.999)}
         self.optimise_g = torch.optim.Adam(self.generator.parameters(), **rates)  # type: ignore[arg-type]
         self.optimise_d = torch.optim.Adam(self.discriminator.parameters(), **rates)  # type: ignore[arg-type]
@@ -55,7 +57,7 @@ class Gan:
         }
 
     def step(self, noisy: Tensor, clean: Tensor, number: int) -> dict[str, float]:
-        """Take one step of each network; return the four losses by name."""
+        """Take one step of each network; return the losses by name."""
         seed_torch(self.seed, "gan", number)
         self.generator.train()
         for optimiser in (self.optimise_g, self.optimise_d):
@@ -94,11 +96,15 @@ class Gan:
             fake = self.discriminator(noisy, restored).float()
         g_gan = nn.functional.binary_cross_entropy_with_logits(fake, torch.ones_like(fake))
         g_l1 = nn.functional.l1_loss(restored, clean)
+        g_features = torch.zeros((), device=self.device)
+        if self.distance is not None:
+            with self._precision():
+                g_features = self.distance(restored, clean)
         self.optimise_g.zero_grad()
-        (g_gan + self.settings.lambda_l1 * g_l1).backward()
+        (g_gan + self.settings.lambda_l1 * g_l1 + self.settings.lambda_features * g_features).backward()
         self.optimise_g.step()
         self.discriminator.requires_grad_(True)
-        return {"G_GAN": g_gan.item(), "G_L1": g_l1.item()}
+        return {"G_GAN": g_gan.item(), "G_L1": g_l1.item(), "G_features": g_features.item()}
 
     def _average(self, number: int) -> None:
         # The average follows quickly at first, so that a short training is not held back by its start.

@@ -49,6 +49,12 @@ class TrainGan(Settings):
         default=True, description="The generator predicts a correction of its input instead of the image (paper: no)."
     )
     lambda_l1: float = Field(default=100.0, gt=0, description="Weight of the L1 loss (paper: 100).")
+    lambda_features: float = Field(
+        default=30.0,
+        ge=0,
+        description="Weight of the difference in features of EfficientNet-Lite0 with ImageNet weights, which keeps what"
+        " tells classes apart; 0: none (paper).",
+    )
     steps: int = Field(default=20_000, ge=1, description="Training steps; the paper's 200 epochs are 10 times as many.")
     batch: int = Field(default=32, ge=1, description="Pairs per step (paper: 32).")
     learning_rate: float = Field(default=5e-4, gt=0, description="Of Adam, beta1 0.5 (paper: 2e-4).")

@@ -13,6 +13,7 @@ GAN_HISTORY = Table(
         Column("step", pa.int64(), "training steps done"),
         Column("G_GAN", pa.float64(), "adversarial loss of the generator, mean since the row before"),
         Column("G_L1", pa.float64(), "L1 loss of the generator, before its weight, images in -1..1"),
+        Column("G_features", pa.float64(), "feature loss of the generator, before its weight; 0 where it is off"),
         Column("D_real", pa.float64(), "loss of the discriminator on clean crops"),
         Column("D_fake", pa.float64(), "loss of the discriminator on restored crops"),
         Column("checkerboard_clean", pa.float64(), "held-out crops: share of energy at period two, clean, 0..1"),
