@@ -26,6 +26,8 @@ CLOSE_UP = 1.9
 """Side of the close-up, as a multiple of the cell's longer extent."""
 LOOK_AGAIN = 1.25
 """A close-up whose right side is this many times larger or smaller is taken again."""
+SMALL_CELL_PX = 450
+"""A cell of less area in its view, pixels, is small: 24 pixels across."""
 FINEST_PX = 512
 """Largest side that a whole field is searched at, view pixels."""
 STRIDE = 0.75
@@ -76,7 +78,8 @@ def view_of(image: Pixels, frame: Frame, size_px: int = SIDE_PX) -> Pixels:
 def look_around(network: nn.Module, images: list[Pixels], min_cell_share: float) -> list[Field]:
     """Return what the first pass finds in each image; cells smaller than the share of the image's area are dropped.
 
-    Where it finds none, cells may be too small in a large field: it is searched again, twice and four times as finely.
+    Where it finds none, or only small ones, others may be too small to be seen in so large a field: it is searched
+    again, twice and four times as finely.
     """
     frames = [whole_frame(*image.shape[:2]) for image in images]
     views = [view_of(image, frame) for image, frame in zip(images, frames, strict=True)]
@@ -86,11 +89,18 @@ def look_around(network: nn.Module, images: list[Pixels], min_cell_share: float)
     for image, frame, clear, found in zip(images, frames, glass, maps, strict=True):
         field = _field(image, frame, clear, found, min_cell_share)
         finer = 2 * SIDE_PX
-        while not field.labels.any() and finer <= min(FINEST_PX, frame.side):
-            field = _field(image, frame, clear, _search(network, image, frame, clear, finer), min_cell_share)
+        while _usual_area(field) < SMALL_CELL_PX and finer <= min(FINEST_PX, frame.side):
+            searched = _field(image, frame, clear, _search(network, image, frame, clear, finer), min_cell_share)
+            field = searched if searched.labels.any() else field
             finer *= 2
         fields.append(field)
     return fields
+
+
+def _usual_area(field: Field) -> float:
+    """Return the median area of the cells, view pixels; 0 without one."""
+    areas = np.bincount(field.labels.ravel())[1:]
+    return float(np.median(areas[areas > 0])) if (areas > 0).any() else 0.0
 
 
 def _field(image: Pixels, frame: Frame, clear: Floats, maps: Floats, min_cell_share: float) -> Field:
