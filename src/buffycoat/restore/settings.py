@@ -37,9 +37,9 @@ class TrainGan(Settings):
         description="`resize`: bilinear, then convolution, no checkerboard; `transposed`: as in the paper.",
     )
     norm: Literal["instance", "batch", "none"] = Field(
-        default="none",
+        default="instance",
         description="Normalisation inside both networks. `batch` (paper) makes an image's output depend on its batch in"
-        " training; `instance` does not, but erases the level that light is judged by: docs/method.md has the figures.",
+        " training; `instance` and `none` do not. `none` takes a quarter less time per step on a CPU.",
     )
     discriminator_width: int = Field(
         default=64, ge=4, description="Channels of the discriminator's first layer (paper: 64)."
