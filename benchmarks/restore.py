@@ -37,6 +37,7 @@ from benchmarks.restore_data import (
 )
 from benchmarks.restore_gpu import gpu_figures
 from buffycoat.degradations import DEGRADATIONS
+from buffycoat.errors import InputError
 from buffycoat.files import read_json, write_json
 from buffycoat.images import Pixels
 from buffycoat.progress import start_logging, track
@@ -333,7 +334,9 @@ def about(folder: Path) -> dict[str, Any]:
     stored = np.load(folder / "restored.npz")
     packages = ("torch", "timm", "opencv-python-headless", "scikit-image", "scikit-learn", "numpy")
     cost = read_json(folder / "generator_cost.json")["cpu_s"]
-    settings = gan_settings()
+    settings = TrainGan.model_validate(read_weights(folder / "generator.safetensors")[1])
+    if settings != gan_settings():
+        raise InputError(f"{folder}: its generator was trained with other settings than the preset's; delete it")
     return {
         "command": "make benchmark-restore",
         "machine": machine(),

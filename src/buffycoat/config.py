@@ -87,6 +87,14 @@ def use_own_python() -> None:
 
 
 def missing_sources(config: Config, made_by_workflow: str = "results/") -> list[str]:
-    """Return the files the configuration names that neither exist nor are made by the workflow."""
-    named = [*config.index.make_index.source_files(), *config.crop.train_segmenter.masks]
-    return [name for name in named if not name.startswith(made_by_workflow) and not Path(name).exists()]
+    """Return a clause for each rule whose configured files neither exist nor are made by the workflow."""
+    named = {
+        "index.make_index": config.index.make_index.source_files(),
+        "crop.train_segmenter.masks": list(config.crop.train_segmenter.masks),
+    }
+    clauses = []
+    for key, names in named.items():
+        absent = [name for name in names if not name.startswith(made_by_workflow) and not Path(name).exists()]
+        if absent:
+            clauses.append(f"{key}: no such file: {', '.join(absent)}")
+    return clauses

@@ -60,7 +60,7 @@ def claim_gpu(gpus: list[str], folder: Path, wait_s: float = 1.0) -> str:
 def pick_device() -> torch.device:
     """Return the GPU of this job where there is one, otherwise the CPU; a GPU is held until the process ends."""
     if _held_slots:
-        return torch.device("cuda", 0)
+        return torch.device("cuda", torch.cuda.current_device())
     # Asked of the environment first: once CUDA has started, CUDA_VISIBLE_DEVICES is no longer read.
     gpus = visible_gpus()
     if gpus and torch.cuda.is_available():

@@ -2,15 +2,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from buffycoat.crop import cellpose_method
 from buffycoat.crop.cellpose_training import fine_tune_cellpose, with_flows
 from buffycoat.crop.cellpose_weights import build_network, load_network
+from buffycoat.crop.crop_cells import crop_cells
+from buffycoat.crop.segmenter import network_kind
+from buffycoat.crop.settings import CropCells, TrainSegmenter
+from buffycoat.crop.train_segmenter import train_segmenter
 from buffycoat.errors import InputError
+from buffycoat.tables.crops import CROPS
+from buffycoat.tables.images import IMAGES
+from buffycoat.tables.segmenter_history import SEGMENTER_HISTORY
 from buffycoat.weights import write_weights
 from tests.crop.cellpose_stubs import drawn_labels, flows_and_logit, same_cells, small_encoder
+from tests.crop.drawing import add_cell, field
 
 CPU = torch.device("cpu")
 
@@ -102,3 +113,42 @@ def test_nothing_to_learn_from_is_an_error(weights: Path) -> None:
         fine_tune_cellpose(images, labels[:1], weights, seed=0, **options)
     with pytest.raises(InputError, match="diverged"):
         train(weights, epochs=4, learning_rate=1e30)
+
+
+def test_the_rule_fine_tunes_cellpose_and_cropping_uses_it(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = []
+    for k in range(3):
+        image = field(96, red_cells=2, seed=k)
+        cell = add_cell(image, 48, 46 + k, 22)
+        cv2.imwrite(str(tmp_path / f"{k}.png"), image[..., ::-1])
+        cv2.imwrite(str(tmp_path / f"{k}_mask.png"), cell * 128)
+        rows.append({"image_id": f"{k}.png", "path": str(tmp_path / f"{k}.png"), "width": 96, "height": 96})
+    (tmp_path / "masks.csv").write_text("image,mask\n" + "".join(f"{k}.png,{k}_mask.png\n" for k in range(3)))
+    settings = TrainSegmenter(masks=("m",), network="cellpose", weights=str(weights), held_out=0.3, epochs=2, batch=2)
+    assert settings.rate() == 1e-5
+    made = tmp_path / "segmenter.safetensors"
+    train_segmenter(
+        masks=[tmp_path / "masks.csv"], segmenter=made, history=tmp_path / "h.parquet", seed=1, settings=settings
+    )
+    assert network_kind(made) == "cellpose"
+    history = SEGMENTER_HISTORY.read(tmp_path / "h.parquet")
+    assert history["step"].tolist() == [1, 2] and history["cell_iou"].notna().tolist() == [False, True]
+    frame = pd.DataFrame(rows).assign(
+        status="ok", label="SNE", role="train", split=None, group=None, sha256=None, reason=""
+    )
+    frame[["width", "height"]] = frame[["width", "height"]].astype("Int32")
+    IMAGES.write(frame, tmp_path / "images.parquet")
+    used: list[Path] = []
+
+    def loaded(path: Path, device: torch.device) -> object:
+        used.append(path)
+        return load_network(path, device)
+
+    monkeypatch.setattr(cellpose_method, "load_network", loaded)
+    crop_cells(
+        images=tmp_path / "images.parquet", segmenter=[made], crops=tmp_path / "crops.parquet",
+        shards=tmp_path / "shards", settings=CropCells(method="cellpose", window_px=80, size_px=32),
+    )  # fmt: skip
+    assert used == [made] and len(CROPS.read(tmp_path / "crops.parquet")) == 3

@@ -108,6 +108,14 @@ def test_touching_cells_are_parted_and_one_is_kept() -> None:
     assert len(all_cells(InkNetwork(), image, SHARE)) == 2
 
 
+def test_a_cell_cut_by_the_long_edge_of_a_wide_image_does_not_grow_into_the_padding() -> None:
+    image = field(400, red_cells=0)[100:300].copy()
+    central = add_cell(image, 100, 235, 26)
+    add_cell(image, 0, 130, 34)
+    mask, cells = primary(InkNetwork(), image)
+    assert cells == 2 and iou(mask != BACKGROUND, central > 0) > 0.9
+
+
 def test_a_cell_at_the_border_is_found_where_it_is() -> None:
     image = field(240, red_cells=0)
     truth = add_cell(image, 8, 120, 40)

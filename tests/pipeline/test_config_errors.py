@@ -26,6 +26,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
             "index: {make_index: {source: table, table: nowhere.csv}}",
             "config: index.make_index: no such file: nowhere.csv",
         ),
+        (
+            "crop: {train_segmenter: {masks: [mine.csv]}}",
+            "config: crop.train_segmenter.masks: no such file: mine.csv",
+        ),
+        (
+            "crop: {train_segmenter: {masks: [Snakefile], network: cellpose}}",
+            "crop: value error, train_segmenter.network is cellpose, so crop_cells.method must be cellpose too",
+        ),
     ],
 )
 def test_one_clear_line(project: Project, tmp_path: Path, text: str, expected: str) -> None:

@@ -36,8 +36,10 @@ def test_the_network_is_frozen_and_only_the_restored_image_is_pulled(distance: F
 def test_the_loss_moves_the_generator_only_where_it_is_on() -> None:
     tiny = TrainGan(depth=3, width=4, discriminator_width=4, steps=10, batch=2, lambda_l1=1e-6)
     clean = images()
-    losses = {}
+    losses, moved = {}, {}
     for weight in (0.0, 30.0):
         gan = Gan(tiny.model_copy(update={"lambda_features": weight}), 1, torch.device("cpu"))
         losses[weight] = gan.step((clean * 0.7).clamp(-1, 1), clean, 5)["G_features"]
+        moved[weight] = torch.cat([parameter.detach().flatten() for parameter in gan.generator.parameters()])
     assert losses[0.0] == 0 and losses[30.0] > 0
+    assert not torch.equal(moved[0.0], moved[30.0])

@@ -49,15 +49,26 @@ def test_losses_are_named_and_both_networks_learn(norm: str) -> None:
         assert any(not torch.equal(a, b) for a, b in zip(parameters, gan.parts[name].parameters(), strict=True))
 
 
-def test_restoring_does_not_depend_on_the_batch() -> None:
-    gan = Gan(TINY, 1, torch.device("cpu"))
-    clean = to_tensor(crops(3).pixels)
-    for number in range(3):
-        gan.step(clean.flip(0), clean, number)
+@pytest.mark.parametrize("norm", ["none", "instance", "batch"])
+def test_restoring_does_not_depend_on_the_batch(norm: str) -> None:
+    gan = Gan(TINY.model_copy(update={"norm": norm}), 1, torch.device("cpu"))
+    for parameter in list(gan.averaged.last.parameters())[-2:]:
+        torch.nn.init.normal_(parameter, 0.0, 0.2, generator=torch.Generator().manual_seed(0))
     pixels = crops(5, side=21).pixels
     together = restored_by(gan.averaged, pixels, TINY.depth, 5, gan.device)
     alone = np.concatenate([restored_by(gan.averaged, pixels[k : k + 1], TINY.depth, 1, gan.device) for k in range(5)])
-    assert together.shape == pixels.shape and np.array_equal(together, alone)
+    assert together.shape == pixels.shape and np.abs(together.astype(int) - pixels).mean() > 3
+    # Sums in another order may turn a rounding, nothing more.
+    assert np.abs(together.astype(int) - alone).max() <= 1
+
+
+def test_bfloat16_on_a_cpu_trains_as_float32_does() -> None:
+    clean = to_tensor(crops(2).pixels)
+    losses = []
+    for bf16 in (False, True):
+        gan = Gan(TINY.model_copy(update={"bf16_on_cpu": bf16}), 1, torch.device("cpu"))
+        losses.append([gan.step(clean.flip(0), clean, number)["G_L1"] for number in range(3)])
+    assert np.allclose(*losses, rtol=0.05) and losses[0] != losses[1]
 
 
 def test_a_training_that_diverges_stops_and_says_what_to_do(tmp_path: object) -> None:

@@ -141,3 +141,14 @@ def test_masks_without_parts_and_flat_crops_are_judged_by_noise_alone(value: int
         DEGRADATIONS["salt_and_pepper"](flat, 4, np.random.default_rng(0)), flat, mask, SETTINGS
     )
     assert verdict.restored
+
+
+def test_an_erased_nucleus_is_seen_in_most_cells_without_a_mask_too() -> None:
+    # Without a mask, what is dark in the whole crop stands for the nucleus: rougher, but not blind.
+    refused = []
+    for k, (crop, mask) in enumerate(CELLS):
+        if 0.15 < (mask == NUCLEUS).sum() / (mask != BACKGROUND).sum() < 0.6:
+            noisy = noisy_version(crop, "salt_and_pepper", k)
+            verdict = judge_restoration(noisy, without_nucleus(crop, mask), np.zeros_like(mask), SETTINGS)
+            refused.append(not verdict.restored)
+    assert len(refused) >= 20 and np.mean(refused) > 0.5

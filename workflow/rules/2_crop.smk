@@ -7,7 +7,7 @@ OUT  results/2_crop/crops.parquet, shards/, segmenter.safetensors, segmenter_his
 
 
 rule train_segmenter:
-    """Fine-tune a segmenter on the masks that crop.train_segmenter.masks names; continues an interrupted run."""
+    """Fine-tune a segmenter on the masks that crop.train_segmenter.masks names; the embedded one resumes."""
     input:
         masks=MASK_SETS,
     output:

@@ -23,8 +23,7 @@ except InputError as problem:
 absent = missing_sources(CONFIG)
 if absent:
     raise WorkflowError(
-        f"config: index.make_index: no such file: {', '.join(absent)};"
-        " correct 'root' or 'table', or put the data there"
+        f"config: {'; '.join(absent)}: correct the path, or put the data there"
     )
 
 

@@ -104,8 +104,15 @@ def _usual_area(field: Field) -> float:
 
 
 def _field(image: Pixels, frame: Frame, clear: Floats, maps: Floats, min_cell_share: float) -> Field:
-    least = min_cell_share * image.shape[0] * image.shape[1] * (maps.shape[-1] / frame.side) ** 2
-    return Field(clear, frame, maps, separate_cells(maps, least))
+    scale = maps.shape[-1] / frame.side
+    least = min_cell_share * image.shape[0] * image.shape[1] * scale**2
+    # A cell at the border goes on in what continues the image: only what lies inside it is a cell's own.
+    inside = np.zeros(maps.shape[1:], np.float32)
+    rows = slice(round(-frame.top * scale), round((image.shape[0] - frame.top) * scale))
+    cols = slice(round(-frame.left * scale), round((image.shape[1] - frame.left) * scale))
+    inside[rows, cols] = 1
+    own = maps * inside
+    return Field(clear, frame, own, separate_cells(own, least))
 
 
 def _search(network: nn.Module, image: Pixels, frame: Frame, clear: Floats, size_px: int) -> Floats:

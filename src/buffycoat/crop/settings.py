@@ -119,6 +119,8 @@ class Crop(Settings):
     @model_validator(mode="after")
     def _agreed(self) -> Crop:
         training = self.train_segmenter
+        if training.masks and self.crop_cells.method == "stain":
+            raise ValueError("train_segmenter.masks are named, but crop_cells.method is stain, which learns nothing")
         if training.masks and training.network == "cellpose":
             if self.crop_cells.method != "cellpose":
                 raise ValueError("train_segmenter.network is cellpose, so crop_cells.method must be cellpose too")

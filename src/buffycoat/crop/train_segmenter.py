@@ -1,7 +1,8 @@
-"""Step `train_segmenter`: a segmenter fine-tuned on masks of the user's own; continues an interrupted run."""
+"""Step `train_segmenter`: a segmenter fine-tuned on masks of the user's own; the embedded one resumes."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import time
@@ -42,6 +43,15 @@ def divide(
     count = min(len(images) - 1, math.ceil(share * len(images)))
     held = set(stream(seed, "segmenter", "held out", name).choice(len(images), count, replace=False).tolist())
     return [x for k, x in enumerate(images) if k not in held], [x for k, x in enumerate(images) if k in held]
+
+
+def contents_of(images: list[MaskedImage]) -> str:
+    """Return a digest of all pixels and masks: a repainted mask does not continue a training on the old one."""
+    digest = hashlib.sha256()
+    for image in images:
+        for part in (image.pixels, image.cells, image.nuclei):
+            digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()
 
 
 def judge(segment: Segmenter, held: list[MaskedImage]) -> Summary | None:
@@ -131,7 +141,8 @@ def train_segmenter(*, masks: list[Path], segmenter: Path, history: Path, seed: 
     fit, held = [part for part, _ in sets], [image for _, part in sets for image in part]
     log.info("%d images to learn from, %d held out", sum(len(part) for part in fit), len(held))
     inputs = {f"masks {k}": table for k, table in enumerate(masks)}
-    stamp = fingerprint(settings, inputs, code_digest("buffycoat.crop.train_segmenter"), seed=seed)
+    code = code_digest("buffycoat.crop.train_segmenter")
+    stamp = fingerprint(settings, inputs, code, seed=seed, pictures=contents_of([*held, *sum(fit, [])]))
     checkpoint = Checkpoint(segmenter.with_name("segmenter_checkpoint.safetensors"), stamp)
     if settings.network == "cellpose":
         state, told = train_cellpose(fit, held, settings, seed)

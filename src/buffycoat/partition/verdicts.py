@@ -43,7 +43,7 @@ def fit_levels(noise: Scores, blur: Scores, settings: FlagNoisy) -> tuple[float,
     """
     fits_noise = settings.threshold == "fitted"
     if noise.size == 0 and (fits_noise or settings.blur_level is None):
-        raise InputError("partition.flag_noisy: there is no training row to fit a threshold on: set it to fixed")
+        raise InputError("partition.flag_noisy: no training row to fit on: set threshold: fixed and blur_level")
     softness = 1 / np.maximum(1 - blur, SHARPEST)
     blur_level = settings.blur_level
     if blur_level is None:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from buffycoat.images import BACKGROUND, CYTOPLASM, NUCLEUS, Pixels
+from buffycoat.images import BACKGROUND, NUCLEUS, Pixels
 from buffycoat.quality import grey_of, noise_score
 from buffycoat.restore.settings import RestoreCells
 
@@ -72,7 +72,7 @@ def regions_of(original: Pixels, mask: Pixels) -> Regions:
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
     near = cv2.dilate(cell.astype(np.uint8), disc).astype(bool)
     padding = (cv2.medianBlur(original, 5) == 255).all(axis=2)
-    return Regions(nucleus, (mask == CYTOPLASM) & ~nucleus, cell, near, ~near & ~padding)
+    return Regions(nucleus, cell & ~nucleus, cell, near, ~near & ~padding)
 
 
 def part_areas(image: Pixels, regions: Regions) -> tuple[float, float, float, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from buffycoat.settings import Settings
 
@@ -79,6 +79,13 @@ class TrainGan(Settings):
     )
     bf16_on_cpu: bool = Field(default=False, description="bfloat16 on CPUs too: faster where the CPU has it.")
     report_every: int = Field(default=500, ge=1, description="Steps between checkpoints, judgements and log lines.")
+
+    @field_validator("patch_px")
+    @classmethod
+    def _large_enough(cls, side: int) -> int:
+        if 0 < side < 32:
+            raise ValueError("patches under 32 pixels leave nothing for the discriminator to judge")
+        return side
 
 
 class RestoreCells(Settings):
