@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from buffycoat.prefetch import Prefetched
 from buffycoat.restore.gan import Gan
 from buffycoat.restore.judging import restored_by
-from buffycoat.restore.pairs import CleanCrops, prefetched, training_batch
+from buffycoat.restore.pairs import CleanCrops, training_batch
 from buffycoat.restore.settings import TrainGan
 
 PEAK_BF16 = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "A10": 125e12}
@@ -48,7 +49,7 @@ def measure(settings: TrainGan, device: torch.device, side: int, times: int) -> 
     crops = np.random.default_rng(0).integers(0, 256, (256, side, side, 3), np.uint8)
     clean = CleanCrops(crops, np.full(len(crops), side))
     gan = Gan(settings, 1, device)
-    batches = iter(prefetched(lambda n: training_batch(clean, settings, 1, n), range(2 * WARM_UP + 4 * times + 2)))
+    batches = iter(Prefetched(lambda n: training_batch(clean, settings, 1, n), range(2 * WARM_UP + 4 * times + 2)))
     ready = next(batches)
     per_step = _flops(lambda: gan.step(*ready, 0))
     per_image = _flops(lambda: restored_by(gan.averaged, crops[:1], settings.depth, 1, device))

@@ -15,7 +15,7 @@ from typing import Any
 import typer
 from pydantic import ValidationError
 
-from buffycoat.errors import InputError
+from buffycoat.errors import InputError, Interrupted
 from buffycoat.progress import start_logging
 from buffycoat.settings import Settings
 
@@ -96,6 +96,10 @@ def run(step: Callable[..., None]) -> None:
     except InputError as problem:
         print(f"{step.__name__}: error: {problem}", file=sys.stderr)
         sys.exit(2)
+    except Interrupted as problem:
+        print(f"{step.__name__}: interrupted by {problem}", file=sys.stderr)
+        # What a shell reports of a process that a signal ended: workflow engines and Slurm run it again.
+        sys.exit(128 + problem.number)
     except OSError as problem:
         if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

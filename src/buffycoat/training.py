@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+import signal
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import FrameType, TracebackType
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from buffycoat.errors import Interrupted
 from buffycoat.files import sha256_of, whole_file
 from buffycoat.randomness import stream_seed
 from buffycoat.settings import Settings
@@ -90,3 +94,44 @@ class Checkpoint:
     def remove(self) -> None:
         """Delete the file: the training has ended and its outputs are written."""
         self.path.unlink(missing_ok=True)
+
+
+class Safekeeping:
+    """Stores a training's state every so often, and, when the system asks the process to end, stores it and ends.
+
+    Heeded are SIGTERM, SIGUSR1 (Slurm's warning before a time limit) and the first SIGINT; the training goes on to the
+    end of its step. Use as a context manager, and call `after_step` after each step.
+    """
+
+    SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+    def __init__(self, save: Callable[[], None], every_s: float) -> None:
+        """Keep what stores the state, and the seconds between two times it does."""
+        self.save, self.every_s = save, every_s
+        self.asked: int | None = None
+        self.last = time.monotonic()
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Safekeeping:
+        """Take over the signals."""
+        self._before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self.asked = number
+        # A second Ctrl-C means it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def after_step(self) -> None:
+        """Store the state where it is time; raises Interrupted, after storing it, where the process is to end."""
+        if self.asked is None and time.monotonic() - self.last < self.every_s:
+            return
+        self.save()
+        self.last = time.monotonic()
+        if self.asked is not None:
+            raise Interrupted(self.asked)

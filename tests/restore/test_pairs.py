@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import threading
 
 import cv2
 import numpy as np
@@ -11,7 +10,6 @@ from buffycoat.restore.pairs import (
     CleanCrops,
     degrade_at_source,
     held_out_pairs,
-    prefetched,
     psnr,
     ssim,
     to_pixels,
@@ -74,29 +72,6 @@ def test_noise_is_milder_where_the_window_shrinks_and_the_crop_itself_is_damaged
     direct = DEGRADATIONS["salt_and_pepper"](crop, 4, np.random.default_rng(0))
     for window in (16, 32):
         assert np.array_equal(degrade_at_source(crop, window, "salt_and_pepper", 4, np.random.default_rng(0)), direct)
-
-
-def test_prefetching_keeps_the_order_and_works_ahead_in_another_thread() -> None:
-    seen: list[tuple[int, str]] = []
-
-    def make(number: int) -> int:
-        seen.append((number, threading.current_thread().name))
-        return number * number
-
-    assert list(prefetched(make, range(3, 9))) == [k * k for k in range(3, 9)]
-    assert [number for number, _ in seen] == list(range(3, 9))
-    assert threading.current_thread().name not in {name for _, name in seen}
-    assert list(prefetched(make, range(0))) == []
-
-
-def test_what_goes_wrong_in_the_thread_is_raised() -> None:
-    def make(number: int) -> int:
-        if number == 2:
-            raise ValueError("the second")
-        return number
-
-    with pytest.raises(ValueError, match="the second"):
-        list(prefetched(make, range(5)))
 
 
 def test_tensors_and_pixels_round_trip() -> None:

@@ -16,6 +16,7 @@ rule train_fold:
         cells="results/4_restore/cells.parquet",
         crop_shards="results/2_crop/shards",
         cell_shards="results/4_restore/shards",
+        body=body_of,
     output:
         model="results/5_classify/{recipe}/fold_{fold}/model.safetensors",
         history="results/5_classify/{recipe}/fold_{fold}/history.parquet",
@@ -35,7 +36,7 @@ rule train_fold:
     shell:
         "python -m buffycoat.classify.train_fold"
         " --images {input.images:q} --classes {input.classes:q} --folds {input.folds:q} --cells {input.cells:q}"
-        " --fold {wildcards.fold:q} --recipe {wildcards.recipe:q}"
+        " --fold {wildcards.fold:q} --recipe {wildcards.recipe:q} --body {input.body:q}"
         " --model {output.model:q} --history {output.history:q}"
         " --seed {params.seed} --settings {params.settings:q} 2>&1 | tee {log:q}"
 

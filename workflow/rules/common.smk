@@ -12,6 +12,7 @@ from buffycoat.config import (
 )
 from buffycoat.errors import InputError
 from buffycoat.provenance import code_digest
+from buffycoat.recipes import BODY_OF
 
 use_own_python()
 
@@ -35,6 +36,14 @@ def settings_of(key):
 def code_of(module):
     """Return the digest of a step's code, for `params`."""
     return code_digest(module)
+
+
+def body_of(wildcards):
+    """Return the model that a recipe's fold starts from, in a list; an empty one where it starts by itself."""
+    recipe = BODY_OF.get(wildcards.recipe)
+    return [
+        f"results/5_classify/{recipe}/fold_{wildcards.fold}/model.safetensors"
+    ] * bool(recipe)
 
 
 SEED = CONFIG.seed

@@ -1,28 +1,45 @@
-"""Random geometry and colour of a batch, with parameters that depend on (seed, epoch, image) alone."""
+"""Random geometry, stain, light and damage of a batch, with numbers that depend on (seed, epoch, image) alone."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from buffycoat.classify.damage import damage
 from buffycoat.classify.settings import TrainFold
-from buffycoat.randomness import stream
+from buffycoat.randomness import mixed, stream_seed, uniforms
 
-PARAMETERS = 11
-"""Uniform numbers drawn per image: angle, flip, zoom, two shifts, brightness, contrast, three gains, one spare."""
+NUMBERS = (
+    "turn", "mirror", "zoom", "down", "right", "brightness", "contrast", "red", "green", "blue",
+    "haematoxylin", "eosin", "residual", "damaged", "kind", "severity", "angle", "sign", "seed", "blend", "height",
+)  # fmt: skip
+"""Names of the uniform numbers drawn per image."""
+STAINS = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))
+"""Optical density of haematoxylin, eosin and a residual in red, green, blue (Ruifrok and Johnston 2001)."""
+
+Draws = dict[str, Tensor]
 
 
-def draw_parameters(image_ids: list[str], seed: int, epoch: int, repeats: list[int]) -> Tensor:
-    """Return (n, PARAMETERS) numbers in [0, 1); `repeats` tells apart draws of one image in one epoch."""
-    rows = [
-        stream(seed, "augment", epoch, image_id, repeat).random(PARAMETERS)
-        for image_id, repeat in zip(image_ids, repeats, strict=True)
-    ]
-    return torch.from_numpy(np.stack(rows)).float()
+def draw_numbers(keys: npt.NDArray[np.uint64], seed: int, epoch: int, repeats: npt.NDArray[np.int64]) -> Draws:
+    """Return each of NUMBERS, (n,) float32 in [0, 1), for images with these `keys` (randomness.stream_seeds).
+
+    `repeats` (n,) tells apart draws of one image in one epoch.
+    """
+    of_epoch = np.uint64(stream_seed(seed, "augment", epoch))
+    values = uniforms(mixed(keys ^ of_epoch) + repeats.astype(np.uint64), len(NUMBERS))
+    # The largest float32 below one: rounding must not reach 1.
+    table = torch.from_numpy(np.minimum(values, 1 - 2.0**-24).astype(np.float32))
+    return dict(zip(NUMBERS, table.T.contiguous(), strict=True))
+
+
+def centred(numbers: Tensor) -> Tensor:
+    """Return numbers in [0, 1) as numbers in [-1, 1)."""
+    return 2 * numbers - 1
 
 
 def _angles(numbers: Tensor, kind: str) -> Tensor:
@@ -32,27 +49,63 @@ def _angles(numbers: Tensor, kind: str) -> Tensor:
     return turns * (2 * math.pi)
 
 
-def move(images: Tensor, numbers: Tensor, settings: TrainFold) -> Tensor:
+def symmetric(images: Tensor, draws: Draws, settings: TrainFold) -> Tensor:
+    """Return images (n, C, S, S) turned by quarters and mirrored, exactly: eight groups, no interpolation."""
+    quarters = (draws["turn"] * 4).long() if settings.rotation != "none" else torch.zeros_like(draws["turn"]).long()
+    mirrored = (draws["mirror"] < 0.5).long() if settings.flip else torch.zeros_like(quarters)
+    result = torch.empty_like(images)
+    for element in range(8):
+        chosen = torch.nonzero(quarters + 4 * mirrored == element)[:, 0]
+        if len(chosen):
+            some = images[chosen]
+            some = some.flip(3) if element >= 4 else some
+            result[chosen] = torch.rot90(some, element % 4, (2, 3))
+    return result
+
+
+def move(images: Tensor, draws: Draws, settings: TrainFold) -> Tensor:
     """Return images (n, 3, S, S) rotated, mirrored, zoomed and shifted; what comes from outside mirrors the edge."""
-    angle = _angles(numbers[:, 0], settings.rotation)
-    mirror = torch.where(numbers[:, 1] < 0.5, -1.0, 1.0) if settings.flip else torch.ones_like(angle)
-    zoom = torch.exp((2 * numbers[:, 2] - 1) * settings.scale)
-    shift = (2 * numbers[:, 3:5] - 1) * (2 * settings.shift)
+    if settings.rotation != "any" and settings.scale == settings.shift == 0:
+        return symmetric(images, draws, settings)
+    angle = _angles(draws["turn"], settings.rotation)
+    mirror = torch.where(draws["mirror"] < 0.5, -1.0, 1.0) if settings.flip else torch.ones_like(angle)
+    zoom = torch.exp(centred(draws["zoom"]) * settings.scale)
+    down, right = (centred(draws[name]) * (2 * settings.shift) for name in ("down", "right"))
     cosine, sine = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-    rows = torch.stack([cosine * mirror, -sine, shift[:, 0], sine * mirror, cosine, shift[:, 1]], dim=1)
+    rows = torch.stack([cosine * mirror, -sine, right, sine * mirror, cosine, down], dim=1)
     grid = functional.affine_grid(rows.view(-1, 2, 3).to(images), list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
-def recolour(images: Tensor, numbers: Tensor, settings: TrainFold) -> Tensor:
+def recolour(images: Tensor, draws: Draws, settings: TrainFold) -> Tensor:
     """Return images (n, 3, S, S) in 0..1 with random brightness, contrast and colour, still in 0..1."""
-    centred = (2 * numbers[:, 5:10] - 1).to(images)
-    gain = (1 + settings.brightness * centred[:, 0:1]) * (1 + settings.colour * centred[:, 2:5])
+    channels = torch.stack([centred(draws[name]) for name in ("red", "green", "blue")], dim=1).to(images)
+    brightness, contrast = (centred(draws[name]).to(images)[:, None] for name in ("brightness", "contrast"))
+    gain = ((1 + settings.brightness * brightness) * (1 + settings.colour * channels))[:, :, None, None]
+    steeper = (1 + settings.contrast * contrast)[:, :, None, None]
+    # (x - m) c g + m g as one product and one sum per pixel.
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
-    contrast = (1 + settings.contrast * centred[:, 1]).view(-1, 1, 1, 1)
-    return (((images - mean) * contrast + mean) * gain.view(-1, 3, 1, 1)).clamp(0, 1)
+    return torch.addcmul(mean * (1 - steeper) * gain, images, steeper * gain).clamp_(0, 1)
 
 
-def augment(images: Tensor, numbers: Tensor, settings: TrainFold) -> Tensor:
+def restain(images: Tensor, draws: Draws, settings: TrainFold) -> Tensor:
+    """Return images (n, 3, S, S) in 0..1 whose stains are stronger or weaker: HED jitter (arXiv 1902.06543).
+
+    The optical densities are divided into three stains, each is scaled, and they are added up again.
+    """
+    if settings.stain == 0:
+        return images
+    stains = torch.tensor(STAINS, dtype=torch.float64)
+    stains = stains / stains.norm(dim=1, keepdim=True)
+    scale = torch.stack([centred(draws[name]) for name in ("haematoxylin", "eosin", "residual")], dim=1).double()
+    # Row vectors: density = stains-to-colours of amounts, so density' = density inv(S) diag(scale) S.
+    change = torch.linalg.inv(stains) @ torch.diag_embed(1 + settings.stain * scale.cpu()) @ stains
+    density = torch.log(images.clamp(min=1 / 255))
+    changed = torch.einsum("nchw,ncd->ndhw", density, change.to(images))
+    return torch.exp(changed).clamp_(0, 1)
+
+
+def augment(images: Tensor, draws: Draws, settings: TrainFold) -> Tensor:
     """Return a random version of images (n, 3, S, S) float32 in 0..1."""
-    return recolour(move(images, numbers, settings), numbers, settings)
+    moved = recolour(restain(move(images, draws, settings), draws, settings), draws, settings)
+    return damage(moved, draws, settings)

@@ -1,7 +1,9 @@
-"""Crops as batches of tensors."""
+"""Crops as batches of tensors: from memory-mapped shards, or, where they all fit, from the GPU's own memory."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from buffycoat.images import CellImages, Pixels, on_white
+from buffycoat.images import BACKGROUND, CellImages
 from buffycoat.tables.cells import CELLS
+
+log = logging.getLogger("buffycoat")
 
 
 class Crops:
@@ -23,20 +27,60 @@ class Crops:
         self.images = CellImages(frame, cells)
         self.places = {image_id: place for place, image_id in enumerate(self.images.ids)}
         self.background, self.size_px, self.device = background, size_px, device
+        self.resident: Tensor | None = None
+        """All crops on the device, (n, S, S, 3) uint8, once `make_resident` has put them there."""
+        self._slots = np.full(len(self.images), -1)
 
     def positions(self, image_ids: pd.Series) -> list[int]:
         """Return the position of each image."""
         return [self.places[str(image_id)] for image_id in image_ids]
 
-    def pixels(self, position: int) -> Pixels:
-        """Return one crop, on white where that is the setting."""
-        crop = self.images.crop(position)
-        return on_white(crop, self.images.mask(position)) if self.background == "white" else crop
+    def make_resident(self, positions: Sequence[int], share: float) -> bool:
+        """Put these crops on the GPU where they fit into a share of its free memory; return whether they did."""
+        if self.device.type != "cuda" or share == 0 or not positions:
+            return False
+        side = self.images.crop(positions[0]).shape[0]
+        needed, free = len(positions) * side * side * 3, torch.cuda.mem_get_info(self.device)[0]
+        if needed > share * free:
+            log.info("crops need %.1f GB of the GPU's free %.1f: they stay in files", needed / 1e9, free / 1e9)
+            return False
+        self._keep(positions, side)
+        log.info("%d crops (%.1f GB) stay on the GPU", len(positions), needed / 1e9)
+        return True
 
-    def batch(self, positions: list[int]) -> Tensor:
+    def _keep(self, positions: Sequence[int], side: int) -> None:
+        self.resident = torch.empty((len(positions), side, side, 3), dtype=torch.uint8, device=self.device)
+        self._slots[np.asarray(positions)] = np.arange(len(positions))
+        for start in range(0, len(positions), 512):
+            part = positions[start : start + 512]
+            self.resident[start : start + len(part)] = self.pixels(part)
+
+    def pixels(self, positions: Sequence[int]) -> Tensor:
+        """Return crops (n, S, S, 3) uint8 on the device, on white where that is the setting; safe in any thread.
+
+        To a GPU they travel from pinned memory, so that the thread that made them need not wait for the copy.
+        """
+        if self.resident is not None:
+            slots = torch.from_numpy(self._slots[np.asarray(positions)])
+            if bool((slots >= 0).all()):
+                return self.resident[slots.to(self.device)]
+        crops = self._sent(self.images.crops(positions))
+        if self.background == "white":
+            masks = self._sent(np.stack([self.images.mask(position) for position in positions]))
+            crops = torch.where((masks == BACKGROUND)[..., None], 255, crops)
+        return crops
+
+    def _sent(self, pixels: np.ndarray) -> Tensor:
+        tensor = torch.from_numpy(pixels)
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
+
+    def batch(self, positions: Sequence[int]) -> Tensor:
         """Return (n, 3, size_px, size_px) float32 in 0..1 on the device."""
-        stacked = np.stack([self.pixels(position) for position in positions])
-        tensor = torch.from_numpy(stacked).to(self.device).permute(0, 3, 1, 2).float() / 255
-        if tensor.shape[-1] != self.size_px:
-            tensor = functional.interpolate(tensor, size=(self.size_px, self.size_px), mode="bilinear", antialias=True)
-        return tensor.contiguous(memory_format=torch.channels_last)
+        return self.as_images(self.pixels(positions))
+
+    def as_images(self, pixels: Tensor) -> Tensor:
+        """Return crops (n, S, S, 3) uint8 as (n, 3, size_px, size_px) float32 in 0..1, channels last."""
+        images = pixels.permute(0, 3, 1, 2).float() / 255
+        if images.shape[-1] != self.size_px:
+            images = functional.interpolate(images, size=(self.size_px, self.size_px), mode="bilinear", antialias=True)
+        return images.contiguous(memory_format=torch.channels_last)

@@ -12,10 +12,12 @@ from torch import nn
 
 from buffycoat.classify.backbones import build_backbone, normalise
 from buffycoat.classify.data import Crops
+from buffycoat.classify.recipes import with_classifier
 from buffycoat.classify.settings import PredictFold, TrainFold
 from buffycoat.classify.views import view_of
-from buffycoat.device import mixed_precision, pick_device
+from buffycoat.device import mixed_precision, pick_device, worth_compiling
 from buffycoat.errors import InputError
+from buffycoat.prefetch import Prefetched
 from buffycoat.progress import Progress
 from buffycoat.steps import run
 from buffycoat.tables.classes import CLASSES, class_codes
@@ -31,24 +33,29 @@ def load_fold_model(path: Path) -> tuple[nn.Module, TrainFold, list[str]]:
     """Return the network of a fold with its weights, its settings, and its classes."""
     weights, about = read_weights(path)
     settings = TrainFold.model_validate(about["settings"])
-    network = build_backbone(settings.backbone, settings.backbone_options, None, len(about["classes"]))
+    count = len(about["classes"])
+    network = build_backbone(settings.backbone, settings.backbone_options, None, count)
+    network = with_classifier(network, about["recipe"], count, settings)
     network.load_state_dict(weights, strict=True)
     return network.eval(), settings, about["classes"]
 
 
 def predict_views(network: nn.Module, crops: Crops, positions: list[int], settings: PredictFold) -> np.ndarray:
     """Return logits (n, views, K) float32 of the crops at `positions`."""
-    device = crops.device
-    precision = mixed_precision(device)
-    if settings.bf16_on_cpu and device.type == "cpu":
-        precision = torch.autocast("cpu", dtype=torch.bfloat16)
+    if worth_compiling(settings.compile, crops.device):
+        network.compile()
     progress = Progress("predict_fold", len(positions))
     parts = []
-    with torch.inference_mode(), precision:
-        for start in range(0, len(positions), settings.batch):
-            images = normalise(crops.batch(positions[start : start + settings.batch]))
-            views = [network(view_of(images, view)).float().cpu() for view in range(settings.views)]
-            parts.append(torch.stack(views, dim=1))
+    batches = Prefetched(
+        lambda start: crops.pixels(positions[start : start + settings.batch]),
+        range(0, len(positions), settings.batch),
+    )
+    with torch.inference_mode(), mixed_precision(crops.device, settings.bf16_on_cpu):
+        for pixels in batches:
+            images = normalise(crops.as_images(pixels))
+            views = [network(view_of(images, view)) for view in range(settings.views)]
+            # One copy per batch: each makes the GPU wait for the CPU.
+            parts.append(torch.stack(views, dim=1).float().cpu())
             progress.step(len(images))
     stacked: np.ndarray = torch.cat(parts).numpy()
     return stacked

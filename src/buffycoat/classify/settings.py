@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from buffycoat.recipes import Recipe
 from buffycoat.settings import Options, Settings
 
 
@@ -37,17 +38,34 @@ class TrainFold(Settings):
     clip_norm: float = Field(default=1.0, ge=0, description="Largest norm of the gradient; 0: not clipped (paper).")
     ema: float = Field(default=0.99, ge=0, lt=1, description="Decay of the averaged weights; 0: none (paper).")
     label_smoothing: float = Field(default=0.1, ge=0, lt=1, description="Of cross-entropy (paper: 0).")
-    sampler: Literal["none", "log", "sqrt", "balanced"] = Field(
-        default="sqrt",
-        description="How often an image of a class of n is drawn: 1, 1/ln(1+n) (paper), 1/sqrt(n), 1/n.",
+    imbalance: Literal["none", "sampler", "loss", "both"] = Field(
+        default="sampler",
+        description="Where recipe `focal` re-balances classes: nowhere, in the draws, in the loss, or in both, which"
+        " multiply (paper). The other recipes say themselves.",
     )
-    class_weights: Literal["none", "log"] = Field(
-        default="none", description="Weight of a class in the loss; `log`: by 1/ln(1+n), mean one (paper)."
+    rebalance: Literal["log", "sqrt", "balanced"] = Field(
+        default="sqrt",
+        description="How strongly `focal` and `oversampling` re-balance a class of n: by 1/ln(1+n) (paper), 1/sqrt(n),"
+        " 1/n.",
     )
     gamma: float = Field(default=2.0, ge=0, description="Focusing of the focal loss (paper: 2).")
     focal_p: Literal["weighted", "textbook"] = Field(
         default="textbook",
         description="p_t of the focal loss: `textbook` p_y; `weighted` exp(-w_y CE), as in the public implementation.",
+    )
+    margin: float = Field(
+        default=0.5, gt=0, lt=1, description="Margin of the rarest class in recipe `ldam`, as a cosine."
+    )
+    logit_scale: float = Field(default=30.0, gt=0, description="Factor from cosine to logit in recipe `ldam`.")
+    deferred_from: float = Field(
+        default=0.8, ge=0, le=1, description="Share of the epochs after which `ldam` weights the classes in its loss."
+    )
+    effective_beta: float = Field(
+        default=0.9999, ge=0, lt=1, description="Beta of the effective number of images behind those weights."
+    )
+    head_epochs: int = Field(default=5, ge=1, description="Epochs of the classifier alone in recipe `crt`.")
+    tau: float = Field(
+        default=1.0, ge=0, description="Times ln of the class frequency that `logit_adjustment` subtracts from logits."
     )
     choose: Literal["last", "best"] = Field(
         default="last",
@@ -62,6 +80,40 @@ class TrainFold(Settings):
     brightness: float = Field(default=0.1, ge=0, lt=1, description="Random gain of all channels, each way.")
     colour: float = Field(default=0.1, ge=0, lt=1, description="Random gain of each channel, each way.")
     contrast: float = Field(default=0.1, ge=0, lt=1, description="Random contrast around the mean, each way.")
+    stain: float = Field(
+        default=0.05, ge=0, lt=1, description="Random strength of each stain (HED jitter), each way; 0: none (paper)."
+    )
+    degraded: float = Field(
+        default=0.1, ge=0, le=1, description="Share of the drawn images that get one of `degradations`; 0: none (paper)."
+    )
+    degradations: list[Literal["salt_and_pepper", "coloured_gaussian", "blur", "illumination"]] = Field(
+        default=["salt_and_pepper", "coloured_gaussian", "blur", "illumination"],
+        min_length=1,
+        description="What those images suffer from, one each, drawn.",
+    )
+    worst_severity: float = Field(default=2.0, gt=0, le=4, description="Severity is drawn from 0 up to this, of 4.")
+    mixup: float = Field(
+        default=0.0, ge=0, description="Alpha of mixup: weights of a pair from Beta(alpha, alpha); 0: none (paper)."
+    )
+    cutmix: float = Field(
+        default=0.0, ge=0, description="Alpha of CutMix: a rectangle from another image; 0: none (paper)."
+    )
+    micro_batch: int = Field(
+        default=0,
+        ge=0,
+        description="Images per forward pass; gradients add up to `batch`. 0: the whole batch; halved by itself where"
+        " the GPU's memory does not suffice.",
+    )
+    compile: Literal["auto", "never", "always"] = Field(
+        default="auto", description="torch.compile: `auto` on GPUs only; on a CPU it costs minutes and gains nothing."
+    )
+    bf16_on_cpu: bool = Field(default=False, description="bfloat16 on CPUs too: faster for transformers where they have it.")
+    resident_share: float = Field(
+        default=0.5, ge=0, lt=1, description="All crops stay on the GPU where they fit into this share of its free memory."
+    )
+    checkpoint_minutes: float = Field(
+        default=5.0, gt=0, description="The state is stored this often, at the end of each epoch, and on SIGTERM."
+    )
 
 
 class PredictFold(Settings):
@@ -70,6 +122,7 @@ class PredictFold(Settings):
     views: int = Field(default=8, ge=1, le=8, description="Elements of D4 used; 8 are all, 1 is the image as it is.")
     batch: int = Field(default=256, ge=1, description="Images per forward pass.")
     bf16_on_cpu: bool = Field(default=False, description="bfloat16 on CPUs too: faster where the CPU has it.")
+    compile: Literal["auto", "never", "always"] = Field(default="auto", description="torch.compile: `auto` on GPUs only.")
 
 
 class CombineFolds(Settings):
@@ -79,9 +132,7 @@ class CombineFolds(Settings):
 class Classify(Settings):
     """Settings of the stage."""
 
-    recipe: Literal["focal", "cross_entropy"] = Field(
-        default="focal", description="The loss whose predictions go on to refinement."
-    )
+    recipe: Recipe = Field(default="focal", description="The long-tail recipe whose predictions go on to refinement.")
     train_fold: TrainFold = TrainFold()
     predict_fold: PredictFold = PredictFold()
     combine_folds: CombineFolds = CombineFolds()

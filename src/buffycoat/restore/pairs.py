@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -93,22 +91,6 @@ def held_out_pairs(crops: CleanCrops, settings: TrainGan, seed: int) -> tuple[Pi
         for place, (crop, window_px) in enumerate(zip(crops.pixels, crops.window_px, strict=True))
     ]
     return np.stack([noisy for noisy, _ in made]), [kind for _, kind in made]
-
-
-def prefetched(make: Callable[[int], T], numbers: Iterable[int]) -> Iterator[T]:
-    """Yield make(number) for each number, in order; a thread makes the next one while this one is used.
-
-    What `make` returns must depend on its number alone, so that the thread changes nothing but the waiting.
-    """
-    with ThreadPoolExecutor(1) as pool:
-        waiting = None
-        for number in numbers:
-            following = pool.submit(make, number)
-            if waiting is not None:
-                yield waiting.result()
-            waiting = following
-        if waiting is not None:
-            yield waiting.result()
 
 
 def psnr(image: Pixels, truth: Pixels) -> float:

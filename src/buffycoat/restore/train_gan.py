@@ -16,10 +16,11 @@ from buffycoat.device import pick_device
 from buffycoat.errors import InputError
 from buffycoat.files import whole_file
 from buffycoat.images import CellImages, Pixels
+from buffycoat.prefetch import Prefetched
 from buffycoat.provenance import code_digest
 from buffycoat.restore.gan import Gan
 from buffycoat.restore.judging import Judge, restored_by
-from buffycoat.restore.pairs import CleanCrops, prefetched, training_batch
+from buffycoat.restore.pairs import CleanCrops, training_batch
 from buffycoat.restore.settings import TrainGan
 from buffycoat.steps import run
 from buffycoat.tables.crops import CROPS
@@ -46,7 +47,7 @@ def train(gan: Gan, fit: CleanCrops, judge: Judge, checkpoint: Checkpoint) -> tu
         log.info("continuing after step %d", done)
     sums: dict[str, float] = {}
     since, started = done, time.monotonic()
-    batches = prefetched(lambda number: training_batch(fit, settings, gan.seed, number), range(done, settings.steps))
+    batches = Prefetched(lambda number: training_batch(fit, settings, gan.seed, number), range(done, settings.steps))
     for number, batch in enumerate(batches, start=done):
         for name, value in gan.step(*batch, number).items():
             sums[name] = sums.get(name, 0.0) + value

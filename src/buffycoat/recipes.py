@@ -1,0 +1,23 @@
+"""The long-tail recipes of branch A by name: each is a folder of results, and a row of the comparison."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Recipe = Literal[
+    "focal", "cross_entropy", "oversampling", "ldam", "crt", "balanced_softmax", "logit_adjustment"
+]  # fmt: skip
+
+RECIPE_NAMES: dict[str, str] = {
+    "focal": "focal loss, re-balanced as `imbalance` says",
+    "cross_entropy": "cross-entropy on the classes as they are",
+    "oversampling": "cross-entropy, rare classes drawn more often",
+    "ldam": "LDAM: larger margins for rare classes, deferred re-weighting",
+    "crt": "decoupling: the body of cross_entropy, a class-balanced classifier",
+    "balanced_softmax": "softmax with the class frequencies in the loss",
+    "logit_adjustment": "cross_entropy, frequencies subtracted from its logits",
+}
+"""Every recipe, in one line."""
+
+BODY_OF: dict[str, str] = {"crt": "cross_entropy", "logit_adjustment": "cross_entropy"}
+"""Recipes that start from another recipe's model of the same fold, and which."""
