@@ -226,7 +226,8 @@ def plain_rate(
         persistent_workers=workers > 0,
     )  # fmt: skip
     torch.manual_seed(SEED)
-    model = timm.create_model(setting.backbone, num_classes=classes, **setting.options).to(device, memory_format=form)
+    model: Any = timm.create_model(setting.backbone, num_classes=classes, **setting.options)
+    model = model.to(device, memory_format=form)
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-4, weight_decay=0.01)
     _plain_epoch(model, loader, optimiser, device, form)
     _finish(device)
@@ -265,8 +266,8 @@ def predict_rates(folder: Path, setting: Setting, classes: int, batch: int, batc
         work[name] = predict
         found["rates"][name] = []
     for _ in range(repeats):
-        for name, predict in work.items():
+        for name, timed in work.items():
             started = time.perf_counter()
-            predict(positions)
+            timed(positions)
             found["rates"][name].append(len(positions) * 8 / (time.perf_counter() - started))
     return {**found, **_memory(device)}

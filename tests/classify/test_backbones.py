@@ -435,3 +435,8 @@ def test_no_more_stages_are_frozen_than_there_are(name: str, options: dict[str, 
     assert early_stages(model, most)
     with pytest.raises(InputError, match=rf"frozen_stages: {most + 1} is more .*at most {most}"):
         early_stages(model, most + 1)
+
+
+def test_stages_that_are_named_one_by_one_are_found() -> None:
+    model = build_backbone("regnetx_002", {}, None, 5)
+    assert early_stages(model, 3) == [model.stem, model.s1, model.s2]

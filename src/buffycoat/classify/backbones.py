@@ -171,8 +171,11 @@ def _stages(model: nn.Module) -> list[nn.Module]:
     for name in STAGES:
         if isinstance(found := getattr(model, name, None), (nn.Sequential, nn.ModuleList)):
             return list(found)
-    # ResNets name their stages one by one.
-    return [getattr(model, f"layer{n}") for n in range(1, 5) if hasattr(model, f"layer{n}")]
+    # ResNets and RegNets name their stages one by one.
+    for prefix in ("layer", "s"):
+        if found := [getattr(model, f"{prefix}{n}") for n in range(1, 5) if hasattr(model, f"{prefix}{n}")]:
+            return found
+    return []
 
 
 def early_stages(model: nn.Module, count: int) -> list[nn.Module]:
