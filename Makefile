@@ -7,7 +7,7 @@ bin := .venv/bin
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format docs segmenter benchmark-crop benchmark-partition benchmark-restore clean
+.PHONY: help setup demo test check format docs segmenter benchmark-crop benchmark-partition benchmark-restore benchmark-classify clean
 
 help:
 	@echo "make demo    install, simulate a small data set, run all stages, show where the report is"
@@ -19,6 +19,7 @@ help:
 	@echo "make benchmark-crop   measure the segmenters against experts' masks: benchmarks/crop.json"
 	@echo "make benchmark-partition  measure the noise, blur and light scores (minutes)"
 	@echo "make benchmark-restore    train and measure restoration on real cells: benchmarks/restore.json (an hour)"
+	@echo "make benchmark-classify   measure training and prediction of branch A against the usual loop (half an hour)"
 	@echo "make clean   delete what the demo made (results/)"
 
 setup: $(ready)
@@ -71,6 +72,9 @@ benchmark-partition: $(ready)
 
 benchmark-restore: $(ready)
 	$(bin)/python -m benchmarks.restore
+
+benchmark-classify: $(ready)
+	$(bin)/python -m benchmarks.classify
 
 clean:
 	rm -rf results

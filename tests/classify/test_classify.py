@@ -11,7 +11,6 @@ from torch.nn import functional
 
 from buffycoat.classify import train_fold as module
 from buffycoat.classify.augment import augment, draw_parameters, move, recolour
-from buffycoat.classify.backbones import build_backbone, classifier_names, early_stages, load_body
 from buffycoat.classify.combine_folds import combine_folds, mean_probabilities, softmax
 from buffycoat.classify.imbalance import class_weights, draw_factor, effective_share, log_factor
 from buffycoat.classify.losses import RECIPES, cross_entropy, focal
@@ -29,7 +28,6 @@ from buffycoat.tables.logits import LOGITS
 from buffycoat.tables.probabilities import PROBABILITIES
 from buffycoat.tables.training_history import TRAINING_HISTORY
 from buffycoat.training import Checkpoint
-from buffycoat.weights import write_weights
 
 SWIN = {"img_size": 32, "window_size": 4, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 4]}
 TINY = TrainFold(
@@ -173,43 +171,6 @@ def test_colours_stay_in_range_and_change_per_image() -> None:
     coloured = recolour(batch(), numbers, TrainFold(brightness=0.5, colour=0.5, contrast=0.5))
     assert coloured.min() >= 0 and coloured.max() <= 1
     assert not torch.allclose(coloured[0], coloured[1])
-
-
-# --- backbones --------------------------------------------------------------------------------------------------------
-
-
-def test_backbones_by_name_with_a_fresh_classifier() -> None:
-    model = build_backbone(TINY.backbone, SWIN, None, 5)
-    assert model(torch.rand(2, 3, 32, 32)).shape == (2, 5)
-    assert set(classifier_names(model)) == {"head.fc.weight", "head.fc.bias"}
-    with pytest.raises(InputError, match="cannot build 'no_such_model'"):
-        build_backbone("no_such_model", {}, None, 5)
-    with pytest.raises(InputError, match="only tf_efficientnet_lite0 has embedded weights"):
-        build_backbone(TINY.backbone, SWIN, "embedded", 5)
-
-
-def test_local_weights_load_strictly(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    donor = build_backbone(TINY.backbone, SWIN, None, 9)
-    write_weights(donor.state_dict(), {}, tmp_path / "w.safetensors")
-    model = build_backbone(TINY.backbone, SWIN, str(tmp_path / "w.safetensors"), 5)
-    head = set(classifier_names(model))
-    assert all(torch.equal(v, donor.state_dict()[k]) for k, v in model.state_dict().items() if k not in head)
-    state = donor.state_dict()
-    state.pop("patch_embed.proj.weight")
-    state["stray"] = torch.zeros(1)
-    write_weights(state, {}, tmp_path / "bad.safetensors")
-    with pytest.raises(InputError, match=r"bad\.safetensors.*patch_embed\.proj\.weight.*stray"):
-        load_body(build_backbone(TINY.backbone, SWIN, None, 5), tmp_path / "bad.safetensors")
-
-
-def test_early_stages_are_the_stem_then_the_blocks() -> None:
-    model = build_backbone(TINY.backbone, SWIN, None, 5)
-    assert early_stages(model, 0) == []
-    assert early_stages(model, 1) == [model.patch_embed]
-    assert early_stages(model, 2)[-1] is model.layers[0]  # type: ignore[index]
-    with pytest.raises(InputError, match="frozen_stages"):
-        early_stages(model, 9)
 
 
 # --- the steps --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,124 @@
+"""Weights that a backbone starts from: a local safetensors file in timm's names, every tensor accounted for."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from buffycoat.errors import InputError
+from buffycoat.weights import read_weights
+
+log = logging.getLogger("buffycoat")
+
+CONVERT = (
+    'python -c "import sys, torch; from safetensors.torch import save_file;'
+    " w = torch.load(sys.argv[1], 'cpu', weights_only=True); w = w.get('state_dict', w.get('model', w));"
+    ' save_file({k: v.clone().contiguous() for k, v in w.items()}, sys.argv[2])" IN.pth OUT.safetensors'
+)
+"""Command that turns a pickled state dict into safetensors; it reads nothing but tensors."""
+NORMALISATION = ("pixel_mean", "pixel_std")
+"""Tensors that this package's own model files hold beside timm's: how the weights want their pixels."""
+
+
+def _other_kind(head: bytes) -> str | None:
+    """Return what a file is that begins with these bytes and is no safetensors file: eight bytes of length, then {."""
+    if not head:
+        return "is empty; fetch it again"
+    if head[8:9] == b"{":
+        return None
+    if head.startswith((b"PK", b"\x80")):
+        return f"is a pickle, which may run code when it is read, so it is not; turn it into safetensors: {CONVERT}"
+    if head.lstrip().startswith(b"<"):
+        return "is a web page saved in place of the weights; fetch the file itself (on a hub /resolve/, not /blob/)"
+    if head.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, not the weights; fetch the file itself (git lfs pull)"
+    return "is not a safetensors file; fetch it again, or name another in classify.train_fold.weights"
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file; raises InputError that says what the file is instead."""
+    if path.is_dir():
+        raise InputError(
+            f"{path}: a folder, where classify.train_fold.weights takes a safetensors file; for a folder in timm's hub"
+            f" layout set classify.train_fold.backbone: local-dir:{path}"
+        )
+    if path.is_file():
+        with path.open("rb") as stream:
+            kind = _other_kind(stream.read(64))
+        if kind is not None:
+            raise InputError(f"{path}: {kind}")
+    return read_weights(path)[0]
+
+
+def _by_timm(model: nn.Module, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors named and sized as the network's, by the filter that timm has for the architecture.
+
+    It renames older names, leaves out tensors that are computed, and resizes position embeddings, position biases and
+    patch embeddings. An architecture without one takes the tensors as they are.
+    """
+    from timm.models import model_entrypoint
+
+    config: Any = model.pretrained_cfg
+    module = sys.modules[model_entrypoint(config["architecture"]).__module__]
+    adapt = getattr(module, "checkpoint_filter_fn", None)
+    return adapt(dict(stored), model) if adapt else dict(stored)
+
+
+def _shown(names: list[str]) -> str:
+    return f"{len(names)} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})" if names else "0"
+
+
+def _require_fit(own: dict[str, Tensor], found: dict[str, Tensor], path: Path, cause: str) -> None:
+    missing = [name for name in own if name not in found]
+    unknown = [name for name in found if name not in own]
+    shapes = [
+        f"{name} {tuple(found[name].shape)} for {tuple(own[name].shape)}"
+        for name in own
+        if name in found and own[name].shape != found[name].shape
+    ]
+    if not (missing or unknown or shapes or cause):
+        return
+    advice = (
+        "none of its tensors has a name of this backbone: it is another network, or in another library's names"
+        if len(missing) == len(own)
+        else "it is another network, or not all of this one"
+    )
+    raise InputError(
+        f"{path}: does not fit the backbone; tensors missing {_shown(missing)}, unknown {_shown(unknown)}, of another"
+        f" shape {_shown(shapes)}{cause}; {advice}: name the file's own timm model in classify.train_fold.backbone"
+        " (and what it was made with in backbone_options), or another file in classify.train_fold.weights"
+    )
+
+
+def load_body(model: nn.Module, path: Path, head: set[str]) -> None:
+    """Load everything but the classifier, whose parameters are named in `head`; that stays as it is.
+
+    `model` is as timm made it. A file's own classifier, of any number of classes, is left out, and so are tensors that
+    the network computes by itself (relative_position_index and attn_mask of older Swin files). Position biases and
+    embeddings of another image or window size are resized as timm does, and that is logged. Raises InputError with the
+    names of all that is missing, unknown or of another shape.
+    """
+    from timm.models import clean_state_dict
+
+    stored: dict[str, Tensor] = clean_state_dict(read_tensors(path))
+    own = {name: tensor for name, tensor in model.state_dict().items() if name not in head}
+    skipped = {name for name, _ in model.named_buffers()} - own.keys() | set(NORMALISATION) | head
+    cause = ""
+    try:
+        found = _by_timm(model, stored)
+    except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as problem:
+        # The filter of another architecture's file: its names say more than where timm stumbled.
+        found, cause = stored, f" (timm: {problem})"
+    found = {name: tensor for name, tensor in found.items() if name not in skipped}
+    _require_fit(own, found, path, cause)
+    resized = [name for name in found if name in stored and stored[name].shape != found[name].shape]
+    if resized:
+        log.info("%s: resized to this image size: %s", path, _shown(resized))
+    result = model.load_state_dict(found, strict=False)
+    if set(result.missing_keys) - head or result.unexpected_keys:
+        raise RuntimeError(f"{path}: checked, and yet not loaded: {result}")
+    log.info("backbone starts from %s: %d tensors, fresh classifier", path, len(found))
