@@ -51,7 +51,7 @@ def test_the_paper_preset_holds_the_papers_constants() -> None:
     config = check_config(merged(DEMO, yaml.safe_load(paper.read_text())))
     fold, gan, head = config.classify.train_fold, config.restore.train_gan, config.embed.train_head
     assert (fold.batch, fold.epochs, fold.learning_rate, fold.weight_decay, fold.gamma) == (128, 20, 1e-4, 0.01, 2)
-    assert (fold.sampler, fold.class_weights, fold.focal_p, fold.choose) == ("log", "log", "weighted", "best")
+    assert (fold.imbalance, fold.rebalance, fold.focal_p, fold.choose) == ("both", "log", "weighted", "best")
     assert (gan.depth, gan.width, gan.norm, gan.upsampling, gan.lambda_l1) == (8, 64, "batch", "transposed", 100)
     assert (head.hidden, head.projection, head.temperature, head.contrastive_share) == ((1024, 512), 256, 0.07, 0.3)
     assert config.partition.flag_noisy.level == 20 and not config.restore.restore_cells.guard

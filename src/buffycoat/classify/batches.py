@@ -31,7 +31,7 @@ class Sampler:
         batch: int, seed: int,
     ) -> None:  # fmt: skip
         """Keep the images (n ids, labels 0..K-1); `chances` (n,) sum to one, None: every image once per epoch."""
-        self.crops, self.labels, self.chances, self.seed = crops, torch.from_numpy(labels), chances, seed
+        self.crops, self.labels, self.chances, self.seed = crops, torch.tensor(labels), chances, seed
         self.places = np.array([crops.places[image_id] for image_id in ids])
         self.keys = stream_seeds(0, ids)
         self.batch = min(batch, len(ids))

@@ -49,11 +49,12 @@ class Crops:
         return True
 
     def _keep(self, positions: Sequence[int], side: int) -> None:
-        self.resident = torch.empty((len(positions), side, side, 3), dtype=torch.uint8, device=self.device)
-        self._slots[np.asarray(positions)] = np.arange(len(positions))
+        kept = torch.empty((len(positions), side, side, 3), dtype=torch.uint8, device=self.device)
         for start in range(0, len(positions), 512):
             part = positions[start : start + 512]
-            self.resident[start : start + len(part)] = self.pixels(part)
+            kept[start : start + len(part)] = self.pixels(part)
+        self._slots[np.asarray(positions)] = np.arange(len(positions))
+        self.resident = kept
 
     def pixels(self, positions: Sequence[int]) -> Tensor:
         """Return crops (n, S, S, 3) uint8 on the device, on white where that is the setting; safe in any thread.

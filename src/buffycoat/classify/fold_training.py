@@ -79,14 +79,14 @@ class FoldTraining:
         settings = self.settings
         seed_torch(self.seed, "initialise")
         weights = None if body is not None else settings.weights
-        network = build_backbone(settings.backbone, settings.backbone_options, weights, classes)
+        network = build_backbone(settings.backbone, settings.backbone_options, weights, classes, settings.size_px)
         network = with_classifier(network, self.recipe, classes, settings)
         if body is not None:
             head = classifier_names(network)
             own = network.state_dict()
             network.load_state_dict({**body, **{name: own[name] for name in head}}, strict=True)
             self.frozen = [network]
-        network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.frozen += early_stages(network, settings.frozen_stages)
         freeze(self.frozen)
         if body is not None:
@@ -163,6 +163,8 @@ class FoldTraining:
 
     def look(self) -> None:
         """Raise InputError, with the step and a hint, where the losses say that training has failed."""
+        if not self.losses:
+            return
         values = torch.cat(self.losses).cpu().numpy()
         advice = "lower classify.train_fold.learning_rate, raise warm_up, or set clip_norm"
         for step, value in enumerate(values):
@@ -186,7 +188,7 @@ class FoldTraining:
         seed_torch(self.seed, "step", number)
         images = augment(self.crops.as_images(batch.pixels), batch.draws, self.settings)
         images, others, share = mix(images, batch.labels, batch.draws, self.settings)
-        loss = self._gradients(normalise(images), batch.labels, others, share, balance)
+        loss = self._gradients(normalise(images, self.model), batch.labels, others, share, balance)
         if self.settings.clip_norm:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.schedule.step_update(number)
@@ -219,7 +221,7 @@ class FoldTraining:
         if self.settings.mixup or self.settings.cutmix:
             losses = losses + (1 - share) * loss_of(logits.float(), others, balance)
         total = losses.sum()
-        (total / self.sampler.batch).backward()  # type: ignore[no-untyped-call]
+        (total / self.sampler.batch).backward()
         return total.detach().view(1)
 
     def _halve(self, size: int) -> None:

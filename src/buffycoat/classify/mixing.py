@@ -33,7 +33,7 @@ def mix(images: Tensor, labels: Tensor, draws: Draws, settings: TrainFold) -> tu
 
 
 def boxes(area: Tensor, draws: Draws, side: int) -> Tensor:
-    """Return masks (n, S, S), true in a square of `area` (n,) of the image around a random centre (arXiv 1905.04899)."""
+    """Return masks (n, S, S), true in a square of `area` (n,) of the image around a drawn centre (arXiv 1905.04899)."""
     half = (area.clamp(min=0).sqrt() * side / 2).view(-1, 1, 1)
     rows = torch.arange(side, device=area.device).view(1, -1, 1) + 0.5
     down, right = ((draws[name] * side).view(-1, 1, 1) for name in ("down", "right"))

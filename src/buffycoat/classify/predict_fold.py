@@ -34,7 +34,7 @@ def load_fold_model(path: Path) -> tuple[nn.Module, TrainFold, list[str]]:
     weights, about = read_weights(path)
     settings = TrainFold.model_validate(about["settings"])
     count = len(about["classes"])
-    network = build_backbone(settings.backbone, settings.backbone_options, None, count)
+    network = build_backbone(settings.backbone, settings.backbone_options, None, count, settings.size_px)
     network = with_classifier(network, about["recipe"], count, settings)
     network.load_state_dict(weights, strict=True)
     return network.eval(), settings, about["classes"]
@@ -52,7 +52,7 @@ def predict_views(network: nn.Module, crops: Crops, positions: list[int], settin
     )
     with torch.inference_mode(), mixed_precision(crops.device, settings.bf16_on_cpu):
         for pixels in batches:
-            images = normalise(crops.as_images(pixels))
+            images = normalise(crops.as_images(pixels), network)
             views = [network(view_of(images, view)) for view in range(settings.views)]
             # One copy per batch: each makes the GPU wait for the CPU.
             parts.append(torch.stack(views, dim=1).float().cpu())

@@ -13,14 +13,19 @@ from buffycoat.settings import Options, Settings
 class TrainFold(Settings):
     """One fold's training. The defaults are for full-size data on a GPU."""
 
-    backbone: str = Field(default="swin_tiny_patch4_window7_224", description="Name of a timm model (paper: Swin-T).")
+    backbone: str = Field(
+        default="swin_tiny_patch4_window7_224",
+        description="A timm model by name (paper: Swin-T), `local-dir:FOLDER` in timm's hub layout, or"
+        " `hf-hub:OWNER/NAME`, which must be in the local cache: nothing is downloaded.",
+    )
     backbone_options: Options = Field(
         default_factory=dict, description="Passed to timm.create_model, e.g. img_size, window_size, embed_dim."
     )
     weights: str | None = Field(
         default=None,
         description="Where training starts: `embedded` (ImageNet weights of tf_efficientnet_lite0, which ship in a"
-        " package), a local safetensors file in timm's names, or none: from scratch.",
+        " package), a local safetensors file in timm's names, or null: the file of the folder or hub, for a plain name"
+        " from scratch.",
     )
     size_px: int = Field(default=224, ge=16, description="Side that crops are resized to, pixels.")
     background: Literal["keep", "white"] = Field(
@@ -84,7 +89,10 @@ class TrainFold(Settings):
         default=0.05, ge=0, lt=1, description="Random strength of each stain (HED jitter), each way; 0: none (paper)."
     )
     degraded: float = Field(
-        default=0.1, ge=0, le=1, description="Share of the drawn images that get one of `degradations`; 0: none (paper)."
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Share of the drawn images that get one of `degradations`; 0: none (paper).",
     )
     degradations: list[Literal["salt_and_pepper", "coloured_gaussian", "blur", "illumination"]] = Field(
         default=["salt_and_pepper", "coloured_gaussian", "blur", "illumination"],
@@ -107,9 +115,14 @@ class TrainFold(Settings):
     compile: Literal["auto", "never", "always"] = Field(
         default="auto", description="torch.compile: `auto` on GPUs only; on a CPU it costs minutes and gains nothing."
     )
-    bf16_on_cpu: bool = Field(default=False, description="bfloat16 on CPUs too: faster for transformers where they have it.")
+    bf16_on_cpu: bool = Field(
+        default=False, description="bfloat16 on CPUs too: faster for transformers where they have it."
+    )
     resident_share: float = Field(
-        default=0.5, ge=0, lt=1, description="All crops stay on the GPU where they fit into this share of its free memory."
+        default=0.5,
+        ge=0,
+        lt=1,
+        description="All crops stay on the GPU where they fit into this share of its free memory.",
     )
     checkpoint_minutes: float = Field(
         default=5.0, gt=0, description="The state is stored this often, at the end of each epoch, and on SIGTERM."
@@ -122,7 +135,9 @@ class PredictFold(Settings):
     views: int = Field(default=8, ge=1, le=8, description="Elements of D4 used; 8 are all, 1 is the image as it is.")
     batch: int = Field(default=256, ge=1, description="Images per forward pass.")
     bf16_on_cpu: bool = Field(default=False, description="bfloat16 on CPUs too: faster where the CPU has it.")
-    compile: Literal["auto", "never", "always"] = Field(default="auto", description="torch.compile: `auto` on GPUs only.")
+    compile: Literal["auto", "never", "always"] = Field(
+        default="auto", description="torch.compile: `auto` on GPUs only."
+    )
 
 
 class CombineFolds(Settings):

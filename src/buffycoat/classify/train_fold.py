@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from buffycoat.classify.backbones import build_backbone, classifier_names, normalise
+from buffycoat.classify.backbones import build_backbone, classifier_names, normalise, weights_file
 from buffycoat.classify.data import Crops
 from buffycoat.classify.fold_training import FoldTraining
 from buffycoat.classify.imbalance import effective_share, log_frequencies
@@ -63,7 +63,7 @@ def judge(network: nn.Module, crops: Crops, held: pd.DataFrame, classes: int) ->
     positions = crops.positions(held["image_id"])
     with torch.inference_mode(), mixed_precision(crops.device):
         for start in range(0, len(positions), 256):
-            logits.append(network(normalise(crops.batch(positions[start : start + 256]))).float().cpu())
+            logits.append(network(normalise(crops.batch(positions[start : start + 256]), network)).float().cpu())
     stacked, labels = torch.cat(logits), torch.from_numpy(held["number"].to_numpy(copy=True))
     loss = float(torch.nn.functional.cross_entropy(stacked, labels))
     guessed = stacked.argmax(dim=1).numpy()
@@ -149,7 +149,7 @@ def read_body(body: list[Path], recipe: str, fold: int, codes: list[str]) -> dic
     weights, about = read_weights(body[0])
     found = (about.get("recipe"), about.get("fold"), about.get("classes"))
     if found != (wanted, fold, codes):
-        raise InputError(f"{body[0]}: expected the model of {wanted} for fold {fold} and classes {codes}, found {found}")
+        raise InputError(f"{body[0]}: expected the model of {wanted}, fold {fold}, classes {codes}, found {found}")
     return weights
 
 
@@ -168,7 +168,7 @@ def adjusted_fold(
     settings: TrainFold,
 ) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:  # fmt: skip
     """Return the weights and the one-row history of `logit_adjustment`, which trains nothing."""
-    network = build_backbone(settings.backbone, settings.backbone_options, None, len(counts))
+    network = build_backbone(settings.backbone, settings.backbone_options, None, len(counts), settings.size_px)
     weights = adjust(network, body, counts, settings)
     network.load_state_dict(weights, strict=True)
     network = network.to(crops.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -213,8 +213,9 @@ def train_fold(
 
 def stamp_of(inputs: dict[str, Path], fold: int, recipe: str, seed: int, settings: TrainFold) -> str:
     """Return the fingerprint of a fold's training."""
-    if settings.weights not in (None, "embedded") and Path(str(settings.weights)).is_file():
-        inputs = {**inputs, "weights": Path(str(settings.weights))}
+    weights = weights_file(settings.backbone, settings.weights)
+    if weights is not None and weights.is_file():
+        inputs = {**inputs, "weights": weights}
     code = code_digest("buffycoat.classify.train_fold")
     return fingerprint(settings, inputs, code, seed=seed, fold=fold, recipe=recipe)
 
