@@ -28,9 +28,13 @@ class Sampler:
 
     def __init__(
         self, crops: Crops, ids: list[str], labels: npt.NDArray[np.int64], chances: npt.NDArray[np.float64] | None,
-        batch: int, seed: int,
+        batch: int, seed: int, share: slice = slice(None),
     ) -> None:  # fmt: skip
-        """Keep the images (n ids, labels 0..K-1); `chances` (n,) sum to one, None: every image once per epoch."""
+        """Keep the images (n ids, labels 0..K-1); `chances` (n,) sum to one, None: every image once per epoch.
+
+        `share` of each batch is made, where other processes make the rest.
+        """
+        self.share = share
         self.crops, self.labels, self.chances, self.seed = crops, torch.tensor(labels), chances, seed
         self.places = np.array([crops.places[image_id] for image_id in ids])
         self.keys = stream_seeds(0, ids)
@@ -53,7 +57,7 @@ class Sampler:
             drawn = self.drawn(epoch)
             self._epoch = (epoch, drawn, occurrences(drawn))
         part = slice(step * self.batch, (step + 1) * self.batch)
-        drawn, repeats = (values[part] for values in self._epoch[1:])
+        drawn, repeats = (values[part][self.share] for values in self._epoch[1:])
         device = self.crops.device
         draws = draw_numbers(self.keys[drawn], self.seed, epoch, repeats)
         return Batch(
