@@ -76,3 +76,18 @@ def test_moving_the_tree_does_not_change_the_digest(
     package.rename(elsewhere / "buffycoat")
     monkeypatch.setattr(provenance, "ROOT", elsewhere)
     assert digest() == before
+
+
+def test_a_file_that_a_module_names_is_its_code(package: Path) -> None:
+    for name in ("weights.bin", "unnamed.bin", "page.j2", "part.j2"):
+        (package / name).write_text("1")
+    pure = (package / "pure.py").read_text()
+    (package / "pure.py").write_text(pure + '\nFILES = ("weights.bin", "page.j2")\n')
+    before = digest()
+    (package / "unnamed.bin").write_text("2")
+    assert digest() == before
+    for name in ("weights.bin", "page.j2", "part.j2"):
+        (package / name).write_text("2")
+        assert digest() != before, name
+        (package / name).write_text("1")
+    assert digest() == before

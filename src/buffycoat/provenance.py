@@ -68,13 +68,30 @@ def import_closure(module: str) -> list[str]:
     return sorted(found)
 
 
+def _named_beside(module: str, tree: ast.Module) -> list[Path]:
+    """Return the files beside a module that its constants name; of templates all, as they include each other."""
+    folder = (_file_of(module) or ROOT).parent
+    names = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    beside = {file.name: file for file in folder.iterdir() if file.is_file() and file.suffix != ".py"}
+    found = {beside[name] for name in names & set(beside)}
+    if any(file.suffix == ".j2" for file in found):
+        found |= {file for file in beside.values() if file.suffix in (".j2", ".css")}
+    return sorted(found)
+
+
 @cache
 def _digest_of(module: str) -> str:
     tree = _tree_of(module)
-    return hashlib.sha256(ast.dump(tree).encode() if tree else b"").hexdigest()
+    if tree is None:
+        return hashlib.sha256().hexdigest()
+    parts = [ast.dump(tree).encode(), *(file.read_bytes() for file in _named_beside(module, tree))]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def code_digest(module: str) -> str:
-    """Return 16 hexadecimal digits that change when the code of `module`, or of what it imports of ours, changes."""
+    """Return 16 hexadecimal digits that change when the code of `module`, or of what it imports of ours, changes.
+
+    Files beside a module that it names, such as templates and weights in the package, are its code too.
+    """
     text = "\n".join(f"{name} {_digest_of(name)}" for name in import_closure(module))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
