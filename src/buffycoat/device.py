@@ -82,7 +82,7 @@ def pick_device() -> torch.device:
 
 def mixed_precision(device: torch.device, bf16_on_cpu: bool = False) -> AbstractContextManager[Any]:
     """Return the autocast context of a device: bfloat16 on GPUs that have it, float32 on CPUs unless asked."""
-    bf16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else bf16_on_cpu
+    bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else bf16_on_cpu
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
 
 

@@ -28,7 +28,8 @@ Draws = dict[str, Tensor]
 def draw_numbers(keys: npt.NDArray[np.uint64], seed: int, epoch: int, repeats: npt.NDArray[np.int64]) -> Draws:
     """Return each of NUMBERS, (n,) float32 in [0, 1), for images with these `keys` (randomness.stream_seeds).
 
-    `repeats` (n,) tells apart draws of one image in one epoch.
+    `repeats` (n,) tells apart draws of one image in one epoch. They stay on the CPU: what is done to which image is
+    decided there.
     """
     of_epoch = np.uint64(stream_seed(seed, "augment", epoch))
     values = uniforms(mixed(keys ^ of_epoch) + repeats.astype(np.uint64), len(NUMBERS))
@@ -57,9 +58,9 @@ def symmetric(images: Tensor, draws: Draws, settings: TrainFold) -> Tensor:
     for element in range(8):
         chosen = torch.nonzero(quarters + 4 * mirrored == element)[:, 0]
         if len(chosen):
-            some = images[chosen]
-            some = some.flip(3) if element >= 4 else some
-            result[chosen] = torch.rot90(some, element % 4, (2, 3))
+            place = chosen.to(images.device)
+            some = images[place].flip(3) if element >= 4 else images[place]
+            result[place] = torch.rot90(some, element % 4, (2, 3))
     return result
 
 
@@ -99,7 +100,7 @@ def restain(images: Tensor, draws: Draws, settings: TrainFold) -> Tensor:
     stains = stains / stains.norm(dim=1, keepdim=True)
     scale = torch.stack([centred(draws[name]) for name in ("haematoxylin", "eosin", "residual")], dim=1).double()
     # Row vectors: density = stains-to-colours of amounts, so density' = density inv(S) diag(scale) S.
-    change = torch.linalg.inv(stains) @ torch.diag_embed(1 + settings.stain * scale.cpu()) @ stains
+    change = torch.linalg.inv(stains) @ torch.diag_embed(1 + settings.stain * scale) @ stains
     density = torch.log(images.clamp(min=1 / 255))
     changed = torch.einsum("nchw,ncd->ndhw", density, change.to(images))
     return torch.exp(changed).clamp_(0, 1)

@@ -16,7 +16,10 @@ from buffycoat.randomness import stream, stream_seeds
 
 @dataclass(frozen=True)
 class Batch:
-    """Pixels (n, S, S, 3) uint8, labels (n,) int64, and the images' random numbers, all on the device."""
+    """Pixels (n, S, S, 3) uint8 and labels (n,) int64 on the device, and the images' random numbers on the CPU.
+
+    What is done to which image is then decided without asking the GPU, which would have to finish first.
+    """
 
     pixels: Tensor
     labels: Tensor
@@ -58,12 +61,10 @@ class Sampler:
             self._epoch = (epoch, drawn, occurrences(drawn))
         part = slice(step * self.batch, (step + 1) * self.batch)
         drawn, repeats = (values[part][self.share] for values in self._epoch[1:])
-        device = self.crops.device
-        draws = draw_numbers(self.keys[drawn], self.seed, epoch, repeats)
         return Batch(
             self.crops.pixels(self.places[drawn].tolist()),
-            self.labels[drawn].to(device),
-            {name: values.to(device) for name, values in draws.items()},
+            self.labels[drawn].to(self.crops.device),
+            draw_numbers(self.keys[drawn], self.seed, epoch, repeats),
         )
 
 

@@ -18,8 +18,8 @@ from buffycoat.classify.settings import TrainFold
 Draws = dict[str, Tensor]
 
 
-def _per_image(values: Tensor) -> Tensor:
-    return values.view(-1, 1, 1, 1)
+def _per_image(values: Tensor, images: Tensor) -> Tensor:
+    return values.view(-1, 1, 1, 1).to(images)
 
 
 def _fields(images: Tensor, draws: Draws, kind: str, channels: int) -> Tensor:
@@ -36,7 +36,7 @@ def _fields(images: Tensor, draws: Draws, kind: str, channels: int) -> Tensor:
 
 def salt_and_pepper(images: Tensor, severity: Tensor, draws: Draws) -> Tensor:
     """Set 4 % of the pixels per level to black or white."""
-    share = _per_image(0.04 * severity)
+    share = _per_image(0.04 * severity, images)
     field = _fields(images, draws, "uniform", 1)
     salted = torch.where(field > 1 - share / 2, 1.0, images)
     return torch.where(field < share / 2, 0.0, salted)
@@ -44,9 +44,9 @@ def salt_and_pepper(images: Tensor, severity: Tensor, draws: Draws) -> Tensor:
 
 def coloured_gaussian(images: Tensor, severity: Tensor, draws: Draws) -> Tensor:
     """Add Gaussian noise, independent per channel and stronger where it is bright, and darken."""
-    strength = _per_image(severity / 4)
+    strength = _per_image(severity / 4, images)
     level = images.mean(dim=1, keepdim=True)
-    hit = _fields(images, draws, "uniform", 1) < _per_image(0.95 + 0.04 * draws["angle"])
+    hit = _fields(images, draws, "uniform", 1) < _per_image(0.95 + 0.04 * draws["angle"], images)
     noise = _fields(images, draws, "normal", 3) * (1.7 * 80 / 255 * strength) * (0.6 + 0.8 * level)
     return (images + noise * hit) * (1 - 0.3 * strength)
 
@@ -57,7 +57,7 @@ def blur(images: Tensor, severity: Tensor, draws: Draws) -> Tensor:
     sigma = (0.006 * side * severity).clamp(min=1e-3)
     reach = max(1, math.ceil(3 * float(sigma.max())))
     offsets = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
-    kernels = torch.exp(-(offsets**2) / (2 * sigma[:, None] ** 2))
+    kernels = torch.exp(-(offsets**2) / (2 * sigma[:, None].to(images) ** 2))
     kernels = (kernels / kernels.sum(dim=1, keepdim=True)).repeat_interleave(images.shape[1], dim=0)[:, None]
     # Every channel of every image is a group of its own, so that one call blurs all.
     flat = images.reshape(1, -1, side, side)
@@ -68,13 +68,13 @@ def blur(images: Tensor, severity: Tensor, draws: Draws) -> Tensor:
 
 def illumination(images: Tensor, severity: Tensor, draws: Draws) -> Tensor:
     """Darken or brighten by up to 10 % per level, with a gradient across the field and a shift of its colour."""
-    side, level = images.shape[-1], _per_image(severity)
+    side, level = images.shape[-1], _per_image(severity, images)
     line = torch.linspace(-1, 1, side, device=images.device)
-    angle = _per_image(2 * math.pi * draws["angle"])
+    angle = _per_image(2 * math.pi * draws["angle"], images)
     slope = (torch.cos(angle) * line.view(1, 1, -1, 1) + torch.sin(angle) * line) * 0.06 * level
     # Two of three are darkened, as in the simulation, and fully; the others are brightened by less.
-    shift = torch.where(_per_image(draws["sign"]) < 2 / 3, -0.1, 0.06) * level
-    tint = torch.stack([2 * draws[name] - 1 for name in ("red", "green", "blue")], dim=1)[:, :, None, None]
+    shift = torch.where(_per_image(draws["sign"], images) < 2 / 3, -0.1, 0.06) * level
+    tint = torch.stack([2 * draws[name] - 1 for name in ("red", "green", "blue")], dim=1)[:, :, None, None].to(images)
     return images * ((1 + shift + slope) * (1 + 0.015 * tint * level))
 
 
@@ -84,7 +84,7 @@ DAMAGES: dict[str, Callable[[Tensor, Tensor, Draws], Tensor]] = {
     "blur": blur,
     "illumination": illumination,
 }
-"""Each takes images (n, C, S, S) in 0..1, severities (n,) in 0..4 and the images' draws."""
+"""Each takes images (n, C, S, S) in 0..1, severities (n,) in 0..4 and the images' draws; the last two on the CPU."""
 
 
 def damage(images: Tensor, draws: Draws, settings: TrainFold) -> Tensor:
@@ -98,5 +98,6 @@ def damage(images: Tensor, draws: Draws, settings: TrainFold) -> Tensor:
         chosen = torch.nonzero(hit & (kind == number))[:, 0]
         if len(chosen):
             own = {key: value[chosen] for key, value in draws.items()}
-            images[chosen] = DAMAGES[name](images[chosen], severity[chosen], own).clamp(0, 1)
+            place = chosen.to(images.device)
+            images[place] = DAMAGES[name](images[place], severity[chosen], own).clamp(0, 1)
     return images

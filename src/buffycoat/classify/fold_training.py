@@ -112,7 +112,9 @@ class FoldTraining:
             )
             for group in param_groups_weight_decay(part, self.settings.weight_decay):
                 groups.append({**group, "lr": self.settings.learning_rate * rate})
-        return torch.optim.AdamW([group for group in groups if group["params"]], lr=self.settings.learning_rate)
+        kept = [group for group in groups if group["params"]]
+        fused = True if self.device.type == "cuda" else None
+        return torch.optim.AdamW(kept, lr=self.settings.learning_rate, fused=fused)
 
     def _schedule(self) -> CosineLRScheduler:
         total = self.epochs * self.steps
