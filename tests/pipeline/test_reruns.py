@@ -26,6 +26,7 @@ CHANGED_SETTINGS: dict[str, dict[str, object]] = {
     "restore.restore_cells": {"batch": 16},
     "classify.train_fold": {"epochs": 3},
     "classify.predict_fold": {"batch": 100},
+    "classify.combine_folds": {"temperature": "none"},
     "embed.embed_cells": {"batch": 32},
     "embed.train_head": {"epochs": 3},
     "refine.measure_cells": {"min_area_px": 51.0},
@@ -36,7 +37,7 @@ CHANGED_SETTINGS: dict[str, dict[str, object]] = {
     "report.write_report": {"gallery": 3},
 }
 """Another value of one setting of each rule."""
-WITHOUT_SETTINGS = ("partition.measure_noise", "classify.combine_folds", "report.write_predictions")
+WITHOUT_SETTINGS = ("partition.measure_noise", "report.write_predictions")
 
 
 @pytest.fixture(scope="session")
