@@ -86,6 +86,7 @@ rule draw_figures:
         ),
         confusions="results/8_report/confusion.parquet",
         summary="results/8_report/summary.json",
+        calibration=f"results/5_classify/{MAIN_RECIPE}/calibration.json",
     output:
         figures=directory("results/8_report/figures"),
     log:
@@ -102,7 +103,8 @@ rule draw_figures:
         "python -m buffycoat.report.draw_figures"
         " --images {input.images:q} --classes {input.classes:q} --test-labels {input.test_labels:q}"
         " --threshold {input.threshold:q} --gan-history {input.gan_history:q} --histories {input.histories:q}"
-        " --confusions {input.confusions:q} --summary {input.summary:q} --figures {output.figures:q}"
+        " --confusions {input.confusions:q} --summary {input.summary:q} --calibration {input.calibration:q}"
+        " --figures {output.figures:q}"
         " --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
@@ -127,6 +129,7 @@ rule write_report:
         metrics="results/8_report/metrics.parquet",
         summary="results/8_report/summary.json",
         predictions="results/8_report/predictions.parquet",
+        calibration=f"results/5_classify/{MAIN_RECIPE}/calibration.json",
         figures="results/8_report/figures",
     output:
         report="results/8_report/report.html",
@@ -149,7 +152,8 @@ rule write_report:
         " --probabilities {input.probabilities:q}"
         " --head-probabilities {input.head_probabilities:q} --labels {input.labels:q}"
         " --reference {input.reference:q} --metrics {input.metrics:q} --summary {input.summary:q}"
-        " --predictions {input.predictions:q} --figures {input.figures:q} --config {params.config:q}"
+        " --predictions {input.predictions:q} --calibration {input.calibration:q} --figures {input.figures:q}"
+        " --config {params.config:q}"
         " --report {output.report:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 

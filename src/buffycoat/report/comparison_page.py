@@ -7,13 +7,13 @@ from typing import Any
 import pandas as pd
 
 from buffycoat.cell_types import name_of
-from buffycoat.recipes import RECIPE_NAMES
+from buffycoat.report.branch_a import recipe_words
 from buffycoat.report.comparing import COMPARED_SCORES
 from buffycoat.report.scores import DEFINITIONS
 from buffycoat.report.settings import CompareRecipes
 
 VARIANT_NAMES = {
-    "single_folds": "single folds, one view: mean ± SD over folds",
+    "single_folds": "single folds, one view",
     "one_view": "all folds, one view",
     "all_views": "all folds, all views",
 }
@@ -54,7 +54,7 @@ def comparison(table: pd.DataFrame, part: str, main: str) -> list[dict[str, Any]
                 "variant": VARIANT_NAMES[str(variant)],
                 "main": is_main,
                 "scores": [score_text(scores[name]) for name in COMPARED_SCORES],
-                "difference": "what the others are compared with" if is_main else difference_text(macro),
+                "difference": "0" if is_main else difference_text(macro),
                 "verdict": "soft" if is_main else verdict(macro),
             }
         )
@@ -90,7 +90,7 @@ def content(
         "parts": parts,
         "main": recipes[0],
         "recipes": recipes,
-        "described": {recipe: RECIPE_NAMES.get(recipe, "") for recipe in recipes},
+        "described": {recipe: recipe_words(recipe) for recipe in recipes},
         "score_names": [name.replace("_", " ").replace("f1", "F1") for name in COMPARED_SCORES],
         "definitions": [DEFINITIONS[name] for name in COMPARED_SCORES],
         "units": units,

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from buffycoat.files import read_json
-from buffycoat.report import restoration, sections
+from buffycoat.report import branch_a, restoration, sections
 from buffycoat.report.pages import write_page
 from buffycoat.report.pictures import file_address
 from buffycoat.report.settings import WriteReport
@@ -129,8 +129,8 @@ def cell_content(
 def write_report(
     *, images: Path, test_labels: Path, classes: Path, index_summary: Path, receipt: Path, crops: Path, cells: Path,
     refused: Path, probabilities: Path, head_probabilities: Path, labels: Path, reference: Path, metrics: Path,
-    summary: Path, predictions: Path, figures: Path, gan_samples: list[Path] | None = None, config: str, report: Path,
-    settings: WriteReport,
+    summary: Path, predictions: Path, calibration: Path, figures: Path, gan_samples: list[Path] | None = None,
+    config: str, report: Path, settings: WriteReport,
 ) -> None:  # fmt: skip
     """Write the report as one HTML file."""
     codes = class_codes(CLASSES.read(classes))
@@ -142,6 +142,8 @@ def write_report(
         "codes": codes,
         "figures": {file.stem: file_address(file) for file in sorted(figures.glob("*.png"))},
         "gan_samples": [file_address(path) for path in gan_samples or []],
+        "training": branch_a.training_words(json.loads(config)),
+        "calibration": branch_a.calibration_words(read_json(calibration)),
         "rules": read_json(reference)["rules"],
         "reference": json.dumps(read_json(reference), indent=1),
         "recovered_patients": recovered_patients(json.loads(config)),
