@@ -27,3 +27,11 @@ rule all:
         report="results/8_report/report.html",
         predictions="results/8_report/predictions.parquet",
         submission="results/8_report/submission.csv",
+
+
+rule ablation:
+    """The recipes of branch A side by side; trains those that are not there yet."""
+    input:
+        table="results/8_report/ablation.parquet",
+        csv="results/8_report/ablation.csv",
+        page="results/8_report/ablation.html",

@@ -14,6 +14,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = copy_project(tmp_path_factory.mktemp("workflow") / "with space")
     shown = project.snakemake()
     assert shown.returncode == 0, (shown.stdout + shown.stderr)[-6000:]
+    assert not list(project.folder.rglob("ablation.*")), "comparing recipes takes a training of each: only when asked"
+    shown = project.snakemake(targets=("ablation",))
+    assert shown.returncode == 0, (shown.stdout + shown.stderr)[-6000:]
     return project
 
 

@@ -15,11 +15,13 @@ import pandas as pd
 import pytest
 
 from buffycoat.files import read_json
+from buffycoat.tables.ablation import ABLATION
 from buffycoat.tables.images import IMAGES, decodable, trainable
 from buffycoat.tables.labels import LABELS
+from buffycoat.tables.metrics import METRICS
 from buffycoat.tables.predictions import PREDICTIONS
 from buffycoat.tables.probabilities import PROBABILITIES
-from tests.pipeline.workflow_run import Project, copy_project
+from tests.pipeline.workflow_run import TINY, Project, copy_project
 
 
 def results(project: Project) -> Path:
@@ -88,8 +90,39 @@ def test_every_step_left_a_log_and_a_benchmark(finished: Project) -> None:
     benchmarks = {path.stem for path in results(finished).rglob("benchmarks/**/*.tsv")}
     assert logs == benchmarks and len(logs) >= 21
     for name in ("crop_cells", "make_index", "train_fold_0", "predict_fold_1", "embed_cells"):
-        (log,) = list(results(finished).rglob(f"logs/**/{name}.log"))
-        assert "images" in log.read_text()
+        logs_of_step = list(results(finished).rglob(f"logs/**/{name}.log"))
+        assert logs_of_step and all("images" in log.read_text() for log in logs_of_step)
+
+
+def test_calibration_is_stored_beside_the_probabilities(finished: Project) -> None:
+    images = IMAGES.read(results(finished) / "1_index" / "images.parquet")
+    for recipe in ("focal", "cross_entropy"):
+        found = read_json(results(finished) / "5_classify" / recipe / "calibration.json")
+        assert found["images"] == len(trainable(images)) and set(found["by_fold"]) == {"0", "1"}
+        assert found["fitted"] and found["views"] == 8
+
+
+def test_the_ablation_has_a_line_per_recipe_and_agrees_with_the_report(finished: Project) -> None:
+    table = ABLATION.read(results(finished) / "8_report" / "ablation.parquet")
+    overall = table[(table["class"] == "all") & (table["metric"] == "macro_f1")]
+    lines = overall[overall["part"] == "test"][["recipe", "variant"]].to_numpy().tolist()
+    of_main = [["focal", "single_folds"], ["focal", "one_view"], ["focal", "all_views"]]
+    assert lines == [*of_main, ["cross_entropy", "all_views"]]
+    metrics = METRICS.read(results(finished) / "8_report" / "metrics.parquet")
+    told = metrics[(metrics["phase"] == "branch_a") & (metrics["class"] == "all") & (metrics["metric"] == "macro_f1")]
+    main = overall[(overall["recipe"] == "focal") & (overall["variant"] == "all_views")]
+    for part in ("out_of_fold", "test"):
+        ours, theirs = (frame.loc[frame["part"] == part, ["value", "low", "high"]] for frame in (main, told))
+        assert np.array_equal(ours, theirs), "the same images, resamples and scores"
+    page = (results(finished) / "8_report" / "ablation.html").read_text()
+    assert "cross_entropy" in page and "<script" not in page
+
+
+def test_the_ablation_trains_every_recipe_that_is_asked_for_once(finished: Project, tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("report: {compare_recipes: {recipes: [cross_entropy, crt, logit_adjustment, ldam]}}")
+    jobs = finished.planned_jobs("--configfile", TINY, str(overlay), targets=("ablation",))
+    assert jobs == {"train_fold": 6, "predict_fold": 6, "combine_folds": 3, "compare_recipes": 1}
 
 
 def test_a_killed_run_continues_and_ends_with_the_same_tables(

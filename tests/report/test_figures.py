@@ -68,7 +68,43 @@ def test_the_noise_histogram_tells_flagged_bars_by_colour() -> None:
     assert drawn(figure)
 
 
-def test_calibration_of_one_part_can_be_drawn() -> None:
-    entry = {"expected_calibration_error": 0.1, "bins": [[0.4, 0.5, 3.0], [0.9, 0.8, 7.0]]}
-    figure = draw.reliability({"out_of_fold": entry})
-    assert len(figure.axes[0].lines) == 2 and drawn(figure)
+def honesty(error: float) -> dict[str, object]:
+    return {"expected_calibration_error": error, "bins": [[0.4, 0.5, 3.0], [0.9, 0.8, 7.0]]}
+
+
+def legend(figure: Figure, axis: int = 0) -> list[str]:
+    return [text.get_text() for text in figure.axes[axis].get_legend().get_texts()]  # type: ignore[union-attr]
+
+
+def test_calibration_is_drawn_before_and_after_and_for_test_images() -> None:
+    fitted = {"fitted": True, "images": 10, "before": honesty(0.2), "after": honesty(0.1)}
+    figure = draw.reliability(fitted, {"out_of_fold": honesty(0.1), "test": honesty(0.15)})
+    assert legend(figure) == ["before: ECE 0.200", "after the temperature: ECE 0.100"]
+    assert legend(figure, 1) == ["after the temperature: ECE 0.150"]
+    assert [axis.get_title() for axis in figure.axes] == ["out of fold, 10 images", "test, 10 images"]
+    small, large = figure.axes[0].collections[0].get_sizes()
+    assert large > small and drawn(figure)
+
+
+def test_calibration_without_a_temperature_or_test_labels_or_images() -> None:
+    fitted = {"fitted": False, "images": 10, "before": honesty(0.2), "after": honesty(0.2)}
+    figure = draw.reliability(fitted, {"out_of_fold": honesty(0.2)})
+    assert len(figure.axes) == 1 and legend(figure) == ["before: ECE 0.200"] and drawn(figure)
+    nothing: dict[str, object] = {"expected_calibration_error": None, "bins": []}
+    assert drawn(draw.reliability({**fitted, "images": 0, "before": nothing, "after": nothing}, {}))
+
+
+def test_the_kept_epoch_is_marked_in_both_curves() -> None:
+    history = pd.DataFrame({"fold": [0, 0, 1, 1], "epoch": [1, 2, 1, 2], "train_loss": [1.0, 0.5, 1.1, 0.4]})
+    history = history.assign(held_out_loss=[1.0, 0.7, 0.9, 0.8], held_out_macro_f1=[0.3, 0.5, 0.6, 0.4])
+    history = history.assign(kept=[False, True, True, False])
+    figure = draw.learning_curves(history)
+    for axis, values in zip(figure.axes, ([0.7, 0.9], [0.5, 0.6]), strict=True):
+        dots = [line for line in axis.lines if line.get_marker() == "o" and len(line.get_xdata())]
+        assert [tuple(dot.get_xydata()[0]) for dot in dots] == [(2, values[0]), (1, values[1])]
+    assert drawn(figure)
+
+
+def test_a_recipe_that_trains_nothing_has_curves_too() -> None:
+    history = pd.DataFrame({"fold": [0], "epoch": [1], "train_loss": [np.nan], "held_out_loss": [1.0], "kept": [True]})
+    assert drawn(draw.learning_curves(history.assign(held_out_macro_f1=0.4)))

@@ -36,7 +36,10 @@ from buffycoat.tables.test_labels import TEST_LABELS
 from buffycoat.tables.training_history import TRAINING_HISTORY
 
 CODES = ["LY", "PC", "SNE"]
-CONFIG = {"seed": 1, "evil": "</pre><script>", "root": "/home/somebody/smears"}
+CONFIG = {
+    "seed": 1, "evil": "</pre><script>", "root": "/home/somebody/smears",
+    "classify": {"recipe": "ldam", "train_fold": {"choose": "best", "ema": 0.99}},
+}  # fmt: skip
 EVIL = '<script>alert("x")</script>.png'
 
 
@@ -141,6 +144,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
                "note": "", "folds": fold_rows}  # fmt: skip
     write_json(receipt, folder / "receipt.json")
     write_json({"rules": []}, folder / "reference.json")
+    honesty = {"expected_calibration_error": 0.1234, "negative_log_likelihood": 0.9, "bins": [[0.5, 0.6, 40.0]]}
+    of_fold = {"temperature": 1.625, "fitted_on": 20, "images": 20}
+    write_json(
+        {"fitted": True, "temperature": 1.75, "by_fold": {"0": of_fold, "1": of_fold}, "images": 40, "views": 8,
+         "binning": "15 bins <b>", "before": honesty, "after": {**honesty, "expected_calibration_error": 0.0567}},
+        folder / "calibration.json",
+    )  # fmt: skip
     _run(folder)
     return folder
 
@@ -163,14 +173,14 @@ def _run(folder: Path) -> None:
     )  # fmt: skip
     draw_figures(
         **pick("images", "classes", "test_labels"), threshold=folder / "t.json", histories=[folder / "history.parquet"],
-        confusions=folder / "c.parquet", summary=folder / "s.json", figures=folder / "figures",
-        settings=DrawFigures(dpi=60),
+        confusions=folder / "c.parquet", summary=folder / "s.json", calibration=folder / "calibration.json",
+        figures=folder / "figures", settings=DrawFigures(dpi=60),
     )  # fmt: skip
     write_report(
         **pick("images", "test_labels", "classes", "crops", "cells", "refused", "labels"), **branches,
         index_summary=folder / "index.json", receipt=folder / "receipt.json", reference=folder / "reference.json",
         metrics=folder / "m.parquet", summary=folder / "s.json", predictions=folder / "p.parquet",
-        figures=folder / "figures", config=json.dumps(CONFIG),
+        calibration=folder / "calibration.json", figures=folder / "figures", config=json.dumps(CONFIG),
         report=folder / "report.html", settings=WriteReport(),
     )  # fmt: skip
 
@@ -256,6 +266,14 @@ def test_the_page_shows_what_matters(finished: Path) -> None:
     assert "in no score" in page and "patients of test images are not all known" in page
     assert "/home/somebody" not in page and ".../smears" in page and str(finished) not in page
     assert len(page) < 8e6
+
+
+def test_the_page_tells_how_an_epoch_was_kept_and_how_honest_probabilities_are(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    for text in ("larger margins for rare classes", "best macro-F1 on the held-out fold", "EMA, decay 0.99",
+                 "Temperature 1.750", "1.625 (fold 0), 1.625 (fold 1)", "0.1234", "0.0567", "15 bins &lt;b&gt;",
+                 "out-of-fold scores of branch A are optimistic"):  # fmt: skip
+        assert text in page, text
 
 
 def test_the_last_lines_of_the_demo(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from buffycoat.report.bootstrap import (
     resampled_scores,
     score_intervals,
 )
-from buffycoat.report.scores import calibration_error, class_scores, confusion, overall_scores
+from buffycoat.report.scores import class_scores, confusion, overall_scores
 
 
 def guesses(n: int = 400, classes: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -128,13 +128,3 @@ def test_a_class_missed_by_a_resample_is_not_counted_as_a_mistake() -> None:
     assert macro[with_class] == pytest.approx(2 / 4) and macro[~with_class] == pytest.approx(1 / 3)
     assert class_intervals(matrices, 0.95)["recall"][1] == (1, 1)
     assert class_intervals(matrices, 0.95)["recall"][3] == (0, 0)
-
-
-def test_calibration_of_honest_and_boastful_probabilities() -> None:
-    rng = np.random.default_rng(0)
-    p = rng.uniform(0.5, 1, 20_000)
-    true = (rng.random(20_000) > p).astype(int)
-    honest, bins = calibration_error(np.stack([p, 1 - p], axis=1), true, 10)
-    assert honest < 0.02 and sum(row[2] for row in bins) == 20_000
-    boastful, _ = calibration_error(np.stack([np.full(100, 0.99), np.full(100, 0.01)], 1), np.array([0, 1] * 50), 10)
-    assert boastful == pytest.approx(0.49)

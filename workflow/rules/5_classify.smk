@@ -3,7 +3,7 @@ Classify (branch A): five folds of an image classifier, predicted in eight views
 
 IN   results/1_index/, results/4_restore/cells.parquet and the shards it names
 OUT  results/5_classify/{recipe}/fold_{fold}/model.safetensors, history.parquet, logits.parquet;
-     results/5_classify/{recipe}/probabilities.parquet
+     results/5_classify/{recipe}/probabilities.parquet, calibration.json
 """
 
 
@@ -84,6 +84,7 @@ rule combine_folds:
         ),
     output:
         probabilities="results/5_classify/{recipe}/probabilities.parquet",
+        calibration="results/5_classify/{recipe}/calibration.json",
     log:
         "results/5_classify/logs/{recipe}/combine_folds.log",
     benchmark:
@@ -98,4 +99,5 @@ rule combine_folds:
         "python -m buffycoat.classify.combine_folds"
         " --images {input.images:q} --classes {input.classes:q} --folds {input.folds:q}"
         " --logits {input.logits:q} --probabilities {output.probabilities:q}"
+        " --calibration {output.calibration:q}"
         " --settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -3,7 +3,7 @@ Report: scores with intervals, one prediction per image, the submission, and a p
 
 IN   the tables of all stages
 OUT  results/8_report/metrics.parquet, confusion.parquet, summary.json, predictions.parquet, submission.csv, figures/,
-     report.html
+     report.html; by `snakemake ablation`: ablation.parquet, ablation.csv, ablation.html
 """
 
 
@@ -86,6 +86,7 @@ rule draw_figures:
         ),
         confusions="results/8_report/confusion.parquet",
         summary="results/8_report/summary.json",
+        calibration=f"results/5_classify/{MAIN_RECIPE}/calibration.json",
     output:
         figures=directory("results/8_report/figures"),
     log:
@@ -102,7 +103,8 @@ rule draw_figures:
         "python -m buffycoat.report.draw_figures"
         " --images {input.images:q} --classes {input.classes:q} --test-labels {input.test_labels:q}"
         " --threshold {input.threshold:q} --gan-history {input.gan_history:q} --histories {input.histories:q}"
-        " --confusions {input.confusions:q} --summary {input.summary:q} --figures {output.figures:q}"
+        " --confusions {input.confusions:q} --summary {input.summary:q} --calibration {input.calibration:q}"
+        " --figures {output.figures:q}"
         " --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
@@ -127,6 +129,7 @@ rule write_report:
         metrics="results/8_report/metrics.parquet",
         summary="results/8_report/summary.json",
         predictions="results/8_report/predictions.parquet",
+        calibration=f"results/5_classify/{MAIN_RECIPE}/calibration.json",
         figures="results/8_report/figures",
     output:
         report="results/8_report/report.html",
@@ -149,5 +152,46 @@ rule write_report:
         " --probabilities {input.probabilities:q}"
         " --head-probabilities {input.head_probabilities:q} --labels {input.labels:q}"
         " --reference {input.reference:q} --metrics {input.metrics:q} --summary {input.summary:q}"
-        " --predictions {input.predictions:q} --figures {input.figures:q} --config {params.config:q}"
+        " --predictions {input.predictions:q} --calibration {input.calibration:q} --figures {input.figures:q}"
+        " --config {params.config:q}"
         " --report {output.report:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
+
+
+rule compare_recipes:
+    """Compare the long-tail recipes, with paired intervals; not part of `all`."""
+    input:
+        images="results/1_index/images.parquet",
+        test_labels="results/1_index/test_labels.parquet",
+        classes="results/1_index/classes.parquet",
+        folds="results/1_index/folds.parquet",
+        probabilities=expand(
+            "results/5_classify/{recipe}/probabilities.parquet", recipe=COMPARED
+        ),
+        logits=expand(
+            f"results/5_classify/{MAIN_RECIPE}/fold_{{fold}}/logits.parquet",
+            fold=FOLDS,
+        ),
+        calibration=f"results/5_classify/{MAIN_RECIPE}/calibration.json",
+    output:
+        ablation="results/8_report/ablation.parquet",
+        csv="results/8_report/ablation.csv",
+        page="results/8_report/ablation.html",
+    log:
+        "results/8_report/logs/compare_recipes.log",
+    benchmark:
+        "results/8_report/benchmarks/compare_recipes.tsv"
+    conda:
+        "../../envs/core.yaml"
+    threads: 1
+    params:
+        code=code_of("buffycoat.report.compare_recipes"),
+        settings=settings_of("report.compare_recipes"),
+        recipes=COMPARED,
+        seed=SEED,
+    shell:
+        "python -m buffycoat.report.compare_recipes"
+        " --images {input.images:q} --test-labels {input.test_labels:q} --classes {input.classes:q}"
+        " --folds {input.folds:q} --recipes {params.recipes:q} --probabilities {input.probabilities:q}"
+        " --logits {input.logits:q} --calibration {input.calibration:q}"
+        " --ablation {output.ablation:q} --csv {output.csv:q} --page {output.page:q}"
+        " --seed {params.seed} --settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
+from buffycoat.classify.calibration import calibrate
 from buffycoat.classify.settings import CombineFolds
 from buffycoat.errors import InputError
+from buffycoat.files import write_json
 from buffycoat.steps import run
 from buffycoat.tables.classes import CLASSES, class_codes
 from buffycoat.tables.folds import FOLDS
-from buffycoat.tables.images import IMAGES, decodable
+from buffycoat.tables.images import IMAGES, decodable, trainable
 from buffycoat.tables.logits import LOGITS
 from buffycoat.tables.probabilities import PROBABILITIES
 from buffycoat.tables.schema import require_same_keys
 
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return the softmax over the last axis, in float64; rows sum to one."""
-    values = logits.astype(np.float64)
-    values = np.exp(values - values.max(axis=-1, keepdims=True))
-    normalised: np.ndarray = values / values.sum(axis=-1, keepdims=True)
-    return normalised
+log = logging.getLogger("buffycoat")
 
 
-def mean_probabilities(logits: pd.DataFrame, codes: list[str]) -> pd.DataFrame:
-    """Return image_id, source and one column per class: the mean softmax over the rows (folds, views) of each image."""
-    frame = pd.DataFrame(softmax(logits[codes].to_numpy()), columns=codes)
+def temperatures_of(logits: pd.DataFrame, found: dict[str, Any]) -> np.ndarray:
+    """Return the temperature of each row (n,): its fold's where the fold held the image out, otherwise that of all."""
+    by_fold = {fold: entry["temperature"] for fold, entry in found["by_fold"].items()}
+    own = logits["fold"].astype(str).map(by_fold)
+    return np.where(logits["out_of_fold"], own, found["temperature"]).astype(np.float64)
+
+
+def mean_probabilities(logits: pd.DataFrame, codes: list[str], temperatures: np.ndarray) -> pd.DataFrame:
+    """Return image_id, source and one column per class: the mean softmax over the rows (folds, views) of each image.
+
+    The logits of a row are divided by its temperature, (n,).
+    """
+    scaled = logits[codes].to_numpy(np.float64) / temperatures[:, None]
+    frame = pd.DataFrame(softmax(scaled, axis=1), columns=codes)
     frame.insert(0, "image_id", logits["image_id"].to_numpy(object))
     frame.insert(1, "out_of_fold", logits["out_of_fold"].to_numpy())
     means = frame.groupby("image_id", sort=False).mean().reset_index()
@@ -52,18 +62,31 @@ def check_rows(logits: pd.DataFrame, folds: pd.DataFrame, fold_count: int) -> No
         raise InputError("an image lacks the logits of a fold; delete results/5_classify and run again")
 
 
+def class_numbers(images: pd.DataFrame, codes: list[str]) -> pd.Series:
+    """Return the class number of each trainable image, by image_id."""
+    rows = trainable(images)
+    numbers = rows["label"].map({code: number for number, code in enumerate(codes)})
+    return pd.Series(numbers.to_numpy(np.int64), index=rows["image_id"])
+
+
 def combine_folds(
-    *, images: Path, classes: Path, folds: Path, logits: list[Path], probabilities: Path, settings: CombineFolds
-) -> None:
-    """Average softmax over views and folds; write one row per decodable image."""
+    *, images: Path, classes: Path, folds: Path, logits: list[Path], probabilities: Path, calibration: Path,
+    settings: CombineFolds,
+) -> None:  # fmt: skip
+    """Average softmax over views and folds, calibrated on out-of-fold images; write one row per decodable image."""
     codes = class_codes(CLASSES.read(classes))
-    rows = decodable(IMAGES.read(images))
+    image_rows = IMAGES.read(images)
+    rows = decodable(image_rows)
     frame = pd.concat([LOGITS.read(path) for path in logits], ignore_index=True)
     check_rows(frame, FOLDS.read(folds), len(logits))
-    combined = mean_probabilities(frame, codes)
+    numbers = class_numbers(image_rows, codes)
+    found = calibrate(frame[frame["out_of_fold"]], numbers, codes, settings.temperature == "fitted")
+    log.info("temperature %.3f (%s), from %d images", found["temperature"], settings.temperature, found["images"])
+    combined = mean_probabilities(frame, codes, temperatures_of(frame, found))
     require_same_keys(combined["image_id"], rows["image_id"], str(probabilities))
     ordered = rows[["image_id"]].merge(combined, on="image_id", validate="one_to_one")
     PROBABILITIES.write(ordered, probabilities)
+    write_json(found, calibration)
 
 
 if __name__ == "__main__":

@@ -147,7 +147,13 @@ class PredictFold(Settings):
 
 
 class CombineFolds(Settings):
-    """Mean of softmax over views and folds: nothing to set."""
+    """Mean of softmax over views and folds."""
+
+    temperature: Literal["fitted", "none"] = Field(
+        default="fitted",
+        description="`fitted`: logits are divided by a temperature fitted on held-out images (of the other folds, where"
+        " an image belongs to one); `none`: as they are (paper).",
+    )
 
 
 class Classify(Settings):

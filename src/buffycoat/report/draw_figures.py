@@ -21,7 +21,7 @@ from buffycoat.tables.training_history import TRAINING_HISTORY
 
 def draw_figures(
     *, images: Path, classes: Path, test_labels: Path, threshold: Path, histories: list[Path], confusions: Path,
-    summary: Path, gan_history: list[Path] | None = None, figures: Path, settings: DrawFigures,
+    summary: Path, calibration: Path, gan_history: list[Path] | None = None, figures: Path, settings: DrawFigures,
 ) -> None:  # fmt: skip
     """Draw every figure into the folder `figures`, as PNG."""
     codes = class_codes(CLASSES.read(classes))
@@ -31,7 +31,7 @@ def draw_figures(
         "class_distribution": draw.class_distribution(IMAGES.read(images), TEST_LABELS.read(test_labels), codes),
         "noise_histogram": draw.noise_histogram(read_json(threshold)),
         "learning_curves": draw.learning_curves(curves),
-        "reliability": draw.reliability(read_json(summary)["calibration"]),
+        "reliability": draw.reliability(read_json(calibration), read_json(summary)["calibration"]),
     }
     for part in sorted(set(confusion_rows["part"])):
         drawn[f"confusion_{part}"] = draw.confusion_figure(confusion_rows, part, codes)

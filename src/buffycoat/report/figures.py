@@ -84,19 +84,23 @@ def _flagged_bars(axis: Any, histogram: dict[str, Any], level: float, text: str)
 
 
 def learning_curves(history: pd.DataFrame) -> Figure:
-    """Return loss and held-out macro-F1 of each fold against the epoch; the kept epoch is marked."""
-    figure, (left, right) = _axes(8.4, 2.9, 2)
+    """Return loss and held-out macro-F1 of each fold against the epoch; the kept epoch is marked in both."""
+    figure, (left, right) = _axes(8.4, 3.0, 2)
+    # A line of one or two epochs would hardly be seen.
+    marker = "." if history["epoch"].nunique() < 4 else ""
     for fold, rows in history.groupby("fold"):
-        left.plot(rows["epoch"], rows["train_loss"], color=BLUE, alpha=0.7, lw=1)
-        left.plot(rows["epoch"], rows["held_out_loss"], color=ORANGE, alpha=0.7, lw=1)
-        right.plot(rows["epoch"], rows["held_out_macro_f1"], lw=1.2, label=f"fold {fold}")
+        left.plot(rows["epoch"], rows["train_loss"], color=BLUE, alpha=0.7, lw=1, marker=marker)
+        left.plot(rows["epoch"], rows["held_out_loss"], color=ORANGE, alpha=0.7, lw=1, marker=marker)
+        right.plot(rows["epoch"], rows["held_out_macro_f1"], lw=1.2, marker=marker, label=f"fold {fold}")
         kept = rows[rows["kept"]]
-        right.plot(kept["epoch"], kept["held_out_macro_f1"], "o", ms=4, color=INK)
-    left.plot([], [], color=BLUE, label="training loss")
+        for axis, column in ((left, "held_out_loss"), (right, "held_out_macro_f1")):
+            axis.plot(kept["epoch"], kept[column], "o", ms=4, color=INK)
+    left.plot([], [], color=BLUE, label="training loss, as the recipe defines it")
     left.plot([], [], color=ORANGE, label="held-out cross-entropy")
-    left.legend(fontsize=7, frameon=False)
-    right.legend(fontsize=7, frameon=False)
+    right.plot([], [], "o", ms=4, color=INK, label="kept")
     for axis, name in ((left, "loss"), (right, "held-out macro-F1, one view")):
+        axis.legend(fontsize=7, frameon=False)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_xlabel("epoch", fontsize=8)
         axis.set_ylabel(name, fontsize=8)
     return figure
@@ -137,15 +141,38 @@ def confusion_figure(confusions: pd.DataFrame, part: str, codes: list[str]) -> F
     return figure
 
 
-def reliability(calibration: dict[str, Any]) -> Figure:
-    """Return accuracy against confidence, per part."""
-    figure, (axis,) = _axes(3.6, 3.2)
+def reliability(fitted: dict[str, Any], parts: dict[str, Any]) -> Figure:
+    """Return accuracy against confidence: out of fold before and after the temperature, and on test images.
+
+    `fitted` is calibration.json; `parts` the summary's calibration by part, of the probabilities as they are used.
+    """
+    tested = "test" in parts
+    figure, axes = _axes(7.2 if tested else 3.8, 3.7, 1 + tested)
+    after = [("after", BLUE, "after the temperature")] if fitted["fitted"] else []
+    lines = [(fitted[key], colour, name) for key, colour, name in (("before", ORANGE, "before"), *after)]
+    _reliability_lines(axes[0], lines, f"out of fold, {fitted['images']} images")
+    if tested:
+        name = "after the temperature" if fitted["fitted"] else "before"
+        images = int(sum(row[2] for row in parts["test"]["bins"]))
+        colour = BLUE if fitted["fitted"] else ORANGE
+        _reliability_lines(axes[1], [(parts["test"], colour, name)], f"test, {images} images")
+    return figure
+
+
+def _reliability_lines(axis: Any, lines: list[tuple[dict[str, Any], str, str]], title: str) -> None:
     axis.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
-    for (part, entry), colour in zip(sorted(calibration.items()), (BLUE, ORANGE), strict=False):
-        bins = np.array(entry["bins"])
-        label = f"{part.replace('_', ' ')}, ECE {entry['expected_calibration_error']:.3f}"
-        axis.plot(bins[:, 0], bins[:, 1], "o-", ms=3.5, lw=1.2, color=colour, label=label)
+    for entry, colour, name in lines:
+        if entry["bins"]:
+            bins = np.array(entry["bins"])
+            # The area of a dot is the share of images in its bin: the far bins are often nearly empty.
+            sizes = 4 + 180 * bins[:, 2] / bins[:, 2].sum()
+            axis.plot(bins[:, 0], bins[:, 1], lw=0.8, alpha=0.5, color=colour)
+            label = f"{name}: ECE {entry['expected_calibration_error']:.3f}"
+            axis.scatter(bins[:, 0], bins[:, 1], s=sizes, color=colour, alpha=0.75, lw=0)
+            axis.plot([], [], "o-", ms=4, color=colour, label=label)
+    axis.set(xlim=(0, 1.03), ylim=(-0.02, 1.05), aspect="equal")
+    axis.set_title(title, fontsize=9, color=INK)
     axis.set_xlabel("confidence", fontsize=8)
     axis.set_ylabel("share that is right", fontsize=8)
-    axis.legend(fontsize=7, frameon=False)
-    return figure
+    if any(entry["bins"] for entry, *_ in lines):
+        axis.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.17))

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from buffycoat.files import write_json
+from buffycoat.reliability import calibration_error
 from buffycoat.report.bootstrap import (
     class_intervals,
     cluster_matrices,
@@ -23,7 +24,6 @@ from buffycoat.report.scores import (
     DEFINITIONS,
     OVERALL,
     Values,
-    calibration_error,
     class_scores,
     confusion,
     overall_scores,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from buffycoat.recipes import RECIPE_NAMES, Recipe
 from buffycoat.settings import Settings
 
 
@@ -37,6 +38,21 @@ class WriteReport(Settings):
     thumbnail_px: int = Field(default=120, ge=32, le=400, description="Side of the pictures, pixels.")
 
 
+class CompareRecipes(Settings):
+    """Which long-tail recipes `snakemake ablation` trains and compares; `classify.recipe` is always among them."""
+
+    recipes: list[Recipe] = Field(default=list(RECIPE_NAMES), description="Recipes beside the main one.")  # type: ignore[arg-type]
+    resamples: int = Field(default=1000, ge=100, description="Bootstrap resamples of patients (or of images).")
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Coverage of the intervals.")
+
+    @field_validator("recipes")
+    @classmethod
+    def _once(cls, recipes: list[Recipe]) -> list[Recipe]:
+        if len(set(recipes)) < len(recipes):
+            raise ValueError("a recipe is named twice")
+        return recipes
+
+
 class Report(Settings):
     """Settings of the stage."""
 
@@ -44,3 +60,4 @@ class Report(Settings):
     write_predictions: WritePredictions = WritePredictions()
     draw_figures: DrawFigures = DrawFigures()
     write_report: WriteReport = WriteReport()
+    compare_recipes: CompareRecipes = CompareRecipes()

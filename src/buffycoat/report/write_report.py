@@ -9,11 +9,11 @@ import platform
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-import jinja2
 import pandas as pd
 
-from buffycoat.files import read_json, whole_file
-from buffycoat.report import restoration, sections
+from buffycoat.files import read_json
+from buffycoat.report import branch_a, restoration, sections
+from buffycoat.report.pages import write_page
 from buffycoat.report.pictures import file_address
 from buffycoat.report.settings import WriteReport
 from buffycoat.steps import run
@@ -64,17 +64,6 @@ def without_folders(setting: Any) -> Any:
     if isinstance(setting, str) and (PurePosixPath(setting).is_absolute() or PureWindowsPath(setting).is_absolute()):
         return f".../{PureWindowsPath(setting).name}"
     return setting
-
-
-def environment() -> jinja2.Environment:
-    """Return the template environment: everything is escaped, and an undefined name is an error."""
-    loader = jinja2.PackageLoader("buffycoat.report", ".")
-    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-
-
-def render(content: dict[str, Any]) -> str:
-    """Return the page."""
-    return environment().get_template("report.html.j2").render(**content)
 
 
 def known_labels(images: pd.DataFrame, test_labels: pd.DataFrame) -> pd.Series:
@@ -140,8 +129,8 @@ def cell_content(
 def write_report(
     *, images: Path, test_labels: Path, classes: Path, index_summary: Path, receipt: Path, crops: Path, cells: Path,
     refused: Path, probabilities: Path, head_probabilities: Path, labels: Path, reference: Path, metrics: Path,
-    summary: Path, predictions: Path, figures: Path, gan_samples: list[Path] | None = None, config: str, report: Path,
-    settings: WriteReport,
+    summary: Path, predictions: Path, calibration: Path, figures: Path, gan_samples: list[Path] | None = None,
+    config: str, report: Path, settings: WriteReport,
 ) -> None:  # fmt: skip
     """Write the report as one HTML file."""
     codes = class_codes(CLASSES.read(classes))
@@ -153,6 +142,8 @@ def write_report(
         "codes": codes,
         "figures": {file.stem: file_address(file) for file in sorted(figures.glob("*.png"))},
         "gan_samples": [file_address(path) for path in gan_samples or []],
+        "training": branch_a.training_words(json.loads(config)),
+        "calibration": branch_a.calibration_words(read_json(calibration)),
         "rules": read_json(reference)["rules"],
         "reference": json.dumps(read_json(reference), indent=1),
         "recovered_patients": recovered_patients(json.loads(config)),
@@ -163,8 +154,7 @@ def write_report(
         **cell_content(image_rows, known, pictures, cell_rows, label_rows, branches, codes, settings),
         **restoration.content(cell_rows, pictures, REFUSED.read(refused), refused, settings),
     }
-    with whole_file(report) as partial:
-        partial.write_text(render(content), encoding="utf-8")
+    write_page("report.html.j2", content, report)
     log.info("report: %s (%.1f MB)", report, report.stat().st_size / 1e6)
 
 
