@@ -7,7 +7,7 @@ bin := .venv/bin
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format docs segmenter benchmark-crop benchmark-partition benchmark-restore benchmark-classify clean
+.PHONY: help setup demo test check format docs segmenter benchmark-crop benchmark-partition benchmark-restore benchmark-classify benchmark-measure clean
 
 help:
 	@echo "make demo    install, simulate a small data set, run all stages, show where the report is"
@@ -20,6 +20,7 @@ help:
 	@echo "make benchmark-partition  measure the noise, blur and light scores (minutes)"
 	@echo "make benchmark-restore    train and measure restoration on real cells: benchmarks/restore.json (an hour)"
 	@echo "make benchmark-classify   measure training and prediction of branch A against the usual loop (half an hour)"
+	@echo "make benchmark-measure    time the measuring of cells and compare it with experts' attributes (minutes)"
 	@echo "make clean   delete what the demo made (results/)"
 
 setup: $(ready)
@@ -75,6 +76,9 @@ benchmark-restore: $(ready)
 
 benchmark-classify: $(ready)
 	$(bin)/python -m benchmarks.classify
+
+benchmark-measure: $(ready)
+	$(bin)/python -m benchmarks.measure
 
 clean:
 	rm -rf results

@@ -52,7 +52,8 @@ def test_quarter_turns_change_nothing() -> None:
 
 def test_areas_are_in_source_pixels_and_ratios_do_not_depend_on_scale() -> None:
     once, twice = measure_cell(*drawn(), 1.0, SETTINGS), measure_cell(*drawn(), 2.0, SETTINGS)
-    assert twice["area_px"] == 4 * once["area_px"]
+    assert twice["area_px"] == 4 * once["area_px"] and once["lobes"] == 1
+    assert once["nucleus_cytoplasm_ratio"] == pytest.approx(1 / 3, rel=0.02)
     assert {**twice, "area_px": 0} == {**once, "area_px": 0}
     # The same cell stored at half the resolution.
     half = measure_cell(*drawn(48, 15, 7.5, 3), 2.0, SETTINGS)
@@ -65,11 +66,16 @@ def test_shape_comes_from_the_mask_and_never_from_colour() -> None:
     crop, mask = drawn()
     other = measure_cell(np.full_like(crop, 255) - crop // 3, mask, 1.0, SETTINGS)
     straight = measure_cell(crop, mask, 1.0, SETTINGS)
-    for name in ("spikiness", "area_px", "nucleus_ratio", "nucleus_offset_radii", "solidity", "eccentricity"):
+    for name in ("spikiness", "area_px", "nucleus_ratio", "nucleus_offset_radii", "solidity", "eccentricity", "lobes",
+                 "cell_circularity", "cell_solidity", "irregularity", "nucleus_circularity",
+                 "nucleus_cytoplasm_ratio"):  # fmt: skip
         assert other[name] == straight[name]
     outside = crop.copy()
     outside[mask == 0] = 3
-    assert measure_cell(outside, mask, 1.0, SETTINGS) == straight
+    darker = measure_cell(outside, mask, 1.0, SETTINGS)
+    # The glass is looked at for optical densities alone.
+    changed = {name for name, value in straight.items() if darker[name] != value}
+    assert changed == {"cytoplasm_red", "cytoplasm_green", "cytoplasm_blue", "eosinophilia"}
 
 
 def test_without_a_nucleus_in_the_mask_the_dark_part_is_it() -> None:
@@ -169,3 +175,36 @@ def test_crops_of_other_images_are_refused(tmp_path: Path) -> None:
     CROPS.write(crops.iloc[:1], tmp_path / "crops.parquet")
     with pytest.raises(InputError, match=r"cells\.parquet: 0 rows lost, 1 invented"):
         measured(tmp_path)
+
+
+def test_stronger_light_and_more_dye_leave_textures_as_they_are() -> None:
+    crop, mask = drawn()
+    crop = (crop * np.random.default_rng(1).uniform(0.8, 1, crop.shape[:2])[..., None]).astype(np.uint8)
+    straight = measure_cell(crop, mask, 1.0, SETTINGS)
+    dim = measure_cell((crop * 0.8).astype(np.uint8), mask, 1.0, SETTINGS)
+    for name in ("granularity", "chromatin_contrast"):
+        assert dim[name] == pytest.approx(straight[name], rel=0.05)
+    for name in ("cytoplasm_red", "cytoplasm_green", "cytoplasm_blue"):
+        assert dim[name] == pytest.approx(straight[name], abs=0.01)
+
+
+def test_a_naked_nucleus_has_gaps_and_is_measured() -> None:
+    crop, mask = drawn(nucleus=30, shift=0)
+    found = measure_cell(crop, mask, 1.0, SETTINGS)
+    assert found["measured"] and found["nucleus_ratio"] == 1
+    gaps = {name for name, value in found.items() if value is None}
+    assert gaps == {"cytoplasm_level", "nucleus_cytoplasm_ratio", "granularity", "cytoplasm_red", "cytoplasm_green",
+                    "cytoplasm_blue", "eosinophilia"}  # fmt: skip
+
+
+@pytest.mark.parametrize("radius", [4.7, 6.0, 9.0])
+def test_tiny_cells_give_numbers_or_gaps(radius: float) -> None:
+    found = measure_cell(*drawn(32, radius, radius / 2, 0), 1.0, SETTINGS)
+    assert found["measured"]
+    assert all(value is None or isinstance(value, str) or np.isfinite(value) for value in found.values())
+
+
+def test_a_cell_at_the_border_is_measured() -> None:
+    crop, mask = drawn()
+    found = measure_cell(np.ascontiguousarray(crop[40:]), np.ascontiguousarray(mask[40:]), 1.0, SETTINGS)
+    assert found["measured"] and found["lobes"] == 1 and 0 < found["cell_circularity"] < 1

@@ -53,8 +53,9 @@ def write_tables(folder: Path, codes: tuple[str, ...] = CLASSES, counts: dict[st
         frame = pd.DataFrame(values, columns=list(codes)).assign(image_id=ids, source=source)
         # Neither the order of rows nor that of columns is relied on.
         PROBABILITIES.write(frame.iloc[::-1, ::-1], paths[name])
-    shapes = pd.DataFrame({**cells.evidence.features, "solidity": 1.0, "eccentricity": 0.5})
-    shapes = shapes.assign(image_id=ids, measured=True, nucleus_from="carried", reason="")
+    shapes = pd.DataFrame(cells.evidence.features)
+    others = {column.name: 1.0 for column in MORPHOLOGY.columns if column.gaps and column.name not in shapes}
+    shapes = shapes.assign(**{**others, "lobes": 1, "nucleus_from": "carried"}, image_id=ids, measured=True, reason="")
     MORPHOLOGY.write(shapes.sample(frac=1, random_state=1), paths["morphology"])
     return paths
 

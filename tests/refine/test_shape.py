@@ -8,10 +8,13 @@ from skimage.measure import regionprops
 
 from buffycoat.refine.shape import (
     centroid,
+    circularity,
     eccentricity,
     enclosed_area,
+    irregularity,
     offset_radii,
     outline,
+    perimeter,
     solidity,
     spikiness,
 )
@@ -143,3 +146,39 @@ def test_degenerate_outlines() -> None:
     line[4, 1:8] = True
     assert enclosed_area(outline(line)) == 0
     assert solidity(line) == 1 and eccentricity(line) > 0.9
+
+
+@pytest.mark.parametrize("radius", [15, 30, 70])
+def test_the_perimeter_of_a_disc_is_its_circumference(radius: float) -> None:
+    assert perimeter(polar(radius)) == pytest.approx(2 * np.pi * radius, rel=0.04)
+    assert circularity(polar(radius)) > 0.93
+
+
+def test_circularity_is_the_closed_form_of_ellipses_and_falls_with_spikes() -> None:
+    # Ramanujan's second approximation of the perimeter.
+    a, b = 80.0, 32.0
+    h = ((a - b) / (a + b)) ** 2
+    length = np.pi * (a + b) * (1 + 3 * h / (10 + np.sqrt(4 - 3 * h)))
+    assert circularity(ellipse(a, b)) == pytest.approx(4 * np.pi * np.pi * a * b / length**2, rel=0.05)
+    found = [circularity(polar(60, wave)) for wave in (0, 0.1, 0.2, 0.3, 0.4)]
+    assert found == sorted(found, reverse=True) and found[-1] < 0.5
+
+
+@pytest.mark.parametrize("turn", [0, 10, 33, 45])
+def test_circularity_and_irregularity_hardly_depend_on_the_orientation(turn: float) -> None:
+    straight, turned = ellipse(70, 45), ellipse(70, 45, turn)
+    assert circularity(turned) == pytest.approx(circularity(straight), rel=0.03)
+    assert abs(irregularity(outline(turned)) - irregularity(outline(straight))) < 0.01
+
+
+def test_an_oval_is_regular_and_waves_are_as_irregular_as_their_formula() -> None:
+    assert irregularity(outline(polar(60))) < 0.02 and irregularity(outline(ellipse(80, 40))) < 0.03
+    # A small wave of amplitude w has the root mean square w / sqrt(2).
+    assert irregularity(outline(polar(90, 0.06, spikes=5))) == pytest.approx(0.06 / np.sqrt(2), rel=0.1)
+    assert irregularity(outline(np.zeros((9, 9), bool))) == 0
+
+
+def test_shapes_of_single_pixels_are_finite() -> None:
+    pixel = np.zeros((9, 9), bool)
+    pixel[4, 4] = True
+    assert 0 < circularity(pixel) <= 1 and irregularity(outline(pixel)) == 0 and perimeter(pixel) > 0

@@ -16,8 +16,29 @@ from buffycoat.images import BACKGROUND, NUCLEUS, CellImages, Pixels
 from buffycoat.progress import track
 from buffycoat.quality import grey_of
 from buffycoat.refine.colour import dark_nucleus, level_and_sd, red_blue_ratio
+from buffycoat.refine.density import (
+    channel_densities,
+    density_of,
+    eosinophilia,
+    fine_contrast,
+    glass_levels,
+    within,
+)
+from buffycoat.refine.lobes import lobe_count
 from buffycoat.refine.settings import MeasureCells
-from buffycoat.refine.shape import eccentricity, enclosed_area, offset_radii, outline, solidity, spikiness
+from buffycoat.refine.shape import (
+    Mask,
+    Points,
+    bounding_box,
+    circularity,
+    eccentricity,
+    enclosed_area,
+    irregularity,
+    offset_radii,
+    outline,
+    solidity,
+    spikiness,
+)
 from buffycoat.steps import run
 from buffycoat.tables.cells import CELLS
 from buffycoat.tables.crops import CROPS
@@ -26,6 +47,8 @@ from buffycoat.tables.schema import require_same_keys
 
 log = logging.getLogger("buffycoat")
 Measured = dict[str, Any]
+RIM, CHROMATIN_SCALE, GRANULE_SCALE = 0.06, 0.1, 0.08
+"""Width of the rim that textures leave out, and the size below which dye counts as texture, in radii of the part."""
 
 
 def find_nucleus(grey: Pixels, mask: Pixels, method: str) -> tuple[npt.NDArray[np.bool_], str]:
@@ -42,9 +65,12 @@ def measure_cell(crop: Pixels, mask: Pixels, source_px: float, settings: Measure
     Parameters: crop (H, W, 3) uint8 RGB; mask (H, W) uint8 of BACKGROUND, CYTOPLASM, NUCLEUS; `source_px`, the side of
     a crop pixel in pixels of the source image. A cell that cannot be measured gets `measured` False and a reason.
     """
-    cell = mask != BACKGROUND
-    if not cell.any():
+    if not (mask != BACKGROUND).any():
         return unmeasured("the mask is empty")
+    # Only the glass is looked for in the whole crop; all else is quicker in the part that holds the cell.
+    glass, box = glass_levels(crop, mask != BACKGROUND), bounding_box(mask != BACKGROUND)
+    crop, mask = np.ascontiguousarray(crop[box]), np.ascontiguousarray(mask[box])
+    cell = mask != BACKGROUND
     contour = outline(cell)
     enclosed = enclosed_area(contour) * source_px**2
     if enclosed < settings.min_area_px:
@@ -69,6 +95,41 @@ def measure_cell(crop: Pixels, mask: Pixels, source_px: float, settings: Measure
         "eccentricity": eccentricity(cell),
         "nucleus_from": nucleus_from,
         "reason": "",
+        **outline_measures(cell, contour),
+        **nucleus_measures(nucleus),
+        **dye_measures(crop, grey, cell, nucleus, glass),
+    }
+
+
+def outline_measures(cell: Mask, contour: Points) -> Measured:
+    """Return what the field asks of a cell's outline."""
+    return {
+        "cell_circularity": circularity(cell),
+        "cell_solidity": solidity(cell),
+        "irregularity": irregularity(contour),
+    }
+
+
+def nucleus_measures(nucleus: Mask) -> Measured:
+    """Return the shape of the nucleus beside its solidity."""
+    return {"nucleus_circularity": circularity(nucleus), "lobes": lobe_count(nucleus)}
+
+
+def dye_measures(crop: Pixels, grey: Pixels, cell: Mask, nucleus: Mask, glass: npt.NDArray[np.float64]) -> Measured:
+    """Return how much dye the parts hold and how finely it is divided; what needs cytoplasm is None without any."""
+    cytoplasm = cell & ~nucleus
+    cell_radius, nucleus_radius = (float(np.sqrt(part.sum() / np.pi)) for part in (cell, nucleus))
+    density = density_of(grey)
+    # A rim is left out: there the mask, the optics and the other part of the cell are seen, not its texture.
+    chromatin = within(nucleus, RIM * nucleus_radius)
+    granules = within(cytoplasm, RIM * cell_radius)
+    colours = channel_densities(crop, cytoplasm, glass) if cytoplasm.any() else (None,) * 3
+    return {
+        "nucleus_cytoplasm_ratio": float(nucleus.sum() / cytoplasm.sum()) if cytoplasm.any() else None,
+        "chromatin_contrast": fine_contrast(density, chromatin, CHROMATIN_SCALE * nucleus_radius),
+        "granularity": fine_contrast(density, granules, GRANULE_SCALE * cell_radius),
+        **dict(zip(("cytoplasm_red", "cytoplasm_green", "cytoplasm_blue"), colours, strict=True)),
+        "eosinophilia": eosinophilia(colours[0], colours[1]),
     }
 
 
