@@ -21,3 +21,15 @@ RECIPE_NAMES: dict[str, str] = {
 
 BODY_OF: dict[str, str] = {"crt": "cross_entropy", "logit_adjustment": "cross_entropy"}
 """Recipes that start from another recipe's model of the same fold, and which."""
+
+WAY_NAMES: dict[str, str] = {
+    "phase_1": "the rules' phase 1 alone, sensitivity boosting, which the paper never shows",
+    "phase_2": "phases 1 and 2, with semantic verification",
+    "rules": "all three phases, with the biological filters: the labels that the workflow gives",
+    "branch_b": "branch B alone",
+    "average": "weighted geometric mean of both branches, the weight fitted",
+    "prior_correction": "branch A divided by a fitted power of the class frequencies",
+    "count_matching": "branch A weighted until each class is given as often as in training",
+    "stacking": "logistic regression on both branches, classes weighted evenly",
+}
+"""What is done after branch A's main recipe, in one line: the phases of the rules, and the simple ways beside them."""

@@ -32,6 +32,7 @@ CHANGED_SETTINGS: dict[str, dict[str, object]] = {
     "refine.measure_cells": {"min_area_px": 51.0},
     "refine.fit_reference": {"min_cells": 9},
     "refine.refine_labels": {"mode": "off"},
+    "refine.try_alternatives": {"ways": ["stacking"]},
     "report.score_labels": {"resamples": 150},
     "report.draw_figures": {"dpi": 61},
     "report.write_report": {"gallery": 3},

@@ -15,6 +15,7 @@ from buffycoat.report.compare_recipes import compare_recipes
 from buffycoat.report.comparison_page import by_class, comparison, difference_text, score_text, verdict
 from buffycoat.report.settings import CompareRecipes
 from buffycoat.tables.ablation import ABLATION
+from buffycoat.tables.alternatives import ALTERNATIVES
 from buffycoat.tables.classes import CLASSES
 from buffycoat.tables.folds import FOLDS
 from buffycoat.tables.images import IMAGES
@@ -55,6 +56,8 @@ def write_recipes(folder: Path) -> None:
         table.insert(1, "source", ["out_of_fold"] * 40 + ["fold_mean"] * 20)
         PROBABILITIES.write(table, folder / f"{recipe}.parquet")
     write_json({"temperature": 1.5}, folder / "calibration.json")
+    rules = pd.DataFrame({"image_id": IDS, "way": "rules", "label": labels})
+    ALTERNATIVES.write(pd.concat([rules, rules.assign(way="branch_b", label=CODES[0])]), folder / "after.parquet")
 
 
 def compare(folder: Path, recipes: tuple[str, ...] = ("focal", "ldam"), out: str = "ablation") -> Path:
@@ -63,6 +66,7 @@ def compare(folder: Path, recipes: tuple[str, ...] = ("focal", "ldam"), out: str
         classes=folder / "classes.parquet", folds=folder / "folds.parquet", recipes=list(recipes),
         probabilities=[folder / "focal.parquet", folder / "ldam.parquet"],
         logits=[folder / f"logits_{fold}.parquet" for fold in (0, 1)], calibration=folder / "calibration.json",
+        alternatives=folder / "after.parquet",
         ablation=folder / f"{out}.parquet", csv=folder / f"{out}.csv", page=folder / f"{out}.html", seed=1,
         settings=CompareRecipes(resamples=150),
     )  # fmt: skip
@@ -82,6 +86,7 @@ def test_the_table_has_every_recipe_and_both_parts(compared: Path) -> None:
     overall = table[table["class"] == "all"]
     lines = overall.drop_duplicates(["part", "recipe", "variant"])[["recipe", "variant"]].to_numpy().tolist()
     one_part = [["focal", "single_folds"], ["focal", "one_view"], ["focal", "all_views"], ["ldam", "all_views"]]
+    one_part += [["rules", "after"], ["branch_b", "after"]]
     assert lines == one_part * 2
     assert overall.groupby("part")["support"].unique().map(list).to_dict() == {"out_of_fold": [40], "test": [15]}
     probabilities = PROBABILITIES.read(compared / "ldam.parquet").set_index("image_id")[CODES]
@@ -91,12 +96,19 @@ def test_the_table_has_every_recipe_and_both_parts(compared: Path) -> None:
     assert row["value"].item() == pytest.approx(accuracy)
     pooled = overall[overall["variant"] != "single_folds"]
     assert pooled[["low", "high", "difference", "difference_low", "difference_high"]].notna().all(axis=None)
-    assert table.groupby("recipe")["class"].agg(set).map(len).to_dict() == {"focal": 4, "ldam": 4}
+    assert table.groupby("recipe")["class"].agg(set).map(len).to_dict() == {
+        "focal": 4,
+        "ldam": 4,
+        "rules": 4,
+        "branch_b": 4,
+    }
 
 
 def test_the_spreadsheet_has_a_line_per_recipe(compared: Path) -> None:
     sheet = pd.read_csv(compared / "ablation.csv")
-    assert sheet["variant"].tolist() == ["single_folds", "one_view", "all_views", "all_views"]
+    assert sheet["variant"].tolist() == ["single_folds", "one_view", "all_views", "all_views", "after", "after"]
+    assert sheet["out_of_fold_macro_f1"].iloc[4] == sheet["test_macro_f1"].iloc[4] == 1  # the true labels
+    sheet = sheet.iloc[:4]
     table = ABLATION.read(compared / "ablation.parquet")
     wanted = table[(table["recipe"] == "ldam") & (table["part"] == "test") & (table["metric"] == "macro_f1")]
     assert sheet["test_macro_f1"].iloc[-1] == pytest.approx(wanted["value"].item())

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from buffycoat.report.scores import OVERALL
 from buffycoat.report.sections import changed_cards, each_fold, fold_table, uncertain_cells, verdict, wrong_cells
 from buffycoat.report.write_predictions import write_submission
 from buffycoat.report.write_report import recovered_patients, version_of, without_folders
+from buffycoat.scores import OVERALL
 
 CODES = ["LY", "PC"]
 

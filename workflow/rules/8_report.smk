@@ -158,7 +158,7 @@ rule write_report:
 
 
 rule compare_recipes:
-    """Compare the long-tail recipes, with paired intervals; not part of `all`."""
+    """Compare the long-tail recipes and what is done after them, with paired intervals; not part of `all`."""
     input:
         images="results/1_index/images.parquet",
         test_labels="results/1_index/test_labels.parquet",
@@ -172,6 +172,7 @@ rule compare_recipes:
             fold=FOLDS,
         ),
         calibration=f"results/5_classify/{MAIN_RECIPE}/calibration.json",
+        alternatives="results/7_refine/alternatives.parquet",
     output:
         ablation="results/8_report/ablation.parquet",
         csv="results/8_report/ablation.csv",
@@ -193,5 +194,6 @@ rule compare_recipes:
         " --images {input.images:q} --test-labels {input.test_labels:q} --classes {input.classes:q}"
         " --folds {input.folds:q} --recipes {params.recipes:q} --probabilities {input.probabilities:q}"
         " --logits {input.logits:q} --calibration {input.calibration:q}"
+        " --alternatives {input.alternatives:q}"
         " --ablation {output.ablation:q} --csv {output.csv:q} --page {output.page:q}"
         " --seed {params.seed} --settings {params.settings:q} 2>&1 | tee {log:q}"

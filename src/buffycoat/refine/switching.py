@@ -1,24 +1,66 @@
-"""Which rules are on: those that raise the out-of-fold macro-F1, judged by references fitted without the row's fold."""
+"""Which rules are on: those that raise the out-of-fold macro-F1, all of a rule fitted without the row's fold."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from buffycoat.bootstrap import cluster_matrices, resample, resampled_scores
 from buffycoat.refine.algorithm import Labels, apply_rules
-from buffycoat.refine.fitting import Training, fit_rules
+from buffycoat.refine.fit_rules import fit_rules
+from buffycoat.refine.fitting import Folds, Training
 from buffycoat.refine.rulebook import FittedRule
 from buffycoat.refine.settings import FitReference
+from buffycoat.scores import class_scores, overall_scores
+
+SEED = 0
+"""Of the resampled patients: a decision is no matter of the run's seed."""
 
 
-def macro_f1(true: Labels, given: Labels, classes: tuple[str, ...]) -> float:
-    """Return the mean F1 over `classes`, 0..1; a class that is neither true nor given anywhere counts as 0."""
-    from sklearn.metrics import f1_score
+def numbers(labels: Labels, classes: tuple[str, ...]) -> Folds:
+    """Return the position of each label in `classes`, (n,)."""
+    place = {code: number for number, code in enumerate(classes)}
+    return np.array([place[str(code)] for code in labels], np.int64)
 
-    return float(f1_score(true, given, labels=list(classes), average="macro", zero_division=0))
+
+@dataclass(frozen=True)
+class Comparison:
+    """One labelling against another: macro-F1 of both, how surely it rises, and whose F1 falls most."""
+
+    before: float
+    after: float
+    without_rise: float
+    """Share of resamples of patients in which macro-F1 does not rise."""
+    harmed: str
+    harm: float
+    changed: int
+
+
+def compare(training: Training, before: Labels, after: Labels, spared: str, settings: FitReference) -> Comparison:
+    """Return what changing labels (n,) does; `spared` is the class whose own F1 is not looked at."""
+    classes = training.evidence.classes
+    true = numbers(training.labels, classes)
+    patients = (
+        np.arange(len(true)) if training.patients is None else np.unique(training.patients, return_inverse=True)[1]
+    )
+    tables = [cluster_matrices(true, numbers(given, classes), patients, len(classes)) for given in (before, after)]
+    whole = [table.sum(axis=0).reshape(len(classes), -1) for table in tables]
+    present = whole[0].sum(axis=1) > 0
+    scores = [float(overall_scores(matrix)["macro_f1"]) for matrix in whole]
+    drawn = [
+        resampled_scores(sums, present)["macro_f1"] for sums in resample(tables, settings.resamples, SEED, "switch")
+    ]
+    fall = class_scores(whole[0])["f1"] - class_scores(whole[1])["f1"]
+    fall[classes.index(spared)] = -1.0
+    return Comparison(
+        *scores, float((drawn[1] <= drawn[0]).mean()), classes[int(fall.argmax())], float(fall.max()),
+        int((before != after).sum()),
+    )  # fmt: skip
 
 
 def cross_fitted_rules(training: Training, settings: FitReference) -> dict[int, list[FittedRule]]:
-    """Return, for each fold, the rules as fitted on all other folds."""
+    """Return, for each fold, the rules as found and fitted on all other folds."""
     return {int(fold): fit_rules(training.rows(training.folds != fold), settings) for fold in np.unique(training.folds)}
 
 
@@ -32,29 +74,44 @@ def cross_fitted_labels(training: Training, by_fold: dict[int, list[FittedRule]]
     return labels
 
 
-def _decision(before: float, after: float, changed: int, settings: FitReference) -> tuple[bool, str]:
-    measured = f"out-of-fold macro-F1 {before:.4f} without, {after:.4f} with it ({changed} labels changed)"
+def decide(found: Comparison, tried: int, settings: FitReference) -> tuple[bool, str]:
+    """Return whether a rule, one of `tried`, is on, and why."""
+    measured = (
+        f"out-of-fold macro-F1 {found.before:.4f} without, {found.after:.4f} with it ({found.changed} labels changed)"
+    )
     if settings.switch == "always":
         return True, f"always on; {measured}"
-    helps = after - before > settings.min_gain
-    return helps, f"{'it helps' if helps else 'it does not help'}: {measured}"
+    if found.after - found.before <= settings.min_gain:
+        return False, f"it does not help: {measured}"
+    if found.harm > settings.max_harm:
+        return False, f"it lowers the F1 of {found.harmed} by {found.harm:.4f}: {measured}"
+    surely = f"no rise in {found.without_rise:.1%} of resamples of patients, {settings.level / tried:.1%} allowed"
+    if found.without_rise > settings.level / tried:
+        return False, f"it may help, but not surely ({surely}): {measured}"
+    return True, f"it helps ({surely}): {measured}"
 
 
-def switch_rules(training: Training, rules: list[FittedRule], settings: FitReference) -> list[FittedRule]:
-    """Return the rules with their state decided, in order, each beside those already on."""
-    by_fold = cross_fitted_rules(training, settings)
-    classes, accepted = training.evidence.classes, set[str]()
-    labels = training.evidence.base_labels()
+def switch_rules(
+    training: Training, rules: list[FittedRule], by_fold: dict[int, list[FittedRule]], settings: FitReference
+) -> list[FittedRule]:
+    """Return the rules with their state decided, in order, each beside those already on.
+
+    `by_fold` are those of `cross_fitted_rules`.
+    """
+    accepted, labels = set[str](), training.evidence.base_labels()
+    tried = sum(fitted.state == "on" for fitted in rules)
     decided = []
     for fitted in rules:
         if fitted.state == "on":
-            tried = cross_fitted_labels(training, by_fold, accepted | {fitted.rule.rescued})
-            before, after = (macro_f1(training.labels, given, classes) for given in (labels, tried))
-            changed = int((tried != labels).sum())
-            on, reason = _decision(before, after, changed, settings)
-            update = {"macro_f1_without": before, "macro_f1_with": after, "changed": changed, "reason": reason}
-            fitted = fitted.model_copy(update={**update, "state": "on" if on else "off"})
+            given = cross_fitted_labels(training, by_fold, accepted | {fitted.rule.rescued})
+            found = compare(training, labels, given, fitted.rule.rescued, settings)
+            on, reason = decide(found, tried, settings)
+            update = {
+                "macro_f1_without": found.before, "macro_f1_with": found.after, "changed": found.changed,
+                "without_rise": found.without_rise, "reason": reason, "state": "on" if on else "off",
+            }  # fmt: skip
+            fitted = fitted.model_copy(update=update)
             if on:
-                accepted, labels = accepted | {fitted.rule.rescued}, tried
+                accepted, labels = accepted | {fitted.rule.rescued}, given
         decided.append(fitted)
     return decided

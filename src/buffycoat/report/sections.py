@@ -12,7 +12,7 @@ from buffycoat.cell_types import name_of
 from buffycoat.images import CellImages, decode_image, on_white
 from buffycoat.report.parts import PHASES, STEPS
 from buffycoat.report.pictures import data_address, outlined, sized, with_window
-from buffycoat.report.scores import OVERALL
+from buffycoat.scores import OVERALL
 
 PHASE_NAMES = {
     "branch_a": "Branch A: fold ensemble, test-time augmentation",
