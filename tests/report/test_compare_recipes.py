@@ -135,7 +135,7 @@ def test_the_page_is_self_contained_and_escaped(compared: Path) -> None:
     parsed.feed(text)
     assert parsed.fetched == [] and "script" not in parsed.tags and "url(" not in text
     assert EVIL not in text and "&lt;b&gt;LY" in text
-    assert parsed.tags.count("table") == 5, "scores and classes of two parts, and what the recipes are"
+    assert parsed.tags.count("table") == 8, "scores and twice classes of two parts, and what the lines are"
     assert "patients (out of fold), images (test)" in text and RECIPE_NAMES["ldam"].split(":")[0] in text
 
 
@@ -171,7 +171,9 @@ def test_the_colour_says_whether_the_interval_holds_zero() -> None:
 def test_the_page_marks_the_main_recipe_and_the_best_of_a_class(compared: Path) -> None:
     table = ABLATION.read(compared / "ablation.parquet")
     lines = comparison(table, "test", "focal")
-    assert [line["main"] for line in lines] == [False, False, True, False] and lines[0]["difference"] == ""
+    assert [line["main"] for line in lines] == [False, False, True, False, False, False] and lines[0][
+        "difference"
+    ] == ""
     for line in by_class(table, "out_of_fold", ["focal", "ldam"], CODES):
         values = [float(cell["value"]) for cell in line["cells"]]
         assert all(cell["best"] == (float(cell["value"]) == max(values)) for cell in line["cells"])

@@ -82,7 +82,7 @@ class FittedRule(Settings):
     macro_f1_with: float | None = Field(default=None, description="Out-of-fold macro-F1 with it, cross-fitted.")
     changed: int | None = Field(default=None, description="Out-of-fold labels that it changes.")
     without_rise: float | None = Field(
-        default=None, description="Share of resamples of patients in which macro-F1 does not rise with it."
+        default=None, description="Share of resamples of patients, of those that hold the class, without a rise by it."
     )
     kept_shares: dict[str, float | None] = Field(
         default={}, description="Share of the class's mistaken cells that each fitted check lets pass; null: left out."

@@ -104,11 +104,11 @@ class FitReference(Settings):
         default=0.001, ge=0, lt=1, description="`when_it_helps`: the rise of macro-F1 that must be exceeded."
     )
     level: float = Field(
-        default=0.2,
+        default=0.1,
         gt=0,
         le=1,
-        description="`when_it_helps`: largest share of resamples of patients, over all rules together (Bonferroni), in"
-        " which macro-F1 does not rise.",
+        description="`when_it_helps`: largest share of resamples of patients, of those that hold the class, in which"
+        " macro-F1 does not rise; divided by the number of rules that are tried (Bonferroni).",
     )
     resamples: int = Field(default=1000, ge=100, description="Bootstrap resamples of patients.")
     min_groups: int = Field(

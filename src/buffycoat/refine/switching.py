@@ -31,31 +31,37 @@ class Comparison:
     before: float
     after: float
     without_rise: float
-    """Share of resamples of patients in which macro-F1 does not rise."""
+    """Share of the resamples of patients, of those that hold the spared class, in which macro-F1 does not rise."""
     harmed: str
     harm: float
     changed: int
 
 
+def clusters_of(training: Training) -> Folds:
+    """Return the number of each cell's patient (n,), without leaving one out; a cell is its own where none is known."""
+    if training.patients is None:
+        return np.arange(len(training.labels))
+    return np.asarray(np.unique(training.patients, return_inverse=True)[1], np.int64)
+
+
 def compare(training: Training, before: Labels, after: Labels, spared: str, settings: FitReference) -> Comparison:
     """Return what changing labels (n,) does; `spared` is the class whose own F1 is not looked at."""
-    classes = training.evidence.classes
-    true = numbers(training.labels, classes)
-    patients = (
-        np.arange(len(true)) if training.patients is None else np.unique(training.patients, return_inverse=True)[1]
-    )
-    tables = [cluster_matrices(true, numbers(given, classes), patients, len(classes)) for given in (before, after)]
-    whole = [table.sum(axis=0).reshape(len(classes), -1) for table in tables]
+    classes, patients = training.evidence.classes, clusters_of(training)
+    own, count, true = classes.index(spared), len(classes), numbers(training.labels, classes)
+    tables = [cluster_matrices(true, numbers(given, classes), patients, count) for given in (before, after)]
+    whole = [table.sum(axis=0).reshape(count, count) for table in tables]
     present = whole[0].sum(axis=1) > 0
     scores = [float(overall_scores(matrix)["macro_f1"]) for matrix in whole]
-    drawn = [
-        resampled_scores(sums, present)["macro_f1"] for sums in resample(tables, settings.resamples, SEED, "switch")
-    ]
+    resampled = resample(tables, settings.resamples, SEED, "switch")
+    # A resample without the class says nothing of it.
+    held = resampled[0][:, own].sum(axis=1) > 0
+    drawn = [resampled_scores(sums[held], present)["macro_f1"] for sums in resampled]
     fall = class_scores(whole[0])["f1"] - class_scores(whole[1])["f1"]
-    fall[classes.index(spared)] = -1.0
+    fall[own] = -1.0
     return Comparison(
-        *scores, float((drawn[1] <= drawn[0]).mean()), classes[int(fall.argmax())], float(fall.max()),
-        int((before != after).sum()),
+        before=scores[0], after=scores[1],
+        without_rise=float((drawn[1] <= drawn[0]).mean()) if held.any() else 1.0,
+        harmed=classes[int(fall.argmax())], harm=float(fall.max()), changed=int((before != after).sum()),
     )  # fmt: skip
 
 

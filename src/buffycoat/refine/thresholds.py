@@ -1,4 +1,9 @@
-"""A rule's thresholds, chosen on training cells so that each cell is judged by thresholds fitted without its fold."""
+"""A rule's thresholds, chosen on training cells: what a cell is judged by does not come from its own fold.
+
+A distance or log-odds is measured from what was fitted without the cell's fold, a threshold is taken from the values of
+mistaken cells of other folds. That is for the choice alone; whether the rule then helps is seen on folds that had no
+part in any of this (`switching`).
+"""
 
 from __future__ import annotations
 
