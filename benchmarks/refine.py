@@ -1,0 +1,210 @@
+"""The refinement on drawn twins of WBCBench, beside the paper's constants and simple ways, and on shuffled labels.
+
+    make benchmark-refine    (three twins: three quarters of an hour of two cores)
+    python -m benchmarks.refine --real FOLDER    (adds a finished run on real cells, whose results/ lie in FOLDER)
+
+Writes benchmarks/refine.json. Each twin is a run of the workflow with another seed, patients divided between training
+and test; whatever is fitted sees training cells alone.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import typer
+import yaml
+
+from benchmarks.machine import machine
+from buffycoat.files import read_json, write_json
+from buffycoat.progress import start_logging
+from buffycoat.refine.evidence import read_evidence
+from buffycoat.refine.fit_reference import fit_reference, fit_rulebook
+from buffycoat.refine.fitting import Training
+from buffycoat.refine.refine_labels import refine_labels
+from buffycoat.refine.rulebook import read_rulebook
+from buffycoat.refine.settings import FitReference, RefineLabels
+from buffycoat.refine.training_cells import training_cells
+from buffycoat.scores import class_scores, confusion
+from buffycoat.tables.alternatives import ALTERNATIVES
+from buffycoat.tables.classes import CLASSES, class_codes
+from buffycoat.tables.images import IMAGES, decodable
+from buffycoat.tables.labels import LABELS
+from buffycoat.tables.test_labels import TEST_LABELS
+
+HERE = Path(__file__).parent
+RARE = ("PC", "PLY")
+TWIN = {"images": 3000, "patients": 90, "least_per_class": 10}
+TARGETS = ("results/7_refine/labels.parquet", "results/7_refine/alternatives.parquet")
+SHUFFLES = 10
+LEAST_RISE, MOST_FALL = 0.3, 0.01
+
+
+def run_twin(seed: int, folder: Path) -> Path:
+    """Run the workflow of the demo on a twin; return the folder of its results."""
+    folder.mkdir(parents=True, exist_ok=True)
+    overlay = folder / "twin.yaml"
+    overlay.write_text(yaml.safe_dump({"seed": seed, "simulate": {"draw_smears": TWIN}}))
+    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--set-threads", "train_fold=1", "predict_fold=1"]
+    command += ["--snakefile", str(HERE.parent / "Snakefile"), "--directory", str(folder), "--configfile", str(overlay)]
+    subprocess.run([*command, "--", *TARGETS], check=True)
+    return folder / "results"
+
+
+def inputs_of(results: Path) -> dict[str, Path]:
+    """Return the tables that the refinement reads."""
+    (probabilities,) = results.glob("5_classify/*/probabilities.parquet")
+    return {
+        "images": results / "1_index/images.parquet",
+        "classes": results / "1_index/classes.parquet",
+        "folds": results / "1_index/folds.parquet",
+        "probabilities": probabilities,
+        "head_probabilities": results / "6_embed/probabilities.parquet",
+        "morphology": results / "7_refine/morphology.parquet",
+    }
+
+
+def labels_of_ways(results: Path, inputs: dict[str, Path]) -> dict[str, pd.Series]:
+    """Return the label by image of branch A, of each phase and way, and of the paper's constants."""
+    labels = LABELS.read(results / "7_refine/labels.parquet").set_index("image_id")
+    found = {"branch_a": labels["base_label"]}
+    for way, rows in ALTERNATIVES.read(results / "7_refine/alternatives.parquet").groupby("way", sort=False):
+        found[str(way)] = rows.set_index("image_id")["label"]
+    paper = yaml.safe_load((HERE.parent / "workflow/presets/paper.yaml").read_text())["refine"]["fit_reference"]
+    with tempfile.TemporaryDirectory() as name:
+        reference, out = Path(name) / "reference.json", Path(name) / "labels.parquet"
+        fit_reference(**inputs, reference=reference, settings=FitReference.model_validate(paper))
+        refine_labels(**inputs, reference=reference, labels=out, settings=RefineLabels())
+        found["paper_constants"] = LABELS.read(out).set_index("image_id")["label"]
+    return found
+
+
+def true_labels(results: Path, inputs: dict[str, Path]) -> dict[str, pd.Series]:
+    """Return the true label by image of each part."""
+    images = IMAGES.read(inputs["images"]).set_index("image_id")
+    folds = pd.read_parquet(inputs["folds"])["image_id"]
+    tests = TEST_LABELS.read(results / "1_index/test_labels.parquet").set_index("image_id")["label"]
+    return {"out_of_fold": images.loc[folds, "label"], "test": tests}
+
+
+def f1_of(true: pd.Series, given: pd.Series, codes: list[str]) -> np.ndarray:
+    """Return the F1 of each class, (K,)."""
+    number = {code: place for place, code in enumerate(codes)}
+    pair = [part.map(number).to_numpy(np.int64) for part in (true, given.loc[true.index])]
+    return class_scores(confusion(pair[0], pair[1], len(codes)))["f1"]
+
+
+def score(results: Path) -> dict[str, Any]:
+    """Return, by part and way: macro-F1, the F1 of the rare classes, and which other class falls most."""
+    inputs = inputs_of(results)
+    codes = class_codes(CLASSES.read(inputs["classes"]))
+    ways, others = labels_of_ways(results, inputs), [k for k, code in enumerate(codes) if code not in RARE]
+    found: dict[str, Any] = {}
+    for part, true in true_labels(results, inputs).items():
+        before = f1_of(true, ways["branch_a"], codes)
+        found[part] = {}
+        for way, given in ways.items():
+            f1 = f1_of(true, given, codes)
+            fall = (before - f1)[others]
+            found[part][way] = {
+                "macro_f1": round(float(f1.mean()), 4),
+                **{code: round(float(f1[codes.index(code)]), 3) for code in RARE if code in codes},
+                "largest_fall": [codes[others[int(fall.argmax())]], round(float(fall.max()), 4)],
+            }
+    return found
+
+
+def decisions(results: Path) -> list[dict[str, Any]]:
+    """Return each rule with its state and reason."""
+    rules = read_rulebook(results / "7_refine/reference.json").rules
+    return [{"rescued": one.rule.rescued, "hides_in": one.rule.hides_in, "state": one.state, "reason": one.reason}
+            for one in rules]  # fmt: skip
+
+
+def shuffled(training: Training, seed: int) -> Training:
+    """Return training cells whose rare labels are dealt anew among all cells that branch A gives to the same class."""
+    rng, labels = np.random.default_rng(seed), training.labels.copy()
+    base = training.evidence.base_labels()
+    for code in np.unique(base):
+        rows = np.flatnonzero((base == code) & (training.labels != code))
+        every = np.flatnonzero(base == code)
+        moved = rng.choice(every, len(rows), replace=False)
+        labels[every], labels[moved] = code, training.labels[rows]
+    return Training(training.evidence, labels, training.folds, training.patients)
+
+
+def permutation_test(results: Path) -> dict[str, Any]:
+    """Return how many rules are switched on where the mistaken labels are dealt at random."""
+    inputs = inputs_of(results)
+    seen = decodable(IMAGES.read(inputs["images"]))
+    tables = {key: inputs[key] for key in ("classes", "probabilities", "head_probabilities", "morphology")}
+    training, _ = training_cells(seen, read_evidence(seen["image_id"], **tables), inputs["folds"])
+    books = [fit_rulebook(shuffled(training, seed), FitReference()) for seed in range(SHUFFLES)]
+    tried = [rule for book in books for rule in book.rules if rule.macro_f1_with is not None]
+    gains = [float(rule.macro_f1_with or 0) - float(rule.macro_f1_without or 0) for rule in tried if rule.state == "on"]
+    return {
+        "shuffles": SHUFFLES,
+        "rules_tried": len(tried),
+        "on": len(gains),
+        "gains_of_those_on": np.round(gains, 4).tolist(),
+    }
+
+
+def bars(twins: dict[str, Any]) -> dict[str, Any]:
+    """Return the mean over twins of what the rules do to test cells, against the bars."""
+    rise, fall = [], []
+    for twin in twins.values():
+        before, after = twin["scores"]["test"]["branch_a"], twin["scores"]["test"]["rules"]
+        rise.append(sum(after[code] - before[code] for code in RARE))
+        fall.append(after["largest_fall"][1])
+    return {
+        "rise_of_rare_f1": {
+            "at_least": LEAST_RISE,
+            "found": np.round(rise, 3).tolist(),
+            "mean": round(float(np.mean(rise)), 3),
+        },
+        "fall_of_any_other": {
+            "at_most": MOST_FALL,
+            "found": np.round(fall, 4).tolist(),
+            "mean": round(float(np.mean(fall)), 4),
+        },
+    }
+
+
+def judged(results: Path) -> dict[str, Any]:
+    """Return everything that is told of one run."""
+    return {"scores": score(results), "rules": decisions(results), "shuffled_labels": permutation_test(results)}
+
+
+def main(
+    folder: Annotated[Path, typer.Option(help="where the twins are run; a run that is there is not repeated")] = Path(
+        "local/twins"
+    ),
+    seeds: Annotated[list[int], typer.Option(help="of the twins")] = [1, 2, 3],  # noqa: B006
+    real: Annotated[Path | None, typer.Option(help="folder of a finished run on real cells")] = None,
+    result: Annotated[Path, typer.Option()] = HERE / "refine.json",
+) -> None:
+    """Run the twins, or take the real run, and put the figures into the result file."""
+    start_logging()
+    figures = read_json(result) if result.exists() else {}
+    if real is not None:
+        figures["real"] = {"machine": machine(), **judged(real / "results")}
+    else:
+        twins = {f"seed {seed}": judged(run_twin(seed, folder / f"seed_{seed}")) for seed in seeds}
+        figures["twins"] = {
+            "command": "make benchmark-refine",
+            "machine": machine(),
+            "size": TWIN,
+            "bars": bars(twins),
+            **twins,
+        }
+    write_json(figures, result)
+
+
+if __name__ == "__main__":
+    typer.run(main)
