@@ -180,7 +180,7 @@ def test_a_step_that_runs_out_of_memory_goes_on(folder: Path, monkeypatch: pytes
 
     plain = Encoder(Means(), (0, 0, 0), (1, 1, 1), embed_texts=texts)
     monkeypatch.setattr(module, "load_encoder", lambda settings: plain)
-    settings = EmbedCells(size_px=40, batch=5, background="keep", prompt="the {name} here")
+    settings = EmbedCells(size_px=40, batch=5, background="keep", prompt="the <name> here")
     expected = [np.random.default_rng(k).integers(0, 256, (40, 40, 3), np.uint8).mean(axis=(0, 1)) for k in range(5)]
     lengths = np.linalg.norm(expected, axis=1, keepdims=True)
     assert np.allclose(embedded(folder, settings), expected / lengths, atol=1e-5)
@@ -197,7 +197,7 @@ def test_what_is_outside_the_cell_can_be_white(folder: Path, monkeypatch: pytest
     assert np.ptp(white[:, :, :10], axis=(1, 2, 3)).max() == 0 and np.ptp(kept[:, :, :10], axis=(1, 2, 3)).min() > 0
 
 
-@pytest.mark.parametrize("prompt", ["a cell", "a {name} {name}", "a {nam}", "{0} {name}"])
+@pytest.mark.parametrize("prompt", ["a cell", "a <name> <name>", "a <nam>", "{name}", "{0} <name>"])
 def test_a_prompt_has_the_name_once(prompt: str) -> None:
     with pytest.raises(ValueError, match="prompt"):
         EmbedCells(prompt=prompt)

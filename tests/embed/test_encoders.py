@@ -119,6 +119,22 @@ def test_a_timm_encoder_from_a_folder_and_from_the_hubs_cache(
         assert encoder.interpolation == "bilinear"
 
 
+@pytest.mark.parametrize(
+    ("name", "size_px", "width"),
+    [("resnet10t", 32, 512), ("convnext_atto", 64, 320), ("mobilenetv3_small_050", 32, 1024)],
+)
+def test_networks_of_other_kinds_give_their_pooled_features(
+    tmp_path: Path, name: str, size_px: int, width: int
+) -> None:
+    torch.manual_seed(0)
+    donor: Any = timm.create_model(name, num_classes=5).eval()
+    write_weights(donor.state_dict(), {}, tmp_path / "w.safetensors")
+    encoder = encoder_of(f"timm:{name}", size_px, tmp_path / "w.safetensors")
+    x = torch.rand(2, 3, size_px, size_px)
+    assert embedded(encoder, x).shape == (2, width)
+    assert torch.allclose(embedded(encoder, x), features(donor, x), atol=1e-5)
+
+
 def test_a_timm_file_must_fit_but_for_its_classifier(tmp_path: Path, donor: Any) -> None:
     weights = donor.state_dict()
     for change in ({"blocks.3.norm1.weight": None}, {"stray": torch.zeros(1)}, {"norm.bias": torch.zeros(5)}):

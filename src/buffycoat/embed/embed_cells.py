@@ -124,7 +124,7 @@ def prompts_of(classes: pd.DataFrame, encoder: Encoder, settings: EmbedCells) ->
     if encoder.embed_texts is None:
         return pd.DataFrame({"code": [], "prompt": [], "embedding": []}, dtype=object)
     ordered = classes.sort_values("position")
-    texts = [settings.prompt.replace("{name}", str(name)) for name in ordered["name"]]
+    texts = [settings.prompt.replace("<name>", str(name)) for name in ordered["name"]]
     vectors = unit(encoder.embed_texts(texts)).numpy()
     require_unit(vectors, ordered["code"])
     return pd.DataFrame({"code": ordered["code"].to_numpy(object), "prompt": texts, "embedding": list(vectors)})

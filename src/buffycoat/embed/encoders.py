@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from buffycoat.efficientnet import MEAN, STD, efficientnet_lite0
@@ -75,11 +74,10 @@ def _timm(name: str, settings: EmbedCells) -> Encoder:
             " a hub id (timm:OWNER/NAME, from the local cache) as the encoder; nothing is downloaded"
         )
     place = named if folder is None else f"local-dir:{folder}"
-    network = create_network(place, {}, 0, settings.size_px, KEYS)
-    # The file may hold a classifier, which is known by the names of the network that has one.
-    with torch.device("meta"):
-        whole = create_network(place, {}, 1, settings.size_px, KEYS)
-    load_body(network, file, set(classifier_names(whole)), KEYS)
+    # Built with a classifier, by whose names the file's own is known and left out; then it goes.
+    network = create_network(place, {}, 1, settings.size_px, KEYS)
+    load_body(network, file, set(classifier_names(network)), KEYS)
+    network.reset_classifier(0)  # type: ignore[operator]
     try_size(network, name, settings.size_px, None, KEYS)
     config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
     interpolation: Any = "bicubic" if config.get("interpolation") == "bicubic" else "bilinear"

@@ -29,9 +29,9 @@ class EmbedCells(Settings):
     batch: int = Field(default=64, ge=1, description="Images per forward pass; halved where a GPU's memory ends.")
     bf16_on_cpu: bool = Field(default=False, description="bfloat16 on CPUs too (GPUs that have it always use it).")
     prompt: str = Field(
-        default="a microscope image of a white blood cell of the type {name}",
-        pattern=r"^[^{}]*\{name\}[^{}]*$",
-        description="What an encoder with text is told of a class, whose full name stands for `{name}`.",
+        default="a microscope image of a white blood cell of the type <name>",
+        pattern=r"^[^<>{}]*<name>[^<>{}]*$",  # braces would be wildcards to Snakemake
+        description="What an encoder with text is told of a class, whose full name stands for `<name>`.",
     )
 
 
