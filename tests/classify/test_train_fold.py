@@ -182,9 +182,11 @@ def test_every_recipe_writes_a_model_that_says_what_it_is(dataset: Path, recipe:
     assert logits.shape == (2, 3) and (recipe != "ldam" or logits.abs().max() <= settings.logit_scale)
 
 
-def test_logit_adjustment_is_the_body_with_moved_biases(dataset: Path) -> None:
+def test_logit_adjustment_is_the_body_with_moved_biases(dataset: Path, caplog: pytest.LogCaptureFixture) -> None:
     body = train(dataset, "body", recipe="cross_entropy") / "model.safetensors"
-    out = train(dataset, "adjusted", recipe="logit_adjustment", body=[body])
+    with caplog.at_level("WARNING", logger="buffycoat"):
+        out = train(dataset, "adjusted", recipe="logit_adjustment", body=[body])
+    assert "label_smoothing 0.1 narrows the body's logits" in caplog.text
     before, after = read_weights(body)[0], read_weights(out / "model.safetensors")[0]
     head = classifier_names(load_fold_model(body)[0])
     (bias,) = (name for name in head if name.endswith("bias"))

@@ -171,6 +171,9 @@ def adjusted_fold(
     settings: TrainFold,
 ) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:  # fmt: skip
     """Return the weights and the one-row history of `logit_adjustment`, which trains nothing."""
+    if settings.label_smoothing:
+        told = (settings.label_smoothing, settings.tau)
+        log.warning("logit_adjustment: label_smoothing %g narrows the body's logits; tau %g over-corrects", *told)
     network = build_backbone(settings.backbone, settings.backbone_options, None, len(counts), settings.size_px)
     weights = adjust(network, body, counts, settings)
     network.load_state_dict(weights, strict=True)
