@@ -122,16 +122,15 @@ def agreement(folder: Path) -> dict[str, Any] | str:
         crops=folder / "attributes" / "crops.parquet", cells=cells, morphology=table, threads=1, settings=MeasureCells()
     )
     measured = MORPHOLOGY.read(table)
-    frame = pd.concat(
-        [measured.set_index("image_id").loc[[str(k) for k in range(len(rows))]].reset_index(), rows], axis=1
-    )
+    ordered = measured.set_index("image_id").loc[[str(k) for k in range(len(rows))]].reset_index()
+    frame = pd.concat([ordered, rows.add_prefix("expert_")], axis=1)
     found = {}
     for name, (column, attribute, positive) in CLAIMS.items():
         known = frame[frame[column].notna()]
         values = known[column].to_numpy(np.float64) * (-1 if column in REVERSED else 1)
-        answer = auc_with_interval(known[attribute].isin(positive).to_numpy(), values)
+        answer = auc_with_interval(known[f"expert_{attribute}"].isin(positive).to_numpy(), values)
         found[name] = {"column": column, "attribute": f"{attribute}: {', '.join(positive)}", **answer}
-    lobes = pd.crosstab(frame["nucleus_shape"], frame["lobes"], normalize="index").round(3)
+    lobes = pd.crosstab(frame["expert_nucleus_shape"], frame["lobes"], normalize="index").round(3)
     return {"at_least": LEAST_AUC, "crop_px": 128, "claims": found, "lobes": lobes.to_dict(orient="index")}
 
 
