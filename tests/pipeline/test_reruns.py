@@ -29,6 +29,7 @@ CHANGED_SETTINGS: dict[str, dict[str, object]] = {
     "classify.combine_folds": {"temperature": "none"},
     "embed.embed_cells": {"batch": 32},
     "embed.train_head": {"epochs": 3},
+    "embed.score_baselines": {"neighbours": 3},
     "refine.measure_cells": {"min_area_px": 51.0},
     "refine.fit_reference": {"min_cells": 9},
     "refine.refine_labels": {"mode": "off"},

@@ -45,9 +45,16 @@ def test_only_the_chosen_ways_are_tried(tmp_path: Path) -> None:
     assert set(ALTERNATIVES.read(paths["alternatives"])["way"]) == {*PHASES, "average"}
 
 
-def test_predictions_of_models_that_saw_the_image_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["probabilities", "head_probabilities"])
+def test_predictions_of_models_that_saw_the_image_are_not_used(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     paths = tried(tmp_path)
-    frame = PROBABILITIES.read(paths["head_probabilities"]).assign(source="fold_mean")
-    PROBABILITIES.write(frame, paths["head_probabilities"])
-    with pytest.raises(InputError, match="are not predicted out of fold"):
-        run(paths)
+    PROBABILITIES.write(PROBABILITIES.read(paths[name]).assign(source="fold_mean"), paths[name])
+    if name == "probabilities":
+        with pytest.raises(InputError, match="are not predicted out of fold"):
+            run(paths)
+        return
+    run(paths)
+    assert set(ALTERNATIVES.read(paths["alternatives"])["way"]) == {*PHASES, "prior_correction", "count_matching"}
+    assert "left out, since branch B has seen the training cells (cross_fit: false): branch_b, " in caplog.text

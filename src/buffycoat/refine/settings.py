@@ -108,7 +108,7 @@ class FitReference(Settings):
         gt=0,
         le=1,
         description="`when_it_helps`: largest share of resamples of patients, of those that hold the class, in which"
-        " macro-F1 does not rise; divided by the number of rules that are tried (Bonferroni).",
+        " macro-F1 does not rise by a rule alone; shared among the rules that are tried (Holm).",
     )
     resamples: int = Field(default=1000, ge=100, description="Bootstrap resamples of patients.")
     min_groups: int = Field(

@@ -80,8 +80,26 @@ def cross_fitted_labels(training: Training, by_fold: dict[int, list[FittedRule]]
     return labels
 
 
-def decide(found: Comparison, tried: int, settings: FitReference) -> tuple[bool, str]:
-    """Return whether a rule, one of `tried`, is on, and why."""
+def holm(shares: dict[str, float], level: float) -> dict[str, float]:
+    """Return, for each rule, the level that its share of resamples is held against (Holm's step-down procedure).
+
+    The surest of m rules must pass level / m, the next level / (m - 1), and so on; after one that fails, all others are
+    held against what that one was. Source: S. Holm 1979, Scandinavian Journal of Statistics 6, 65-70.
+    """
+    allowed, failed, current = dict[str, float](), False, level
+    levels = [level / (len(shares) - place) for place in range(len(shares))]
+    for (code, share), next_level in zip(sorted(shares.items(), key=lambda pair: pair[1]), levels, strict=True):
+        current = current if failed else next_level
+        failed = failed or share > current
+        allowed[code] = current
+    return allowed
+
+
+def decide(found: Comparison, alone: float, allowed: float, settings: FitReference) -> tuple[bool, str]:
+    """Return whether a rule is on, and why.
+
+    `found` compares it with the rules that are already on; `alone` is its share of resamples without a rise by itself.
+    """
     measured = (
         f"out-of-fold macro-F1 {found.before:.4f} without, {found.after:.4f} with it ({found.changed} labels changed)"
     )
@@ -91,8 +109,8 @@ def decide(found: Comparison, tried: int, settings: FitReference) -> tuple[bool,
         return False, f"it does not help: {measured}"
     if found.harm > settings.max_harm:
         return False, f"it lowers the F1 of {found.harmed} by {found.harm:.4f}: {measured}"
-    surely = f"no rise in {found.without_rise:.1%} of resamples of patients, {settings.level / tried:.1%} allowed"
-    if found.without_rise > settings.level / tried:
+    surely = f"no rise in {alone:.1%} of resamples of patients, {allowed:.1%} allowed"
+    if alone > allowed:
         return False, f"it may help, but not surely ({surely}): {measured}"
     return True, f"it helps ({surely}): {measured}"
 
@@ -102,22 +120,29 @@ def switch_rules(
 ) -> list[FittedRule]:
     """Return the rules with their state decided, in order, each beside those already on.
 
-    `by_fold` are those of `cross_fitted_rules`.
+    `by_fold` are those of `cross_fitted_rules`. How sure a rule's rise is, is judged by itself, so that the levels of
+    all rules can be set together.
     """
-    accepted, labels = set[str](), training.evidence.base_labels()
-    tried = sum(fitted.state == "on" for fitted in rules)
-    decided = []
+    base, fitted_ones = training.evidence.base_labels(), [one.rule.rescued for one in rules if one.state == "on"]
+
+    def comparison(before: Labels, rescued: set[str], spared: str) -> tuple[Labels, Comparison]:
+        given = cross_fitted_labels(training, by_fold, rescued)
+        return given, compare(training, before, given, spared, settings)
+
+    alone = {code: comparison(base, {code}, code)[1].without_rise for code in fitted_ones}
+    allowed = holm(alone, settings.level)
+    accepted, labels, decided = set[str](), base, []
     for fitted in rules:
+        code = fitted.rule.rescued
         if fitted.state == "on":
-            given = cross_fitted_labels(training, by_fold, accepted | {fitted.rule.rescued})
-            found = compare(training, labels, given, fitted.rule.rescued, settings)
-            on, reason = decide(found, tried, settings)
+            given, found = comparison(labels, accepted | {code}, code)
+            on, reason = decide(found, alone[code], allowed[code], settings)
             update = {
                 "macro_f1_without": found.before, "macro_f1_with": found.after, "changed": found.changed,
-                "without_rise": found.without_rise, "reason": reason, "state": "on" if on else "off",
+                "without_rise": alone[code], "reason": reason, "state": "on" if on else "off",
             }  # fmt: skip
             fitted = fitted.model_copy(update=update)
             if on:
-                accepted, labels = accepted | {fitted.rule.rescued}, given
+                accepted, labels = accepted | {code}, given
         decided.append(fitted)
     return decided

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from buffycoat.refine.alternatives import WAYS, cross_fitted
-from buffycoat.refine.evidence import read_evidence, require_out_of_fold
+from buffycoat.refine.evidence import read_evidence, require_out_of_fold, seen_in_training
 from buffycoat.refine.settings import TryAlternatives
 from buffycoat.refine.training_cells import training_cells
 from buffycoat.steps import run
@@ -21,6 +21,17 @@ log = logging.getLogger("buffycoat")
 
 PHASES = {"phase_1": "phase_1", "phase_2": "phase_2", "rules": "label"}
 """Ways that the table of labels holds, and their columns there."""
+OF_BRANCH_B = ("branch_b", "average", "stacking")
+"""Ways that look at branch B's probabilities."""
+
+
+def ways_of(head_probabilities: Path, ids: pd.Series, settings: TryAlternatives) -> list[str]:
+    """Return the ways that can be tried: without those of a branch B that has seen the training images `ids`."""
+    if not seen_in_training(head_probabilities, ids):
+        return list(settings.ways)
+    left_out = [name for name in settings.ways if name in OF_BRANCH_B]
+    log.warning("left out, since branch B has seen the training cells (cross_fit: false): %s", ", ".join(left_out))
+    return [name for name in settings.ways if name not in left_out]
 
 
 def try_alternatives(
@@ -30,15 +41,14 @@ def try_alternatives(
     """Label every decodable image by every way; write a row per image and way."""
     seen = decodable(IMAGES.read(images))
     ids, rows = seen["image_id"], trainable(seen)
-    for path in (probabilities, head_probabilities):
-        require_out_of_fold(path, rows["image_id"])
+    require_out_of_fold(probabilities, rows["image_id"])
     evidence = read_evidence(
         ids, classes=classes, probabilities=probabilities, head_probabilities=head_probabilities, morphology=morphology
     )
     training, chosen = training_cells(seen, evidence, folds)
     given = LABELS.read(labels).set_index("image_id").loc[ids]
     found = {way: given[column].to_numpy(object) for way, column in PHASES.items()}
-    for name in settings.ways:
+    for name in ways_of(head_probabilities, rows["image_id"], settings):
         made = np.empty(len(ids), object)
         made[chosen] = cross_fitted(training, WAYS[name])
         if not chosen.all():
