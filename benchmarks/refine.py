@@ -99,8 +99,8 @@ def true_labels(results: Path, inputs: dict[str, Path]) -> dict[str, pd.Series]:
 def f1_of(true: pd.Series, given: pd.Series, codes: list[str]) -> np.ndarray:
     """Return the F1 of each class, (K,)."""
     number = {code: place for place, code in enumerate(codes)}
-    pair = [part.map(number).to_numpy(np.int64) for part in (true, given.loc[true.index])]
-    return class_scores(confusion(pair[0], pair[1], len(codes)))["f1"]
+    truth, found = (part.map(number).to_numpy(np.int64) for part in (true, given.loc[true.index]))
+    return class_scores(confusion(truth.astype(np.int64), found.astype(np.int64), len(codes)))["f1"]
 
 
 def score(results: Path, inputs: dict[str, Path]) -> dict[str, Any]:
