@@ -72,7 +72,7 @@ def fit_classes(vectors: Vectors, numbers: Numbers, components: int) -> ClassMod
     """
     names, places = np.unique(numbers, return_inverse=True)
     freedom = len(vectors) - len(names)
-    if freedom < 1:
+    if freedom < 1 or (vectors == vectors[0]).all():
         return None
     pca = PCA(min(components, vectors.shape[1], len(vectors) - 1), svd_solver="covariance_eigh")
     reduced = pca.fit_transform(vectors).astype(np.float64)

@@ -15,7 +15,7 @@ SUSPECTS = Table(
         Column("given_label", pa.string(), "the expert's label, of images that are learned from", gaps=True),
         Column("source", pa.string(), "'out_of_fold' (judged by the fold that held it out) or 'fold_mean'"),
         Column("energy", pa.float64(), "-T logsumexp(z / T) of branch A's logits, in their unit; high is unfamiliar"),
-        Column("energy_quantile", pa.float64(), "share of the training images whose energy is lower, 0..1"),
+        Column("energy_quantile", pa.float64(), "share of the training images whose energy is lower, 0..1", gaps=True),
         Column(
             "feature_distance",
             pa.float64(),
