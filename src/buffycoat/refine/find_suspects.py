@@ -139,9 +139,9 @@ def with_branches(
 
 def log_counts(table: pd.DataFrame) -> None:
     """Log how many training and other images each kind of suspicion falls on."""
-    learned = table["source"] == "out_of_fold"
+    learned = (table["source"] == "out_of_fold").to_numpy(bool)
     for kind in KINDS:
-        raised = table["kinds"].str.split(",").map(lambda names, kind=kind: kind in names).astype(bool)
+        raised = np.array([kind in names.split(",") for names in table["kinds"]], bool)
         log.info(
             "suspects by %s: %d of %d training images, %d of %d others",
             *(kind, (raised & learned).sum(), learned.sum(), (raised & ~learned).sum(), (~learned).sum()),

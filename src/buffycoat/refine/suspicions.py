@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +28,7 @@ def suspicions(frame: pd.DataFrame, settings: FindSuspects) -> pd.DataFrame:
 
 def _share(value: float) -> str:
     """Return 0.9934 as '99.3 %'; what is short of 1 never reads 100 %."""
-    return f"{int(value * 1000) / 10:.1f} %"
+    return f"{math.floor(value * 1000 + 1e-9) / 10:.1f} %"
 
 
 def _of_label(row: dict[Any, Any]) -> str:
