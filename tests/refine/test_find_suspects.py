@@ -51,7 +51,9 @@ def write_tables(folder: Path, shuffled: bool = False) -> dict[str, Any]:
     logits[UNFAMILIAR] = [0.2, 0.1, 0.0]
     for fold in range(4):
         rows = np.flatnonzero(tested | (fold == FOLD))
-        views = np.concatenate([logits[rows] + 0.1, logits[rows] - 0.1]) + 0.01 * fold
+        # Views and folds differ by class: a shift of all logits would be the same before and after any mean.
+        turn = np.array([0.8, -0.8, 0.0])
+        views = np.concatenate([logits[rows] + turn, logits[rows] - turn]) + 0.5 * np.eye(3)[fold % 3]
         frame = pd.DataFrame(views, columns=CODES).assign(image_id=np.tile(IDS[rows], 2), fold=fold)
         frame = frame.assign(view=np.repeat([0, 1], len(rows)), out_of_fold=np.tile(~tested[rows], 2))
         LOGITS.write(frame.sample(frac=1, random_state=1) if shuffled else frame, folder / f"logits_{fold}.parquet")
@@ -117,6 +119,7 @@ def test_energy_is_of_the_mean_over_views_and_averaged_over_folds(paths: dict[st
         own = [frame[frame["image_id"] == IDS[row]][CODES].to_numpy(np.float64) for frame in frames]
         energies = [-logsumexp(values.mean(axis=0)) for values in own if len(values)]
         assert len(energies) == (1 if row < TRAINED else 4)
+        assert np.mean(energies) != pytest.approx(np.mean([-logsumexp(row) for values in own for row in values]))
         assert table.loc[IDS[row], "energy"] == pytest.approx(np.mean(energies))
     warm = find(paths, energy_temperature=3.0).set_index("image_id")
     assert (warm["energy"] < table["energy"]).all()
