@@ -18,6 +18,8 @@ def divergence(first: Values, second: Values) -> Values:
 
     SciPy's `jensenshannon` is its square root, and loses half the digits near 0.
     """
+    # Half of the smallest number is 0, and a probability over a mean of 0 would diverge without bound.
+    first, second = (np.where(rows < 2 * np.finfo(np.float64).tiny, 0, rows) for rows in (first, second))
     middle = (first + second) / 2
     nats = (rel_entr(first, middle).sum(axis=1) + rel_entr(second, middle).sum(axis=1)) / 2
     bits: Values = np.clip(nats / np.log(2), 0, 1)
