@@ -21,10 +21,11 @@ include: "workflow/rules/8_report.smk"
 
 
 rule all:
-    """The report, one prediction per image, the submission, and what branch B is worth without training."""
+    """The report, the suspects, one prediction per image, the submission, and what branch B is worth without training."""
     default_target: True
     input:
         report="results/8_report/report.html",
+        suspects="results/8_report/suspects.html",
         predictions="results/8_report/predictions.parquet",
         submission="results/8_report/submission.csv",
         baselines="results/6_embed/baselines.parquet",

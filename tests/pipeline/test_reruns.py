@@ -34,10 +34,12 @@ CHANGED_SETTINGS: dict[str, dict[str, object]] = {
     "refine.fit_reference": {"min_cells": 9},
     "refine.refine_labels": {"mode": "off"},
     "refine.try_alternatives": {"ways": ["stacking"]},
+    "refine.find_suspects": {"components": 8},
     "report.score_labels": {"resamples": 150},
     "report.draw_figures": {"dpi": 61},
     "report.write_report": {"gallery": 3},
     "report.compare_recipes": {"confidence": 0.9},
+    "report.write_suspects": {"most": 3},
 }
 """Another value of one setting of each rule."""
 WITHOUT_SETTINGS = ("partition.measure_noise", "report.write_predictions")

@@ -53,6 +53,13 @@ class CompareRecipes(Settings):
         return recipes
 
 
+class WriteSuspects(Settings):
+    """How many suspects the page shows; the CSV has all."""
+
+    most: int = Field(default=24, ge=0, description="Cells shown of each kind of suspicion, at most.")
+    thumbnail_px: int = Field(default=120, ge=32, le=400, description="Side of the pictures, pixels.")
+
+
 class Report(Settings):
     """Settings of the stage."""
 
@@ -61,3 +68,4 @@ class Report(Settings):
     draw_figures: DrawFigures = DrawFigures()
     write_report: WriteReport = WriteReport()
     compare_recipes: CompareRecipes = CompareRecipes()
+    write_suspects: WriteSuspects = WriteSuspects()
