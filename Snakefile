@@ -18,6 +18,7 @@ include: "workflow/rules/5_classify.smk"
 include: "workflow/rules/6_embed.smk"
 include: "workflow/rules/7_refine.smk"
 include: "workflow/rules/8_report.smk"
+include: "workflow/rules/9_ablation.smk"
 
 
 rule all:
@@ -32,8 +33,10 @@ rule all:
 
 
 rule ablation:
-    """The recipes of branch A side by side; trains those that are not there yet."""
+    """Recipes, restorations and what is done after branch A, side by side, and robustness; trains what is not there yet."""
     input:
         table="results/8_report/ablation.parquet",
         csv="results/8_report/ablation.csv",
         page="results/8_report/ablation.html",
+        robustness="results/8_report/robustness.parquet",
+        curves="results/8_report/robustness.html",

@@ -1,4 +1,4 @@
-"""The long-tail recipes of branch A by name: each is a folder of results, and a row of the comparison."""
+"""Ways that are compared, by name: long-tail recipes of branch A, restorations before it, what is done after it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Literal
 Recipe = Literal[
     "focal", "cross_entropy", "oversampling", "ldam", "crt", "balanced_softmax", "logit_adjustment"
 ]  # fmt: skip
+
+Restoration = Literal["pix2pix", "median", "keep"]
 
 RECIPE_NAMES: dict[str, str] = {
     "focal": "focal loss, re-balanced as `imbalance` says",
@@ -33,3 +35,10 @@ WAY_NAMES: dict[str, str] = {
     "stacking": "logistic regression on both branches, classes weighted evenly",
 }
 """What is done after branch A's main recipe, in one line: the phases of the rules, and the simple ways beside them."""
+
+RESTORATION_NAMES: dict[str, str] = {
+    "pix2pix": "noisy cells restored by Pix2Pix",
+    "median": "noisy cells filtered by a 3x3 median",
+    "keep": "noisy cells left as they are",
+}
+"""What is done with noisy cells before branch A, in one line."""

@@ -92,6 +92,10 @@ def test_rare_cells_are_found_and_each_change_is_explained(tmp_path: Path) -> No
         rescuers = [entry["rule"] for entry in trace if entry["verdict"] == "rescued"]
         assert rescuers == ([row.label] if row.label in ("PC", "PLY") else [])
         assert all(entry["phase_1"]["threshold"] == pytest.approx(row.suppressed_probability) for entry in trace)
+    near = labels["near_miss"].notna()
+    assert near.any() and not (near & changed).any() and labels.loc[near, "near_miss"].isin(["PC", "PLY"]).all()
+    assert labels.loc[near, "near_miss_reason"].str.match("Nearly PL?[YC], but ").all()
+    assert (labels.loc[~near, "near_miss_reason"] == "").all()
     # Every plasma cell is a candidate; most other cells are not.
     assert (labels["trace"] == "[]").mean() > 0.8
 
@@ -113,6 +117,7 @@ def test_off_leaves_branch_a_alone(tmp_path: Path) -> None:
     for name in ("suppressed_label", "phase_1", "phase_2", "phase_3", "label"):
         assert (labels[name] == labels["base_label"]).all()
     assert not labels["changed"].any() and (labels["trace"] == "[]").all() and (labels["reason"] == "").all()
+    assert labels["near_miss"].isna().all()
 
 
 def test_a_data_set_without_rescued_classes_keeps_its_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -60,13 +60,17 @@ def write_recipes(folder: Path) -> None:
     ALTERNATIVES.write(pd.concat([rules, rules.assign(way="branch_b", label=CODES[0])]), folder / "after.parquet")
 
 
-def compare(folder: Path, recipes: tuple[str, ...] = ("focal", "ldam"), out: str = "ablation") -> Path:
+def compare(
+    folder: Path, recipes: tuple[str, ...] = ("focal", "ldam"), out: str = "ablation",
+    restorations: tuple[str, ...] = (), restored: tuple[str, ...] = (),
+) -> Path:  # fmt: skip
     compare_recipes(
         images=folder / "images.parquet", test_labels=folder / "test_labels.parquet",
         classes=folder / "classes.parquet", folds=folder / "folds.parquet", recipes=list(recipes),
         probabilities=[folder / "focal.parquet", folder / "ldam.parquet"],
         logits=[folder / f"logits_{fold}.parquet" for fold in (0, 1)], calibration=folder / "calibration.json",
-        alternatives=folder / "after.parquet",
+        alternatives=folder / "after.parquet", restorations=list(restorations),
+        restored=[folder / f"{name}.parquet" for name in restored],
         ablation=folder / f"{out}.parquet", csv=folder / f"{out}.csv", page=folder / f"{out}.html", seed=1,
         settings=CompareRecipes(resamples=150),
     )  # fmt: skip
@@ -185,3 +189,24 @@ def test_every_recipe_is_compared_by_default_and_none_twice() -> None:
         CompareRecipes(recipes=["ldam", "ldam"])
     with pytest.raises(ValidationError, match="ldm"):
         CompareRecipes(recipes=["ldm"])  # type: ignore[list-item]
+
+
+def test_restorations_stand_beside_the_main_recipe(compared: Path) -> None:
+    table = ABLATION.read(
+        compare(compared, out="restored", restorations=("keep", "median"), restored=("ldam", "focal"))
+    )
+    rows = table[(table["variant"] == "restored") & (table["part"] == "test") & (table["metric"] == "macro_f1")]
+    values = rows.set_index("recipe")
+    # `median` was given the main recipe's own table: no difference; `keep` another recipe's.
+    assert values.index.tolist() == ["keep", "median"]
+    assert values.loc["median", ["difference", "difference_low", "difference_high"]].tolist() == [0, 0, 0]
+    ldam = table[(table["recipe"] == "ldam") & (table["part"] == "test") & (table["metric"] == "macro_f1")]
+    assert values.loc["keep", "value"] == ldam["value"].item()
+    page = (compared / "restored.html").read_text(encoding="utf-8")
+    assert "Cells restored otherwise" in page and "3x3 median" in page
+    assert "Cells restored otherwise" not in (compared / "ablation.html").read_text(encoding="utf-8")
+
+
+def test_a_restoration_without_its_table_is_refused(compared: Path) -> None:
+    with pytest.raises(InputError, match="2 restorations, but 1 tables"):
+        compare(compared, out="broken", restorations=("keep", "median"), restored=("ldam",))

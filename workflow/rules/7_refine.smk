@@ -2,7 +2,8 @@
 Refine: rare cells found again by morphology and the second branch, with evidence.
 
 IN   results/1_index/, 2_crop/, 4_restore/, 5_classify/<recipe>/ (probabilities, logits of the folds), 6_embed/
-OUT  results/7_refine/morphology.parquet, reference.json, labels.parquet, suspects.parquet; alternatives.parquet for the ablation alone
+OUT  results/7_refine/morphology.parquet, reference.json, labels.parquet, suspects.parquet; alternatives.parquet for the
+     ablation alone
 """
 
 

@@ -3,7 +3,7 @@ Report: scores with intervals, one prediction per image, the submission, and a p
 
 IN   the tables of all stages
 OUT  results/8_report/metrics.parquet, confusion.parquet, summary.json, predictions.parquet, submission.csv, figures/,
-     report.html, suspects.html, suspects.csv; by `snakemake ablation`: ablation.parquet, ablation.csv, ablation.html
+     report.html, suspects.html, suspects.csv
 """
 
 
@@ -177,44 +177,3 @@ rule write_suspects:
     shell:
         "python -m buffycoat.report.write_suspects --suspects {input.suspects:q} --cells {input.cells:q}"
         " --page {output.page:q} --csv {output.csv:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
-
-
-rule compare_recipes:
-    """Compare the long-tail recipes and what is done after them, with paired intervals; not part of `all`."""
-    input:
-        images="results/1_index/images.parquet",
-        test_labels="results/1_index/test_labels.parquet",
-        classes="results/1_index/classes.parquet",
-        folds="results/1_index/folds.parquet",
-        probabilities=expand(
-            "results/5_classify/{recipe}/probabilities.parquet", recipe=COMPARED
-        ),
-        logits=expand(
-            f"results/5_classify/{MAIN_RECIPE}/fold_{{fold}}/logits.parquet",
-            fold=FOLDS,
-        ),
-        calibration=f"results/5_classify/{MAIN_RECIPE}/calibration.json",
-        alternatives="results/7_refine/alternatives.parquet",
-    output:
-        ablation="results/8_report/ablation.parquet",
-        csv="results/8_report/ablation.csv",
-        page="results/8_report/ablation.html",
-    log:
-        "results/8_report/logs/compare_recipes.log",
-    benchmark:
-        "results/8_report/benchmarks/compare_recipes.tsv"
-    conda:
-        "../../envs/core.yaml"
-    threads: 1
-    params:
-        code=code_of("buffycoat.report.compare_recipes"),
-        settings=settings_of("report.compare_recipes"),
-        recipes=COMPARED,
-        seed=SEED,
-    shell:
-        "python -m buffycoat.report.compare_recipes"
-        " --images {input.images:q} --test-labels {input.test_labels:q} --classes {input.classes:q}"
-        " --folds {input.folds:q} --recipes {params.recipes:q} --probabilities {input.probabilities:q}"
-        " --logits {input.logits:q} --calibration {input.calibration:q} --alternatives {input.alternatives:q}"
-        " --ablation {output.ablation:q} --csv {output.csv:q} --page {output.page:q} --seed {params.seed}"
-        " --settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -38,12 +38,10 @@ def code_of(module):
     return code_digest(module)
 
 
-def body_of(wildcards):
+def body_of(wildcards, folder="results/5_classify"):
     """Return the model that a recipe's fold starts from, in a list; an empty one where it starts by itself."""
     recipe = BODY_OF.get(wildcards.recipe)
-    return [
-        f"results/5_classify/{recipe}/fold_{wildcards.fold}/model.safetensors"
-    ] * bool(recipe)
+    return [f"{folder}/{recipe}/fold_{wildcards.fold}/model.safetensors"] * bool(recipe)
 
 
 SEED = CONFIG.seed
@@ -67,3 +65,4 @@ GAN_SAMPLES = ["results/4_restore/gan_samples.png"] if PIX2PIX else []
 wildcard_constraints:
     fold=r"\d+",
     recipe=r"[a-z_]+",
+    restoration="keep|median|pix2pix",

@@ -14,9 +14,9 @@ from buffycoat.errors import InputError
 from buffycoat.refine.algorithm import Evidence, Judged, Outcome, apply_rules
 from buffycoat.refine.evidence import read_evidence
 from buffycoat.refine.rulebook import Rulebook, read_rulebook
-from buffycoat.refine.sentences import explain
+from buffycoat.refine.sentences import explain, explain_near_miss
 from buffycoat.refine.settings import RefineLabels
-from buffycoat.refine.trace import traced_rows
+from buffycoat.refine.trace import near_misses, traced_rows
 from buffycoat.steps import run
 from buffycoat.tables.folds import FOLDS
 from buffycoat.tables.images import IMAGES, decodable
@@ -43,6 +43,10 @@ def labels_table(ids: pd.Series, outcome: Outcome) -> pd.DataFrame:
     for row, trace in traced_rows(outcome):
         traces[row] = json.dumps(trace, allow_nan=False)
         reasons[row] = explain(str(outcome.base[row]), str(outcome.label[row]), trace)
+    nearly: list[str | None] = [None] * len(ids)
+    against = [""] * len(ids)
+    for row, entry in near_misses(outcome):
+        nearly[row], against[row] = entry["rule"], explain_near_miss(entry)
     return pd.DataFrame(
         {
             "image_id": ids.to_numpy(),
@@ -56,6 +60,8 @@ def labels_table(ids: pd.Series, outcome: Outcome) -> pd.DataFrame:
             "changed": outcome.label != outcome.base,
             "trace": traces,
             "reason": reasons,
+            "near_miss": nearly,
+            "near_miss_reason": against,
         }
     )
 

@@ -95,3 +95,8 @@ def explain(base: str, label: str, trace: Sequence[Entry]) -> str:
     if label in by_rule and by_rule[label]["verdict"] == "rescued":
         return f"Relabelled {base} → {label}: {why_rescued(by_rule[label])}."
     return f"Relabelled {base} → {label}: {base} is given only with evidence, and {why_refused(by_rule[base])}."
+
+
+def explain_near_miss(entry: Entry) -> str:
+    """Return, in one sentence, the check that alone kept a cell from being rescued."""
+    return f"Nearly {entry['rule']}, but {why_refused(entry)}."

@@ -1,4 +1,4 @@
-"""Step `compare_recipes`: branch A's long-tail recipes, and what is done after them, with paired intervals."""
+"""Step `compare_recipes`: branch A's recipes, restorations before and steps after it, with paired intervals."""
 
 from __future__ import annotations
 
@@ -59,6 +59,18 @@ def read_ways(
     return ways + [Way(recipe, "all_views", best_classes(table, codes)) for recipe, table in pairs]
 
 
+def read_restorations(names: list[str], paths: list[Path], ids: pd.Series, codes: list[str]) -> list[Way]:
+    """Return the main recipe on cells restored otherwise; raises InputError where one holds other images than `ids`."""
+    if len(names) != len(paths):
+        raise InputError(f"{len(names)} restorations, but {len(paths)} tables of probabilities: give one for each")
+    ways = []
+    for name, path in zip(names, paths, strict=True):
+        table = PROBABILITIES.read(path)
+        require_same_keys(table["image_id"], ids, str(path))
+        ways.append(Way(name, "restored", best_classes(table, codes)))
+    return ways
+
+
 def read_alternatives(path: Path, ids: pd.Series, codes: list[str]) -> list[Way]:
     """Return what is done after branch A, way by way; raises InputError where one holds other images than `ids`."""
     table = ALTERNATIVES.read(path)
@@ -86,21 +98,23 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
 
 def compare_recipes(
     *, images: Path, test_labels: Path, classes: Path, folds: Path, recipes: list[str], probabilities: list[Path],
-    logits: list[Path], calibration: Path, alternatives: Path, ablation: Path, csv: Path, page: Path, seed: int,
-    settings: CompareRecipes,
+    logits: list[Path], calibration: Path, alternatives: Path, restorations: list[str] | None = None,
+    restored: list[Path] | None = None, ablation: Path, csv: Path, page: Path, seed: int, settings: CompareRecipes,
 ) -> None:  # fmt: skip
     """Score each recipe out of fold and on the test images whose label is known; the first recipe is the main one.
 
     `probabilities`: a table per recipe, in the same order; `logits` (one per fold) and `calibration`: the main one's;
-    `alternatives`: what is done after it.
+    `alternatives`: what is done after it; `restored`: the main recipe's table by restoration that is not the run's.
     """
     codes = class_codes(CLASSES.read(classes))
     rows_of_logits = pd.concat([LOGITS.read(path) for path in logits], ignore_index=True)
     temperature = float(read_json(calibration).get("temperature", 1.0))
     ways = read_ways(recipes, probabilities, rows_of_logits, temperature, codes)
-    ways += read_alternatives(alternatives, pd.Series(ways[0].numbers.index), codes)
+    ids = pd.Series(ways[0].numbers.index)
+    ways += read_restorations(restorations or [], restored or [], ids, codes)
+    ways += read_alternatives(alternatives, ids, codes)
     of_fold = one_view_of_each_fold(rows_of_logits, codes)
-    parts = labelled_parts(images, test_labels, folds, pd.Series(ways[-1].numbers.index))
+    parts = labelled_parts(images, test_labels, folds, ids)
     scored = []
     for part, rows in parts.items():
         scored += score_single_folds(part, recipes[0], rows, of_fold, codes)

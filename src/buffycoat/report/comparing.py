@@ -23,7 +23,8 @@ class Way:
 
     recipe: str
     variant: str
-    """'one_view' or 'all_views' of a recipe, or 'after': made of the main recipe's predictions."""
+    """'one_view' or 'all_views' of a recipe; 'restored': the main one, on cells restored as `recipe` says;
+    'after': made of the main recipe's predictions."""
     numbers: pd.Series
 
 
