@@ -149,7 +149,7 @@ def test_embeddings_are_unit_vectors_and_rows_are_kept(folder: Path, caplog: pyt
             embedded(folder, EmbedCells(encoder="efficientnet_lite0", size_px=64, batch=batch, views=2))
             for batch in (5, 2)
         ]
-    assert tables[0].shape == (5, 1280) and tables[0].dtype == np.float32
+    assert tables[0].shape == (5, 1488) and tables[0].dtype == np.float32
     assert np.allclose(np.linalg.norm(tables[0], axis=1), 1, atol=1e-5)
     assert np.allclose(*tables, atol=1e-5), "a vector does not depend on its batch"
     assert "images/s" in caplog.text

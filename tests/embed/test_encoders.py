@@ -36,7 +36,7 @@ def embedded(encoder: Encoder, x: torch.Tensor) -> torch.Tensor:
 
 def test_the_embedded_encoder_needs_nothing() -> None:
     encoder = encoder_of("efficientnet_lite0", 64)
-    assert embedded(encoder, torch.rand(2, 3, 64, 64)).shape == (2, 1280)
+    assert embedded(encoder, torch.rand(2, 3, 64, 64)).shape == (2, 1488)
     assert not any(parameter.requires_grad for parameter in encoder.network.parameters())
     assert encoder.embed_texts is None and not encoder.network.training
 

@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from buffycoat.classify.backbones import normalise
 from buffycoat.classify.data import Crops
-from buffycoat.classify.predict_fold import judged_rows, load_fold_model
+from buffycoat.classify.fold_models import judged_rows, load_fold_model
 from buffycoat.classify.settings import PredictDegraded
 from buffycoat.degradations import DEGRADATIONS
 from buffycoat.device import mixed_precision, pick_device
-from buffycoat.errors import InputError
 from buffycoat.prefetch import Prefetched
 from buffycoat.progress import Progress
 from buffycoat.randomness import stream
@@ -78,9 +77,7 @@ def predict_degraded(
 ) -> None:  # fmt: skip
     """Predict the clean held-out images as they are, then with each degradation at each severity, in one view."""
     codes = class_codes(CLASSES.read(classes))
-    network, trained, named = load_fold_model(model)
-    if named != codes:
-        raise InputError(f"{model}: trained for the classes {named}, but the data has {codes}")
+    network, trained = load_fold_model(model, codes)
     ids = clean_held_out(IMAGES.read(images), FOLDS.read(folds), NOISE.read(noise), fold)
     crops = Crops(cells, trained.background, trained.size_px, pick_device())
     network = network.to(crops.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

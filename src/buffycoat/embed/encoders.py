@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from buffycoat.efficientnet import MEAN, STD, efficientnet_lite0
+from buffycoat.efficientnet import MEAN, STD
 from buffycoat.embed.settings import EmbedCells
+from buffycoat.embed.stage_statistics import StageStatistics
 from buffycoat.errors import InputError
 from buffycoat.hub import stay_offline
 from buffycoat.pretrained import Keys, load_body
@@ -40,7 +41,7 @@ class Encoder:
 def _efficientnet(name: str, settings: EmbedCells) -> Encoder:
     if settings.weights:
         raise InputError("embed.embed_cells.weights: efficientnet_lite0 brings its own weights; leave it empty")
-    return Encoder(efficientnet_lite0(0), MEAN, STD)
+    return Encoder(StageStatistics(), MEAN, STD)
 
 
 def _medsiglip(name: str, settings: EmbedCells) -> Encoder:
