@@ -16,8 +16,8 @@ import torch
 
 from buffycoat.classify import train_fold as module
 from buffycoat.classify.backbones import classifier_names
-from buffycoat.classify.imbalance import log_frequencies
 from buffycoat.classify.fold_models import load_fold_model
+from buffycoat.classify.imbalance import log_frequencies
 from buffycoat.classify.settings import TrainFold
 from buffycoat.errors import InputError, Interrupted
 from buffycoat.recipes import BODY_OF, RECIPE_NAMES
