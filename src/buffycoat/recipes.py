@@ -24,6 +24,18 @@ RECIPE_NAMES: dict[str, str] = {
 BODY_OF: dict[str, str] = {"crt": "cross_entropy", "logit_adjustment": "cross_entropy"}
 """Recipes that start from another recipe's model of the same fold, and which."""
 
+
+def body_model(recipe: str, fold: str, restoration: str | None = None) -> list[str]:
+    """Return the file of the model that a recipe's fold starts from, in a list; an empty one where there is none.
+
+    `restoration`: that of the cells it learned, where it is not the run's own.
+    """
+    if recipe not in BODY_OF:
+        return []
+    folder = f"results/5_classify/{restoration}" if restoration else "results/5_classify"
+    return [f"{folder}/{BODY_OF[recipe]}/fold_{fold}/model.safetensors"]
+
+
 WAY_NAMES: dict[str, str] = {
     "phase_1": "the rules' phase 1 alone, sensitivity boosting, which the paper never shows",
     "phase_2": "phases 1 and 2, with semantic verification",

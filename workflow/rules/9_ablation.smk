@@ -6,28 +6,11 @@ OUT  results/4_restore/{restoration}/, 5_classify/{restoration}/{recipe}/, with 
      results/8_report/ablation.parquet, ablation.csv, ablation.html, robustness.parquet, robustness.html
 """
 
-RESTORED_OTHERWISE = [
+OTHERWISE = [
     name
     for name in CONFIG.report.compare_recipes.restorations
     if name != CONFIG.restore.restore_cells.method
 ]
-
-
-def restored_otherwise(wildcards):
-    """Return the settings of restoration by another method as JSON."""
-    settings = CONFIG.restore.restore_cells.model_dump(mode="json")
-    return json.dumps({**settings, "method": wildcards.restoration}, sort_keys=True)
-
-
-def generator_otherwise(wildcards):
-    """Return the trained generator in a list where it is the method."""
-    trained = "results/4_restore/generator.safetensors"
-    return [trained] * (wildcards.restoration == "pix2pix")
-
-
-def body_otherwise(wildcards):
-    """Return the model that a recipe's fold starts from, trained on the same cells."""
-    return body_of(wildcards, f"results/5_classify/{wildcards.restoration}")
 
 
 use rule restore_cells as restore_otherwise with:
@@ -57,7 +40,7 @@ use rule train_fold as train_fold_otherwise with:
         cells="results/4_restore/{restoration}/cells.parquet",
         crop_shards="results/2_crop/shards",
         cell_shards="results/4_restore/{restoration}/shards",
-        body=body_otherwise,
+        body=body_of,
     output:
         model="results/5_classify/{restoration}/{recipe}/fold_{fold}/model.safetensors",
         history="results/5_classify/{restoration}/{recipe}/fold_{fold}/history.parquet",
@@ -120,7 +103,7 @@ rule compare_recipes:
         alternatives="results/7_refine/alternatives.parquet",
         restored=expand(
             "results/5_classify/{restoration}/{recipe}/probabilities.parquet",
-            restoration=RESTORED_OTHERWISE,
+            restoration=OTHERWISE,
             recipe=MAIN_RECIPE,
         ),
     output:
@@ -138,7 +121,7 @@ rule compare_recipes:
         code=code_of("buffycoat.report.compare_recipes"),
         settings=settings_of("report.compare_recipes"),
         recipes=COMPARED,
-        restorations=RESTORED_OTHERWISE,
+        restorations=OTHERWISE,
         seed=SEED,
     shell:
         "python -m buffycoat.report.compare_recipes"
