@@ -7,7 +7,7 @@ bin := .venv/bin
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format docs segmenter benchmark-crop benchmark-partition benchmark-restore benchmark-classify benchmark-measure clean
+.PHONY: help setup demo test check format docs segmenter benchmark-crop benchmark-partition benchmark-restore benchmark-classify benchmark-measure benchmark-embed benchmark-refine clean
 
 help:
 	@echo "make demo    install, simulate a small data set, run all stages, show where the report is"
@@ -21,6 +21,8 @@ help:
 	@echo "make benchmark-restore    train and measure restoration on real cells: benchmarks/restore.json (an hour)"
 	@echo "make benchmark-classify   measure training and prediction of branch A against the usual loop (half an hour)"
 	@echo "make benchmark-measure    time the measuring of cells and compare it with experts' attributes (minutes)"
+	@echo "make benchmark-embed      parity, speed and worth of branch B's encoders and head (a quarter of an hour)"
+	@echo "make benchmark-refine     three drawn twins of WBCBench, refined, beside the paper's constants (an hour)"
 	@echo "make clean   delete what the demo made (results/)"
 
 setup: $(ready)
@@ -79,6 +81,12 @@ benchmark-classify: $(ready)
 
 benchmark-measure: $(ready)
 	$(bin)/python -m benchmarks.measure
+
+benchmark-embed: $(ready)
+	$(bin)/python -m benchmarks.embed
+
+benchmark-refine: $(ready)
+	$(bin)/python -m benchmarks.refine
 
 clean:
 	rm -rf results

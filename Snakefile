@@ -18,20 +18,25 @@ include: "workflow/rules/5_classify.smk"
 include: "workflow/rules/6_embed.smk"
 include: "workflow/rules/7_refine.smk"
 include: "workflow/rules/8_report.smk"
+include: "workflow/rules/9_ablation.smk"
 
 
 rule all:
-    """The report, one prediction per image, and the submission."""
+    """The report, the suspects, one prediction per image, the submission, and what branch B is worth without training."""
     default_target: True
     input:
         report="results/8_report/report.html",
+        suspects="results/8_report/suspects.html",
         predictions="results/8_report/predictions.parquet",
         submission="results/8_report/submission.csv",
+        baselines="results/6_embed/baselines.parquet",
 
 
 rule ablation:
-    """The recipes of branch A side by side; trains those that are not there yet."""
+    """Recipes, restorations and what is done after branch A, side by side, and robustness; trains what is not there yet."""
     input:
         table="results/8_report/ablation.parquet",
         csv="results/8_report/ablation.csv",
         page="results/8_report/ablation.html",
+        robustness="results/8_report/robustness.parquet",
+        curves="results/8_report/robustness.html",

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from buffycoat.config import Config, check_config, missing_sources, settings_json
+from buffycoat.config import Config, check_config, check_run, missing_sources, settings_json
 from buffycoat.errors import InputError
 from tests.conftest import REPOSITORY
 
@@ -95,3 +96,16 @@ def test_mistakes_are_named_in_one_line(overlay: dict[str, Any], message: str) -
     with pytest.raises(InputError) as caught:
         check_config(merged(DEMO, overlay))
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_run_needs_its_files(tmp_path: Path) -> None:
+    overlay = {"crop": {"train_segmenter": {"masks": [str(tmp_path / "absent.csv")]}}}
+    with pytest.raises(InputError, match=r"train_segmenter\.masks: no such file: .*absent\.csv: correct the path"):
+        check_run(merged(DEMO, overlay))
+    assert check_run(DEMO) == check_config(DEMO)
+
+
+def test_some_settings_of_a_rule_may_be_changed() -> None:
+    config = check_config(DEMO)
+    told = json.loads(settings_json(config, "restore.restore_cells", method="median"))
+    assert told == {**json.loads(settings_json(config, "restore.restore_cells")), "method": "median"}

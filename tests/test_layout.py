@@ -19,10 +19,11 @@ REPOSITORY = Path(__file__).parent.parent
 SOURCE = REPOSITORY / "src" / "buffycoat"
 STAGES = ["simulate", "index", "crop", "partition", "restore", "classify", "embed", "refine", "report"]
 RULE_FILES = [REPOSITORY / "workflow" / "rules" / f"{n}_{stage}.smk" for n, stage in enumerate(STAGES)]
+RULE_FILES.append(REPOSITORY / "workflow" / "rules" / "9_ablation.smk")
 RULES = [
-    (stage, rule, body)
-    for stage, file in zip(STAGES, RULE_FILES, strict=True)
-    for rule, body in re.findall(r"^rule (\w+):\n(.*?)(?=^rule |\Z)", file.read_text(), re.M | re.S)
+    (found.group(1) if (found := re.search(r'code_of\("buffycoat\.(\w+)\.', body)) else "no stage", rule, body)
+    for file in RULE_FILES
+    for rule, body in re.findall(r"^rule (\w+):\n(.*?)(?=^rule |^use rule |\Z)", file.read_text(), re.M | re.S)
 ]
 NAMES = [f"{stage}.{rule}" for stage, rule, _ in RULES]
 

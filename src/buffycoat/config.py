@@ -73,12 +73,12 @@ def check_config(raw: Mapping[str, Any]) -> Config:
         raise InputError("config: " + "; ".join(clauses)) from None
 
 
-def settings_json(config: Config, key: str) -> str:
-    """Return the settings of one rule, named `<stage>.<rule>`, as canonical JSON."""
+def settings_json(config: Config, key: str, **changed: Any) -> str:
+    """Return the settings of one rule, named `<stage>.<rule>`, some of them changed, as canonical JSON."""
     section: Any = config
     for part in key.split("."):
         section = getattr(section, part)
-    return json.dumps(section.model_dump(mode="json"), sort_keys=True)
+    return json.dumps({**section.model_dump(mode="json"), **changed}, sort_keys=True)
 
 
 def use_own_python() -> None:
@@ -98,3 +98,12 @@ def missing_sources(config: Config, made_by_workflow: str = "results/") -> list[
         if absent:
             clauses.append(f"{key}: no such file: {', '.join(absent)}")
     return clauses
+
+
+def check_run(raw: Mapping[str, Any]) -> Config:
+    """Return the checked settings of a run; raises InputError where they are wrong or name files that do not exist."""
+    config = check_config(raw)
+    absent = missing_sources(config)
+    if absent:
+        raise InputError(f"config: {'; '.join(absent)}: correct the path, or put the data there")
+    return config

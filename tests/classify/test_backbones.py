@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 from timm.models import save_for_hf
 from torch import nn
 
-from buffycoat.classify.backbone_weights import CONVERT
 from buffycoat.classify.backbones import (
     build_backbone,
     classifier_names,
@@ -26,6 +25,7 @@ from buffycoat.classify.backbones import (
 )
 from buffycoat.efficientnet import MEAN, STD
 from buffycoat.errors import InputError
+from buffycoat.pretrained import CONVERT
 
 SWIN_NAME, VIT_NAME = "swin_tiny_patch4_window7_224", "vit_small_patch14_dinov2"
 SWIN = {"img_size": 32, "window_size": 4, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 4]}

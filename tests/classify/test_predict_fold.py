@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from buffycoat.classify.data import Crops
-from buffycoat.classify.predict_fold import judged_rows, load_fold_model, predict_views
+from buffycoat.classify.fold_models import judged_rows, load_fold_model
+from buffycoat.classify.predict_fold import predict_views
 from buffycoat.classify.settings import PredictFold
 from buffycoat.classify.train_fold import judge, labelled_rows
 from buffycoat.classify.views import view_of
@@ -17,6 +18,8 @@ from buffycoat.tables.folds import FOLDS
 from buffycoat.tables.images import IMAGES
 from buffycoat.tables.logits import LOGITS
 from tests.classify.cases import predict, train
+
+CODES = ["BA", "LY", "PC"]
 
 
 def test_each_fold_predicts_what_it_held_out_and_what_nobody_learns(dataset: Path) -> None:
@@ -33,7 +36,7 @@ def test_logits_are_stored_per_image_and_view(dataset: Path) -> None:
 
 def test_a_views_logits_are_those_of_the_turned_image(dataset: Path) -> None:
     model = train(dataset, "run") / "model.safetensors"
-    network, trained, _ = load_fold_model(model)
+    network, trained = load_fold_model(model, CODES)
     crops = Crops(dataset / "cells.parquet", trained.background, trained.size_px, torch.device("cpu"))
     values = predict_views(network, crops, [3, 8], PredictFold(batch=1))
     from buffycoat.classify.backbones import normalise
@@ -46,9 +49,9 @@ def test_a_views_logits_are_those_of_the_turned_image(dataset: Path) -> None:
 
 def test_the_history_tells_the_score_of_the_stored_model(dataset: Path) -> None:
     model = train(dataset, "run") / "model.safetensors"
-    network, trained, codes = load_fold_model(model)
+    network, trained = load_fold_model(model, CODES)
     crops = Crops(dataset / "cells.parquet", trained.background, trained.size_px, torch.device("cpu"))
-    rows = labelled_rows(dataset / "images.parquet", dataset / "folds.parquet", codes)
+    rows = labelled_rows(dataset / "images.parquet", dataset / "folds.parquet", CODES)
     loss, score = judge(network, crops, rows[rows["fold"] == 0], 3)
     from buffycoat.tables.training_history import TRAINING_HISTORY
 

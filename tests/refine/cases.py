@@ -7,12 +7,17 @@ from typing import Any
 import numpy as np
 
 from buffycoat.refine.algorithm import Evidence
-from buffycoat.refine.rulebook import BOX_FEATURES, DISTANCE_FEATURES, FittedRule, Reference
-from buffycoat.refine.settings import PLASMA_CELL, PROLYMPHOCYTE
+from buffycoat.refine.rulebook import BOX_FEATURES, DISTANCE_FEATURES, LIKENESS_FEATURES, FittedRule, Reference
+from buffycoat.refine.settings import PLASMA_CELL, PROLYMPHOCYTE, FitReference
 
 CLASSES = ("LY", "PC", "PLY", "SNE", "VLY")
-FEATURES = ("spikiness", *dict.fromkeys((*BOX_FEATURES, *DISTANCE_FEATURES)))
+FEATURES = ("spikiness", *dict.fromkeys((*BOX_FEATURES, *DISTANCE_FEATURES, *LIKENESS_FEATURES[2:])))
 PLAIN = dict.fromkeys(FEATURES, 0.0) | {"spikiness": 1.5}
+
+
+def given(**changes: Any) -> FitReference:
+    """The paper's rules with their own thresholds; on where they help, unless changed."""
+    return FitReference(**{"rules": (PROLYMPHOCYTE, PLASMA_CELL), "thresholds": "given", "min_cells": 8, **changes})
 
 
 def reference(**changes: Any) -> Reference:

@@ -7,9 +7,9 @@ from scipy.stats import chi
 from sklearn.covariance import LedoitWolf
 
 from buffycoat.refine.algorithm import Evidence
+from buffycoat.refine.fit_rules import fit_rules
 from buffycoat.refine.fitting import (
     Training,
-    fit_rules,
     largest_distance,
     mean_and_covariance,
     shrunk_covariance,
@@ -17,8 +17,8 @@ from buffycoat.refine.fitting import (
 )
 from buffycoat.refine.gates import mahalanobis
 from buffycoat.refine.rulebook import BOX_FEATURES, DISTANCE_FEATURES, FittedRule
-from buffycoat.refine.settings import PLASMA_CELL, FitReference
-from tests.refine.cases import CLASSES, FEATURES
+from buffycoat.refine.settings import PLASMA_CELL
+from tests.refine.cases import CLASSES, FEATURES, given
 
 UNITS = {"area_px": 4000.0, "cell_level": 20.0, "cell_level_sd": 5.0, "red_blue_ratio": 0.1, "nucleus_ratio": 0.1}
 
@@ -54,11 +54,11 @@ def test_the_covariance_is_scikit_learns() -> None:
 def test_few_cells_borrow_and_many_do_not() -> None:
     rng = np.random.default_rng(2)
     values, pooled = rng.normal(size=(40, 3)) * 3, np.eye(3)
-    _, own = mean_and_covariance(values, pooled, own_cells=40)
+    _, own = mean_and_covariance(values, pooled, given(own_cells=40))
     assert own == pytest.approx(shrunk_covariance(values - values.mean(axis=0)))
-    _, half = mean_and_covariance(values, pooled, own_cells=80)
+    _, half = mean_and_covariance(values, pooled, given(own_cells=80))
     assert half == pytest.approx((own + pooled) / 2)
-    mean, two = mean_and_covariance(values[:2], pooled, own_cells=10_000)
+    mean, two = mean_and_covariance(values[:2], pooled, given(own_cells=10_000))
     assert two == pytest.approx(pooled, abs=0.01) and mean == pytest.approx(values[:2].mean(axis=0))
 
 
@@ -72,26 +72,26 @@ def test_within_class_takes_class_means_out() -> None:
 def test_the_largest_distance_is_near_that_of_normal_cells() -> None:
     rng = np.random.default_rng(3)
     values, folds = rng.normal(size=(4000, 6)), np.arange(4000) % 5
-    found, source = largest_distance(values, folds, np.eye(6), FitReference())
+    found, source = largest_distance(values, folds, np.eye(6), given())
     assert source == "cross_fitted"
     assert found == pytest.approx(chi.ppf(0.95, 6), rel=0.03)
 
 
 def test_the_largest_distance_grows_with_its_quantile() -> None:
     values, folds = np.random.default_rng(4).normal(size=(50, 6)), np.arange(50) % 5
-    found = [largest_distance(values, folds, np.eye(6), FitReference(distance_quantile=q))[0] for q in (0.5, 0.8, 0.99)]
+    found = [largest_distance(values, folds, np.eye(6), given(distance_quantile=q))[0] for q in (0.5, 0.8, 0.99)]
     assert found == sorted(found)
 
 
 def test_cells_of_one_fold_cannot_be_cross_fitted() -> None:
     values = np.random.default_rng(5).normal(size=(50, 6))
-    found = largest_distance(values, np.zeros(50, np.int64), np.eye(6), FitReference())
+    found = largest_distance(values, np.zeros(50, np.int64), np.eye(6), given())
     assert found[0] == pytest.approx(chi.ppf(0.95, 6)) and found[1] == "chi_squared"
 
 
 def test_the_reference_is_that_of_the_rescued_class_in_its_units() -> None:
     cells = training({"LY": 400, "SNE": 300, "PC": 60, "PLY": 5, "VLY": 50})
-    fitted = plasma(fit_rules(cells, FitReference()))
+    fitted = plasma(fit_rules(cells, given()))
     assert fitted.state == "on" and list(fitted.references) == ["LY", "VLY"]
     ly, vly = fitted.references["LY"], fitted.references["VLY"]
     assert (ly.cells, ly.cells_of, ly.own_share) == (60, "host", 1.0)
@@ -117,7 +117,7 @@ def test_units_of_a_feature_do_not_matter() -> None:
     cells = training({"LY": 200, "SNE": 100, "PC": 20, "PLY": 2, "VLY": 20})
     other = {name: values * (1000.0 if name == "area_px" else 1.0) for name, values in cells.evidence.features.items()}
     changed = Training(Evidence(CLASSES, cells.evidence.p, cells.evidence.s, other), cells.labels, cells.folds)
-    before, after = (plasma(fit_rules(each, FitReference())).references["LY"] for each in (cells, changed))
+    before, after = (plasma(fit_rules(each, given())).references["LY"] for each in (cells, changed))
     assert after.max_distance == pytest.approx(before.max_distance)
     assert np.array(after.covariance) == pytest.approx(np.array(before.covariance))
 
@@ -128,7 +128,7 @@ def test_the_order_of_cells_does_not_matter() -> None:
     features = {name: values[order] for name, values in cells.evidence.features.items()}
     evidence = Evidence(CLASSES, cells.evidence.p[order], cells.evidence.s[order], features)
     shuffled = Training(evidence, cells.labels[order], cells.folds[order])
-    before, after = (plasma(fit_rules(each, FitReference())).references["LY"] for each in (cells, shuffled))
+    before, after = (plasma(fit_rules(each, given())).references["LY"] for each in (cells, shuffled))
     assert after.mean == pytest.approx(before.mean)
     assert after.max_distance == pytest.approx(before.max_distance)
     for name, ends in before.box.items():
@@ -141,24 +141,24 @@ def gaps(cells: Training, chosen: npt.NDArray[np.bool_]) -> Training:
 
 
 def test_too_few_cells_switch_the_rule_off_and_say_so() -> None:
-    fitted = plasma(fit_rules(training({"LY": 50, "SNE": 20, "PC": 7, "PLY": 2, "VLY": 20}), FitReference()))
+    fitted = plasma(fit_rules(training({"LY": 50, "SNE": 20, "PC": 7, "PLY": 2, "VLY": 20}), given()))
     assert (fitted.state, fitted.reason) == ("off", "7 measured training cells of PC, fewer than 8")
     assert fitted.references == {}
     cells = training({"LY": 50, "SNE": 20, "PC": 12, "PLY": 2, "VLY": 20})
-    few = plasma(fit_rules(gaps(cells, (cells.labels == "PC") & (cells.folds < 3)), FitReference()))
+    few = plasma(fit_rules(gaps(cells, (cells.labels == "PC") & (cells.folds < 3)), given()))
     assert few.state == "off"
-    assert plasma(fit_rules(cells, FitReference(min_cells=2))).state == "on"
+    assert plasma(fit_rules(cells, given(min_cells=2))).state == "on"
 
 
 def test_a_data_set_without_the_classes_has_no_rules() -> None:
     cells = training({"LY": 50, "SNE": 20, "PC": 20, "PLY": 0, "VLY": 0})
     # Only the names count: the class PC is called so, and prolymphocytes and variant lymphocytes are unknown.
     other = Evidence(("LY", "PC", "XX", "SNE", "YY"), cells.evidence.p, cells.evidence.s, cells.evidence.features)
-    ply, pc = fit_rules(Training(other, cells.labels, cells.folds), FitReference())
+    ply, pc = fit_rules(Training(other, cells.labels, cells.folds), given())
     assert (ply.state, ply.reason) == ("off", "this data set has no class PLY")
     assert pc.state == "on" and pc.rule.hides_in == ("LY",) and list(pc.references) == ["LY"]
     hostless = PLASMA_CELL.model_copy(update={"hides_in": ("VLY", "ZZ")})
-    (off,) = fit_rules(Training(other, cells.labels, cells.folds), FitReference(rules=(hostless,)))
+    (off,) = fit_rules(Training(other, cells.labels, cells.folds), given(rules=(hostless,)))
     assert off.reason == "this data set has none of the classes that PC hides in"
 
 
@@ -166,7 +166,7 @@ def test_equal_cells_can_be_fitted() -> None:
     cells = training({"LY": 30, "SNE": 20, "PC": 10, "PLY": 2, "VLY": 20})
     for values in cells.evidence.features.values():
         values[:] = 5.0
-    fitted = plasma(fit_rules(cells, FitReference()))
+    fitted = plasma(fit_rules(cells, given()))
     reference = fitted.references["LY"]
     assert mahalanobis(cells.features(DISTANCE_FEATURES), reference) == pytest.approx(0)
     assert reference.max_distance == pytest.approx(0)

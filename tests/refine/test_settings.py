@@ -1,16 +1,22 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
-from buffycoat.refine.settings import FitReference, Refine, Rule
+from buffycoat.refine.settings import PLASMA_CELL, PROLYMPHOCYTE, FitReference, Refine, Rule
 
 
-def test_the_defaults_hold_the_constants_of_the_paper() -> None:
-    ply, pc = FitReference().rules
+def test_the_preset_holds_the_constants_of_the_paper() -> None:
+    preset = yaml.safe_load((Path(__file__).parents[2] / "workflow/presets/paper.yaml").read_text())
+    rules = FitReference.model_validate(preset["refine"]["fit_reference"]).rules
+    assert rules == (PROLYMPHOCYTE, PLASMA_CELL)
+    ply, pc = PROLYMPHOCYTE, PLASMA_CELL
+    assert ply.suppress and pc.suppress
     assert (ply.rescued, ply.hides_in, ply.beta, ply.tau) == ("PLY", ("LY",), 150, 0.35)
     assert (ply.max_host_probability, ply.min_spikiness, ply.gates) == (0.8, 1.35, ("spikiness",))
     assert (pc.rescued, pc.hides_in, pc.beta, pc.tau) == ("PC", ("LY", "VLY"), 3750, 0.01)
@@ -29,7 +35,7 @@ def test_settings_survive_json() -> None:
         ({"beta": 0}, "greater than 0"),
         ({"tau": 1}, "less than 1"),
         ({"max_host_probability": 1.2}, "less than or equal to 1"),
-        ({"gates": ["colour"]}, "'spikiness', 'box' or 'mahalanobis'"),
+        ({"gates": ["colour"]}, "'spikiness', 'box', 'mahalanobis' or 'likeness'"),
         ({"betas": 3}, "Extra inputs"),
     ],
 )
@@ -44,6 +50,10 @@ def test_rules_must_fit_together() -> None:
     one = Rule(rescued="PC", hides_in=("LY",), beta=2, tau=0)
     with pytest.raises(ValidationError, match="more than one rule rescues PC"):
         FitReference(rules=(one, one))
-    with pytest.raises(ValidationError, match="PC is rescued and so cannot be a host"):
+    with pytest.raises(ValidationError, match="PC is rescued and suppressed, and so cannot be a host"):
         FitReference(rules=(one, Rule(rescued="PLY", hides_in=("PC",), beta=2, tau=0)))
     assert FitReference(rules=()).rules == ()
+    added = one.model_copy(update={"suppress": False})
+    assert FitReference(rules=(added, Rule(rescued="PLY", hides_in=("PC",), beta=2, tau=0))).rules[0] == added
+    with pytest.raises(ValidationError, match="rules that are found have no thresholds of their own"):
+        FitReference(thresholds="given")

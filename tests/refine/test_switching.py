@@ -5,33 +5,65 @@ import pytest
 from sklearn.metrics import f1_score
 
 from buffycoat.refine.algorithm import apply_rules
-from buffycoat.refine.fitting import Training, fit_rules
+from buffycoat.refine.fit_rules import fit_rules
+from buffycoat.refine.fitting import Training
+from buffycoat.refine.rulebook import FittedRule
 from buffycoat.refine.settings import FitReference
-from buffycoat.refine.switching import cross_fitted_labels, cross_fitted_rules, macro_f1, switch_rules
-from tests.refine.cases import CLASSES
+from buffycoat.refine.switching import compare, cross_fitted_labels, cross_fitted_rules, holm, switch_rules
+from tests.refine.cases import CLASSES, given
 from tests.refine.test_fitting import training
 
 COUNTS = {"LY": 300, "SNE": 200, "PC": 40, "PLY": 10, "VLY": 50}
-SETTINGS = FitReference()
+SETTINGS = given()
+
+
+def decided(cells: Training, settings: FitReference = SETTINGS) -> list[FittedRule]:
+    return switch_rules(cells, fit_rules(cells, settings), cross_fitted_rules(cells, settings), settings)
 
 
 def switched(cells: Training, settings: FitReference = SETTINGS) -> dict[str, str]:
-    return {fitted.rule.rescued: fitted.state for fitted in switch_rules(cells, fit_rules(cells, settings), settings)}
+    return {fitted.rule.rescued: fitted.state for fitted in decided(cells, settings)}
 
 
-def test_macro_f1_counts_every_class() -> None:
-    true, given = np.array(["LY", "LY", "PC"]), np.array(["LY", "LY", "LY"])
-    assert macro_f1(true, given, CLASSES) == pytest.approx(
-        f1_score(true, given, labels=list(CLASSES), average="macro", zero_division=0)
-    )
-    assert macro_f1(true, true, ("LY", "PC")) == 1
-    assert macro_f1(true, true, ("LY", "PC", "SNE")) == pytest.approx(2 / 3)
+def test_a_comparison_holds_scikit_learns_scores_and_the_largest_fall() -> None:
+    cells = training(COUNTS)
+    before = np.where(cells.labels == "PC", "LY", cells.labels)
+    after = np.where((cells.labels == "PC") | (cells.labels == "VLY"), "PC", cells.labels)
+    found = compare(cells, before, after, "PC", SETTINGS)
+    for value, labels in ((found.before, before), (found.after, after)):
+        expected = f1_score(cells.labels, labels, labels=list(CLASSES), average="macro", zero_division=0)
+        assert value == pytest.approx(expected)
+    fall = f1_score(cells.labels, before, labels=["VLY"], average="macro", zero_division=0)
+    assert (found.harmed, found.harm) == ("VLY", pytest.approx(fall))
+    assert found.changed == COUNTS["PC"] + COUNTS["VLY"]
+
+
+def test_nothing_changed_never_rises_and_the_truth_always_does() -> None:
+    cells = training(COUNTS)
+    base = np.where(cells.labels == "PC", "LY", cells.labels)
+    assert compare(cells, base, base, "PC", SETTINGS).without_rise == 1
+    assert compare(cells, base, cells.labels, "PC", SETTINGS).without_rise == 0
+
+
+def test_resamples_without_the_class_are_left_out() -> None:
+    cells = training(COUNTS)
+    base = np.where(cells.labels == "PC", "LY", cells.labels)
+    patients = np.where(cells.labels == "PC", 0, np.arange(len(base)) % 40 + 1).astype(np.int64)
+    alone = Training(cells.evidence, cells.labels, cells.folds, patients)
+    # Resamples without that patient say nothing of the class, so the gain itself is sure: min_groups is what objects.
+    assert compare(alone, base, cells.labels, "PC", SETTINGS).without_rise == 0
+    mixed = np.where((cells.labels == "PC") & (np.arange(len(base)) % 3 > 0), "LY", cells.labels)
+    mixed[np.flatnonzero(cells.labels == "LY")[:90]] = "PC"
+    found = compare(cells, base, mixed, "PC", SETTINGS)
+    assert 0 < found.without_rise < 1 or found.after < found.before
 
 
 def test_a_rule_that_finds_its_cells_is_on() -> None:
     cells = training(COUNTS)
-    ply, pc = switch_rules(cells, fit_rules(cells, SETTINGS), SETTINGS)
-    assert pc.state == "on" and pc.reason.startswith("it helps: out-of-fold macro-F1")
+    ply, pc = decided(cells, SETTINGS)
+    assert pc.state == "on" and pc.reason.startswith(
+        "it helps (no rise in 0.0% of resamples of patients, 10.0% allowed)"
+    )
     assert pc.macro_f1_with is not None and pc.macro_f1_without is not None and pc.changed is not None
     assert pc.macro_f1_with > pc.macro_f1_without + 0.1
     assert 25 <= pc.changed <= 45
@@ -45,8 +77,8 @@ def test_a_rule_that_harms_is_off_unless_always_on() -> None:
     cells.evidence.p[:, CLASSES.index("PLY")] = 0.02
     cells.evidence.s[:, CLASSES.index("PLY")] = 0.9
     assert switched(cells) == {"PLY": "off", "PC": "on"}
-    always = FitReference(switch="always")
-    ply, pc = switch_rules(cells, fit_rules(cells, always), always)
+    always = given(switch="always")
+    ply, pc = decided(cells, always)
     assert (ply.state, pc.state) == ("on", "on")
     assert ply.reason.startswith("always on; out-of-fold macro-F1")
     assert ply.macro_f1_with is not None and ply.macro_f1_without is not None
@@ -56,13 +88,13 @@ def test_a_rule_that_harms_is_off_unless_always_on() -> None:
 def test_a_rule_that_changes_nothing_is_off() -> None:
     cells = training(COUNTS)
     cells.evidence.s[:] = np.nan
-    rules = switch_rules(cells, fit_rules(cells, SETTINGS), SETTINGS)
+    rules = decided(cells, SETTINGS)
     assert [fitted.state for fitted in rules] == ["off", "off"]
     assert [fitted.changed for fitted in rules] == [0, 0]
 
 
 def test_the_gain_must_exceed_the_least() -> None:
-    assert switched(training(COUNTS), FitReference(min_gain=0.9)) == {"PLY": "off", "PC": "off"}
+    assert switched(training(COUNTS), given(min_gain=0.9)) == {"PLY": "off", "PC": "off"}
 
 
 def test_a_suppressed_class_that_is_not_found_again_is_left_alone() -> None:
@@ -72,7 +104,7 @@ def test_a_suppressed_class_that_is_not_found_again_is_left_alone() -> None:
     cells.evidence.p[true] = 0.02
     cells.evidence.p[true, CLASSES.index("PC")] = 0.9
     cells.evidence.s[:, CLASSES.index("PC")] = 0.0
-    rules = switch_rules(cells, fit_rules(cells, SETTINGS), SETTINGS)
+    rules = decided(cells, SETTINGS)
     states = {fitted.rule.rescued: fitted for fitted in rules}
     assert states["PC"].state == "off" and states["PC"].changed == true.sum()
     used = [fitted for fitted in rules if fitted.state == "on"]
@@ -108,7 +140,7 @@ def test_rare_cells_of_one_fold_cannot_prove_a_rule() -> None:
     rules = fit_rules(alone, SETTINGS)
     assert rules[1].state == "on"
     # Without that fold there is no plasma cell to fit on, so out of fold nothing is found.
-    assert switch_rules(alone, rules, SETTINGS)[1].state == "off"
+    assert decided(alone)[1].state == "off"
 
 
 def test_shuffled_labels_of_the_rare_class_show_no_gain() -> None:
@@ -117,8 +149,15 @@ def test_shuffled_labels_of_the_rare_class_show_no_gain() -> None:
     others = np.isin(cells.labels, ["LY", "PC"])
     labels = cells.labels.copy()
     labels[others] = rng.permutation(labels[others])
-    rules = FitReference(rules=SETTINGS.rules[1:])
+    rules = given(rules=SETTINGS.rules[1:])
     shuffled = Training(cells.evidence, labels, cells.folds)
-    pc = switch_rules(shuffled, fit_rules(shuffled, rules), rules)[0]
+    pc = decided(shuffled, rules)[0]
     assert pc.macro_f1_with is not None and pc.macro_f1_without is not None
     assert pc.macro_f1_with - pc.macro_f1_without < 0.05
+
+
+def test_levels_are_those_of_holm() -> None:
+    assert holm({"a": 0.0, "b": 0.04, "c": 0.01}, 0.09) == pytest.approx({"a": 0.03, "c": 0.045, "b": 0.09})
+    # After the first that fails, nothing passes that it did not.
+    assert holm({"a": 0.0, "b": 0.06, "c": 0.05}, 0.09) == pytest.approx({"a": 0.03, "c": 0.045, "b": 0.045})
+    assert holm({}, 0.1) == {}

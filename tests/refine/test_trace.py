@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from buffycoat.refine.algorithm import Evidence, Outcome, apply_rules
-from buffycoat.refine.sentences import explain
-from buffycoat.refine.trace import Entry, traced_rows
+from buffycoat.refine.sentences import explain, explain_near_miss
+from buffycoat.refine.trace import Entry, near_misses, traced_rows
 from tests.refine.cases import PC, PLY, cell, together
 
 RESCUED = cell({"LY": 0.55, "PLY": 0.0041, "PC": 1e-6}, {"PLY": 0.82}, spikiness=1.52)
@@ -148,3 +148,49 @@ def test_a_host_that_is_too_probable_is_named() -> None:
 def test_nothing_is_said_where_nothing_changed() -> None:
     assert sentence(cell({"PLY": 0.6, "LY": 0.4}, {"PLY": 0.9})) == ""
     assert sentence(cell({"LY": 0.5, "PLY": 0.01}, {"PLY": 0.2})) == ""
+
+
+NEAR = {
+    "branch B is not sure": (
+        cell({"LY": 0.55, "PLY": 0.0041}, {"PLY": 0.3}, spikiness=1.52),
+        "Nearly PLY, but the embedding branch gives PLY 0.3, not above 0.35.",
+    ),
+    "the contour is round": (
+        cell({"LY": 0.55, "PLY": 0.0041}, {"PLY": 0.82}, spikiness=1.2),
+        "Nearly PLY, but the contour spikiness 1.2 is not above 1.35.",
+    ),
+    "another host": (
+        cell({"SNE": 0.5, "PLY": 0.01}, {"PLY": 0.9}, spikiness=1.52),
+        "Nearly PLY, but SNE is not a class that PLY hides in.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NEAR)
+def test_a_near_miss_is_lost_by_one_check_alone_and_says_which(name: str) -> None:
+    evidence, words = NEAR[name]
+    ((row, entry),) = near_misses(apply_rules(evidence, [PLY]))
+    assert (row, explain_near_miss(entry)) == (0, words)
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        RESCUED,
+        cell({"LY": 0.9}, {"PLY": 0.9}, spikiness=1.52),
+        cell({"LY": 0.55, "PLY": 0.0041}, {"PLY": 0.3}, spikiness=1.2),
+        cell({"LY": 0.55, "PLY": 0.0041}, None, spikiness=1.2),
+    ],
+    ids=["rescued", "no candidate", "two checks against", "no embedding and another check against"],
+)
+def test_what_is_no_near_miss(evidence: Evidence) -> None:
+    assert list(near_misses(apply_rules(evidence, [PLY]))) == []
+
+
+def test_a_cell_is_a_near_miss_of_the_first_such_rule_and_not_where_another_rescues_it() -> None:
+    other = PLY.model_copy(update={"rule": PLY.rule.model_copy(update={"rescued": "SNE", "tau": 0.5})})
+    both = cell({"LY": 0.55, "PLY": 0.0041, "SNE": 0.0041}, {"PLY": 0.3, "SNE": 0.4}, spikiness=1.52)
+    assert [entry["rule"] for _, entry in near_misses(apply_rules(both, [PLY, other]))] == ["PLY"]
+    assert [entry["rule"] for _, entry in near_misses(apply_rules(both, [other, PLY]))] == ["SNE"]
+    rescued = cell({"LY": 0.55, "PLY": 0.0041, "SNE": 0.0041}, {"PLY": 0.3, "SNE": 0.6}, spikiness=1.52)
+    assert list(near_misses(apply_rules(rescued, [PLY, other]))) == []

@@ -15,6 +15,7 @@ from buffycoat.report.compare_recipes import compare_recipes
 from buffycoat.report.comparison_page import by_class, comparison, difference_text, score_text, verdict
 from buffycoat.report.settings import CompareRecipes
 from buffycoat.tables.ablation import ABLATION
+from buffycoat.tables.alternatives import ALTERNATIVES
 from buffycoat.tables.classes import CLASSES
 from buffycoat.tables.folds import FOLDS
 from buffycoat.tables.images import IMAGES
@@ -55,14 +56,21 @@ def write_recipes(folder: Path) -> None:
         table.insert(1, "source", ["out_of_fold"] * 40 + ["fold_mean"] * 20)
         PROBABILITIES.write(table, folder / f"{recipe}.parquet")
     write_json({"temperature": 1.5}, folder / "calibration.json")
+    rules = pd.DataFrame({"image_id": IDS, "way": "rules", "label": labels})
+    ALTERNATIVES.write(pd.concat([rules, rules.assign(way="branch_b", label=CODES[0])]), folder / "after.parquet")
 
 
-def compare(folder: Path, recipes: tuple[str, ...] = ("focal", "ldam"), out: str = "ablation") -> Path:
+def compare(
+    folder: Path, recipes: tuple[str, ...] = ("focal", "ldam"), out: str = "ablation",
+    restorations: tuple[str, ...] = (), restored: tuple[str, ...] = (),
+) -> Path:  # fmt: skip
     compare_recipes(
         images=folder / "images.parquet", test_labels=folder / "test_labels.parquet",
         classes=folder / "classes.parquet", folds=folder / "folds.parquet", recipes=list(recipes),
         probabilities=[folder / "focal.parquet", folder / "ldam.parquet"],
         logits=[folder / f"logits_{fold}.parquet" for fold in (0, 1)], calibration=folder / "calibration.json",
+        alternatives=folder / "after.parquet", restorations=list(restorations),
+        restored=[folder / f"{name}.parquet" for name in restored],
         ablation=folder / f"{out}.parquet", csv=folder / f"{out}.csv", page=folder / f"{out}.html", seed=1,
         settings=CompareRecipes(resamples=150),
     )  # fmt: skip
@@ -82,6 +90,7 @@ def test_the_table_has_every_recipe_and_both_parts(compared: Path) -> None:
     overall = table[table["class"] == "all"]
     lines = overall.drop_duplicates(["part", "recipe", "variant"])[["recipe", "variant"]].to_numpy().tolist()
     one_part = [["focal", "single_folds"], ["focal", "one_view"], ["focal", "all_views"], ["ldam", "all_views"]]
+    one_part += [["rules", "after"], ["branch_b", "after"]]
     assert lines == one_part * 2
     assert overall.groupby("part")["support"].unique().map(list).to_dict() == {"out_of_fold": [40], "test": [15]}
     probabilities = PROBABILITIES.read(compared / "ldam.parquet").set_index("image_id")[CODES]
@@ -91,12 +100,19 @@ def test_the_table_has_every_recipe_and_both_parts(compared: Path) -> None:
     assert row["value"].item() == pytest.approx(accuracy)
     pooled = overall[overall["variant"] != "single_folds"]
     assert pooled[["low", "high", "difference", "difference_low", "difference_high"]].notna().all(axis=None)
-    assert table.groupby("recipe")["class"].agg(set).map(len).to_dict() == {"focal": 4, "ldam": 4}
+    assert table.groupby("recipe")["class"].agg(set).map(len).to_dict() == {
+        "focal": 4,
+        "ldam": 4,
+        "rules": 4,
+        "branch_b": 4,
+    }
 
 
 def test_the_spreadsheet_has_a_line_per_recipe(compared: Path) -> None:
     sheet = pd.read_csv(compared / "ablation.csv")
-    assert sheet["variant"].tolist() == ["single_folds", "one_view", "all_views", "all_views"]
+    assert sheet["variant"].tolist() == ["single_folds", "one_view", "all_views", "all_views", "after", "after"]
+    assert sheet["out_of_fold_macro_f1"].iloc[4] == sheet["test_macro_f1"].iloc[4] == 1  # the true labels
+    sheet = sheet.iloc[:4]
     table = ABLATION.read(compared / "ablation.parquet")
     wanted = table[(table["recipe"] == "ldam") & (table["part"] == "test") & (table["metric"] == "macro_f1")]
     assert sheet["test_macro_f1"].iloc[-1] == pytest.approx(wanted["value"].item())
@@ -123,7 +139,7 @@ def test_the_page_is_self_contained_and_escaped(compared: Path) -> None:
     parsed.feed(text)
     assert parsed.fetched == [] and "script" not in parsed.tags and "url(" not in text
     assert EVIL not in text and "&lt;b&gt;LY" in text
-    assert parsed.tags.count("table") == 5, "scores and classes of two parts, and what the recipes are"
+    assert parsed.tags.count("table") == 8, "scores and twice classes of two parts, and what the lines are"
     assert "patients (out of fold), images (test)" in text and RECIPE_NAMES["ldam"].split(":")[0] in text
 
 
@@ -159,7 +175,9 @@ def test_the_colour_says_whether_the_interval_holds_zero() -> None:
 def test_the_page_marks_the_main_recipe_and_the_best_of_a_class(compared: Path) -> None:
     table = ABLATION.read(compared / "ablation.parquet")
     lines = comparison(table, "test", "focal")
-    assert [line["main"] for line in lines] == [False, False, True, False] and lines[0]["difference"] == ""
+    assert [line["main"] for line in lines] == [False, False, True, False, False, False] and lines[0][
+        "difference"
+    ] == ""
     for line in by_class(table, "out_of_fold", ["focal", "ldam"], CODES):
         values = [float(cell["value"]) for cell in line["cells"]]
         assert all(cell["best"] == (float(cell["value"]) == max(values)) for cell in line["cells"])
@@ -171,3 +189,24 @@ def test_every_recipe_is_compared_by_default_and_none_twice() -> None:
         CompareRecipes(recipes=["ldam", "ldam"])
     with pytest.raises(ValidationError, match="ldm"):
         CompareRecipes(recipes=["ldm"])  # type: ignore[list-item]
+
+
+def test_restorations_stand_beside_the_main_recipe(compared: Path) -> None:
+    table = ABLATION.read(
+        compare(compared, out="restored", restorations=("keep", "median"), restored=("ldam", "focal"))
+    )
+    rows = table[(table["variant"] == "restored") & (table["part"] == "test") & (table["metric"] == "macro_f1")]
+    values = rows.set_index("recipe")
+    # `median` was given the main recipe's own table: no difference; `keep` another recipe's.
+    assert values.index.tolist() == ["keep", "median"]
+    assert values.loc["median", ["difference", "difference_low", "difference_high"]].tolist() == [0, 0, 0]
+    ldam = table[(table["recipe"] == "ldam") & (table["part"] == "test") & (table["metric"] == "macro_f1")]
+    assert values.loc["keep", "value"] == ldam["value"].item()
+    page = (compared / "restored.html").read_text(encoding="utf-8")
+    assert "Cells restored otherwise" in page and "3x3 median" in page
+    assert "Cells restored otherwise" not in (compared / "ablation.html").read_text(encoding="utf-8")
+
+
+def test_a_restoration_without_its_table_is_refused(compared: Path) -> None:
+    with pytest.raises(InputError, match="2 restorations, but 1 tables"):
+        compare(compared, out="broken", restorations=("keep", "median"), restored=("ldam",))

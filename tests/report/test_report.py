@@ -82,6 +82,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table["reason"] = np.where(changed, "Relabelled <i>because</i>", "")
     for phase in ("suppressed_label", "phase_1", "phase_2"):
         table[phase] = base
+    table["near_miss"] = pd.Series([None] * 51 + ["PC"], dtype=object)
+    table["near_miss_reason"] = [""] * 51 + ["Nearly <i>PC"]
     LABELS.write(table.assign(phase_3=final, suppressed_probability=0.5, trace="[]"), folder / "labels.parquet")
     rows = []
     with ShardWriter(folder / "shards", 32) as writer:
@@ -259,10 +261,10 @@ def test_the_page_shows_what_matters(finished: Path) -> None:
     summary = read_json(finished / "s.json")
     after = summary["headline"]["test"]["after_refinement"]["macro_f1"]
     told = ["54 → 54", "research use only", "truncated", "<b>0 groups in two folds</b>", "seed"]
-    escaped = ["Relabelled &lt;i&gt;because", "class X &lt;u&gt;", "&lt;script&gt;alert"]
+    escaped = ["Relabelled &lt;i&gt;because", "Nearly &lt;i&gt;PC", "class X &lt;u&gt;", "&lt;script&gt;alert"]
     for text in (f"{after:.3f}", *told, *escaped):
         assert text in page, text
-    assert page.count('class="card"') == 2
+    assert page.count('class="card"') == 3
     assert "in no score" in page and "patients of test images are not all known" in page
     assert "/home/somebody" not in page and ".../smears" in page and str(finished) not in page
     assert len(page) < 8e6

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from buffycoat.report.scores import OVERALL
-from buffycoat.report.sections import changed_cards, each_fold, fold_table, uncertain_cells, verdict, wrong_cells
+from buffycoat.report.sections import each_fold, fold_table, uncertain_cells, verdict, wrong_cells
 from buffycoat.report.write_predictions import write_submission
 from buffycoat.report.write_report import recovered_patients, version_of, without_folders
+from buffycoat.scores import OVERALL
 
 CODES = ["LY", "PC"]
 
@@ -53,14 +53,6 @@ def test_uncertain_cells_need_no_expert() -> None:
     labels, branch_a = table([0.9, 0.55, 0.45], ["LY", "LY", "PC"])
     chosen = choose(uncertain_cells, labels, pd.Series({"2": "PC"}), branch_a, most=2)
     assert chosen == ["1:unknown:LY:0.55", "2:PC:PC:0.55"]
-
-
-def test_kinds_of_change_take_turns() -> None:
-    labels, branch_a = table([0.9] * 5, ["PC"] * 5)
-    labels = labels.assign(changed=True, base_label=["LY", "LY", "LY", "VLY", "LY"])
-    cards = changed_cards(labels, pd.Series({"3": "LY"}), [branch_a] * 2, CODES, NoPictures(), 2, 40)  # type: ignore[arg-type]
-    assert [card["image_id"] for card in cards] == ["0", "3"]
-    assert [card["right"] for card in cards] == [None, False]
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
 """
 Classify (branch A): five folds of an image classifier, predicted in eight views.
 
-IN   results/1_index/, results/4_restore/cells.parquet and the shards it names
+IN   results/1_index/, results/4_restore/cells.parquet and the shards it names, 3_partition/noise.parquet
 OUT  results/5_classify/{recipe}/fold_{fold}/model.safetensors, history.parquet, logits.parquet;
-     results/5_classify/{recipe}/probabilities.parquet, calibration.json
+     results/5_classify/{recipe}/probabilities.parquet, calibration.json; fold_{fold}/degraded.parquet for the
+     ablation alone
 """
 
 
@@ -100,4 +101,38 @@ rule combine_folds:
         " --images {input.images:q} --classes {input.classes:q} --folds {input.folds:q}"
         " --logits {input.logits:q} --probabilities {output.probabilities:q}"
         " --calibration {output.calibration:q}"
+        " --settings {params.settings:q} 2>&1 | tee {log:q}"
+
+
+rule predict_degraded:
+    """Predict held-out cells that were degraded on purpose."""
+    input:
+        images="results/1_index/images.parquet",
+        classes="results/1_index/classes.parquet",
+        folds="results/1_index/folds.parquet",
+        noise="results/3_partition/noise.parquet",
+        cells="results/4_restore/cells.parquet",
+        crop_shards="results/2_crop/shards",
+        cell_shards="results/4_restore/shards",
+        model="results/5_classify/{recipe}/fold_{fold}/model.safetensors",
+    output:
+        degraded="results/5_classify/{recipe}/fold_{fold}/degraded.parquet",
+    log:
+        "results/5_classify/logs/{recipe}/predict_degraded_{fold}.log",
+    benchmark:
+        "results/5_classify/benchmarks/{recipe}/predict_degraded_{fold}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        code=code_of("buffycoat.classify.predict_degraded"),
+        settings=settings_of("classify.predict_degraded"),
+        seed=SEED,
+    shell:
+        "python -m buffycoat.classify.predict_degraded"
+        " --images {input.images:q} --classes {input.classes:q} --folds {input.folds:q} --noise {input.noise:q}"
+        " --cells {input.cells:q} --model {input.model:q} --fold {wildcards.fold:q}"
+        " --degraded {output.degraded:q} --seed {params.seed}"
         " --settings {params.settings:q} 2>&1 | tee {log:q}"

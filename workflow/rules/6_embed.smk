@@ -2,18 +2,21 @@
 Embed (branch B): embeddings of a foundation model, and a contrastive head on them.
 
 IN   results/1_index/, results/4_restore/cells.parquet and the shards it names
-OUT  results/6_embed/embeddings.parquet, heads.safetensors, head_history.parquet, probabilities.parquet
+OUT  results/6_embed/embeddings.parquet, prompts.parquet, heads.safetensors, head_history.parquet,
+     probabilities.parquet, knn_probabilities.parquet, baselines.parquet
 """
 
 
 rule embed_cells:
-    """Embed every cell."""
+    """Embed every cell, and every class name where the encoder has text."""
     input:
+        classes="results/1_index/classes.parquet",
         cells="results/4_restore/cells.parquet",
         crop_shards="results/2_crop/shards",
         cell_shards="results/4_restore/shards",
     output:
         embeddings="results/6_embed/embeddings.parquet",
+        prompts="results/6_embed/prompts.parquet",
     log:
         "results/6_embed/logs/embed_cells.log",
     benchmark:
@@ -28,7 +31,8 @@ rule embed_cells:
         settings=settings_of("embed.embed_cells"),
     shell:
         "python -m buffycoat.embed.embed_cells"
-        " --cells {input.cells:q} --embeddings {output.embeddings:q}"
+        " --cells {input.cells:q} --classes {input.classes:q}"
+        " --embeddings {output.embeddings:q} --prompts {output.prompts:q}"
         " --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
@@ -60,3 +64,32 @@ rule train_head:
         " --embeddings {input.embeddings:q} --heads {output.heads:q}"
         " --probabilities {output.probabilities:q} --history {output.history:q}"
         " --seed {params.seed} --settings {params.settings:q} 2>&1 | tee {log:q}"
+
+
+rule score_baselines:
+    """Judge the embeddings without training: nearest neighbours, and class names where the encoder has text."""
+    input:
+        images="results/1_index/images.parquet",
+        classes="results/1_index/classes.parquet",
+        folds="results/1_index/folds.parquet",
+        embeddings="results/6_embed/embeddings.parquet",
+        prompts="results/6_embed/prompts.parquet",
+    output:
+        knn="results/6_embed/knn_probabilities.parquet",
+        baselines="results/6_embed/baselines.parquet",
+    log:
+        "results/6_embed/logs/score_baselines.log",
+    benchmark:
+        "results/6_embed/benchmarks/score_baselines.tsv"
+    conda:
+        "../../envs/core.yaml"
+    threads: 8
+    params:
+        code=code_of("buffycoat.embed.score_baselines"),
+        settings=settings_of("embed.score_baselines"),
+    shell:
+        "python -m buffycoat.embed.score_baselines"
+        " --images {input.images:q} --classes {input.classes:q} --folds {input.folds:q}"
+        " --embeddings {input.embeddings:q} --prompts {input.prompts:q}"
+        " --knn {output.knn:q} --baselines {output.baselines:q}"
+        " --settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -1,8 +1,9 @@
 """
 Refine: rare cells found again by morphology and the second branch, with evidence.
 
-IN   results/1_index/, 2_crop/, 4_restore/, 5_classify/<recipe>/probabilities.parquet, 6_embed/probabilities.parquet
-OUT  results/7_refine/morphology.parquet, reference.json, labels.parquet
+IN   results/1_index/, 2_crop/, 4_restore/, 5_classify/<recipe>/ (probabilities, logits of the folds), 6_embed/
+OUT  results/7_refine/morphology.parquet, reference.json, labels.parquet, suspects.parquet; alternatives.parquet for the
+     ablation alone
 """
 
 
@@ -65,6 +66,7 @@ rule refine_labels:
     input:
         images="results/1_index/images.parquet",
         classes="results/1_index/classes.parquet",
+        folds="results/1_index/folds.parquet",
         probabilities=f"results/5_classify/{MAIN_RECIPE}/probabilities.parquet",
         head_probabilities="results/6_embed/probabilities.parquet",
         morphology="results/7_refine/morphology.parquet",
@@ -83,7 +85,71 @@ rule refine_labels:
         settings=settings_of("refine.refine_labels"),
     shell:
         "python -m buffycoat.refine.refine_labels"
-        " --images {input.images:q} --classes {input.classes:q}"
+        " --images {input.images:q} --classes {input.classes:q} --folds {input.folds:q}"
         " --probabilities {input.probabilities:q} --head-probabilities {input.head_probabilities:q}"
         " --morphology {input.morphology:q} --reference {input.reference:q} --labels {output.labels:q}"
+        " --settings {params.settings:q} 2>&1 | tee {log:q}"
+
+
+rule try_alternatives:
+    """Try the simple ways of helping rare classes beside the rules."""
+    input:
+        images="results/1_index/images.parquet",
+        classes="results/1_index/classes.parquet",
+        folds="results/1_index/folds.parquet",
+        probabilities=f"results/5_classify/{MAIN_RECIPE}/probabilities.parquet",
+        head_probabilities="results/6_embed/probabilities.parquet",
+        morphology="results/7_refine/morphology.parquet",
+        labels="results/7_refine/labels.parquet",
+    output:
+        alternatives="results/7_refine/alternatives.parquet",
+    log:
+        "results/7_refine/logs/try_alternatives.log",
+    benchmark:
+        "results/7_refine/benchmarks/try_alternatives.tsv"
+    conda:
+        "../../envs/core.yaml"
+    threads: 1
+    params:
+        code=code_of("buffycoat.refine.try_alternatives"),
+        settings=settings_of("refine.try_alternatives"),
+    shell:
+        "python -m buffycoat.refine.try_alternatives"
+        " --images {input.images:q} --classes {input.classes:q} --folds {input.folds:q}"
+        " --probabilities {input.probabilities:q} --head-probabilities {input.head_probabilities:q}"
+        " --morphology {input.morphology:q} --labels {input.labels:q} --alternatives {output.alternatives:q}"
+        " --settings {params.settings:q} 2>&1 | tee {log:q}"
+
+
+rule find_suspects:
+    """Find the images that a person should look at, and say why."""
+    input:
+        images="results/1_index/images.parquet",
+        classes="results/1_index/classes.parquet",
+        folds="results/1_index/folds.parquet",
+        probabilities=f"results/5_classify/{MAIN_RECIPE}/probabilities.parquet",
+        logits=expand(
+            f"results/5_classify/{MAIN_RECIPE}/fold_{{fold}}/logits.parquet",
+            fold=FOLDS,
+        ),
+        head_probabilities="results/6_embed/probabilities.parquet",
+        embeddings="results/6_embed/embeddings.parquet",
+    output:
+        suspects="results/7_refine/suspects.parquet",
+    log:
+        "results/7_refine/logs/find_suspects.log",
+    benchmark:
+        "results/7_refine/benchmarks/find_suspects.tsv"
+    conda:
+        "../../envs/core.yaml"
+    threads: 1
+    params:
+        code=code_of("buffycoat.refine.find_suspects"),
+        settings=settings_of("refine.find_suspects"),
+    shell:
+        "python -m buffycoat.refine.find_suspects"
+        " --images {input.images:q} --classes {input.classes:q} --folds {input.folds:q}"
+        " --probabilities {input.probabilities:q} --logits {input.logits:q}"
+        " --head-probabilities {input.head_probabilities:q} --embeddings {input.embeddings:q}"
+        " --suspects {output.suspects:q}"
         " --settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -3,7 +3,7 @@ Report: scores with intervals, one prediction per image, the submission, and a p
 
 IN   the tables of all stages
 OUT  results/8_report/metrics.parquet, confusion.parquet, summary.json, predictions.parquet, submission.csv, figures/,
-     report.html; by `snakemake ablation`: ablation.parquet, ablation.csv, ablation.html
+     report.html, suspects.html, suspects.csv
 """
 
 
@@ -104,8 +104,7 @@ rule draw_figures:
         " --images {input.images:q} --classes {input.classes:q} --test-labels {input.test_labels:q}"
         " --threshold {input.threshold:q} --gan-history {input.gan_history:q} --histories {input.histories:q}"
         " --confusions {input.confusions:q} --summary {input.summary:q} --calibration {input.calibration:q}"
-        " --figures {output.figures:q}"
-        " --settings {params.settings:q} 2>&1 | tee {log:q}"
+        " --figures {output.figures:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
 rule write_report:
@@ -149,49 +148,32 @@ rule write_report:
         " --images {input.images:q} --test-labels {input.test_labels:q} --classes {input.classes:q}"
         " --index-summary {input.index_summary:q} --receipt {input.receipt:q} --crops {input.crops:q}"
         " --gan-samples {input.gan_samples:q} --cells {input.cells:q} --refused {input.refused:q}"
-        " --probabilities {input.probabilities:q}"
-        " --head-probabilities {input.head_probabilities:q} --labels {input.labels:q}"
-        " --reference {input.reference:q} --metrics {input.metrics:q} --summary {input.summary:q}"
+        " --probabilities {input.probabilities:q} --head-probabilities {input.head_probabilities:q}"
+        " --labels {input.labels:q} --reference {input.reference:q} --metrics {input.metrics:q} --summary {input.summary:q}"
         " --predictions {input.predictions:q} --calibration {input.calibration:q} --figures {input.figures:q}"
-        " --config {params.config:q}"
-        " --report {output.report:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
+        " --config {params.config:q} --report {output.report:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
-rule compare_recipes:
-    """Compare the long-tail recipes, with paired intervals; not part of `all`."""
+rule write_suspects:
+    """Write the page and the spreadsheet of the images that a person should look at."""
     input:
-        images="results/1_index/images.parquet",
-        test_labels="results/1_index/test_labels.parquet",
-        classes="results/1_index/classes.parquet",
-        folds="results/1_index/folds.parquet",
-        probabilities=expand(
-            "results/5_classify/{recipe}/probabilities.parquet", recipe=COMPARED
-        ),
-        logits=expand(
-            f"results/5_classify/{MAIN_RECIPE}/fold_{{fold}}/logits.parquet",
-            fold=FOLDS,
-        ),
-        calibration=f"results/5_classify/{MAIN_RECIPE}/calibration.json",
+        suspects="results/7_refine/suspects.parquet",
+        cells="results/4_restore/cells.parquet",
+        crop_shards="results/2_crop/shards",
+        cell_shards="results/4_restore/shards",
     output:
-        ablation="results/8_report/ablation.parquet",
-        csv="results/8_report/ablation.csv",
-        page="results/8_report/ablation.html",
+        page="results/8_report/suspects.html",
+        csv="results/8_report/suspects.csv",
     log:
-        "results/8_report/logs/compare_recipes.log",
+        "results/8_report/logs/write_suspects.log",
     benchmark:
-        "results/8_report/benchmarks/compare_recipes.tsv"
+        "results/8_report/benchmarks/write_suspects.tsv"
     conda:
         "../../envs/core.yaml"
     threads: 1
     params:
-        code=code_of("buffycoat.report.compare_recipes"),
-        settings=settings_of("report.compare_recipes"),
-        recipes=COMPARED,
-        seed=SEED,
+        code=code_of("buffycoat.report.write_suspects"),
+        settings=settings_of("report.write_suspects"),
     shell:
-        "python -m buffycoat.report.compare_recipes"
-        " --images {input.images:q} --test-labels {input.test_labels:q} --classes {input.classes:q}"
-        " --folds {input.folds:q} --recipes {params.recipes:q} --probabilities {input.probabilities:q}"
-        " --logits {input.logits:q} --calibration {input.calibration:q}"
-        " --ablation {output.ablation:q} --csv {output.csv:q} --page {output.page:q}"
-        " --seed {params.seed} --settings {params.settings:q} 2>&1 | tee {log:q}"
+        "python -m buffycoat.report.write_suspects --suspects {input.suspects:q} --cells {input.cells:q}"
+        " --page {output.page:q} --csv {output.csv:q} --settings {params.settings:q} 2>&1 | tee {log:q}"

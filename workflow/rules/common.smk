@@ -4,28 +4,17 @@ import json
 
 from snakemake.exceptions import WorkflowError
 
-from buffycoat.config import (
-    check_config,
-    missing_sources,
-    settings_json,
-    use_own_python,
-)
+from buffycoat.config import check_run, settings_json, use_own_python
 from buffycoat.errors import InputError
 from buffycoat.provenance import code_digest
-from buffycoat.recipes import BODY_OF
+from buffycoat.recipes import body_model
 
 use_own_python()
 
 try:
-    CONFIG = check_config(config)
+    CONFIG = check_run(config)
 except InputError as problem:
     raise WorkflowError(str(problem)) from None
-
-absent = missing_sources(CONFIG)
-if absent:
-    raise WorkflowError(
-        f"config: {'; '.join(absent)}: correct the path, or put the data there"
-    )
 
 
 def settings_of(key):
@@ -38,12 +27,19 @@ def code_of(module):
     return code_digest(module)
 
 
+def restored_otherwise(wildcards):
+    """Return the settings of restoration by the method that the ablation asks for, for `params`."""
+    return settings_json(CONFIG, "restore.restore_cells", method=wildcards.restoration)
+
+
+def generator_otherwise(wildcards):
+    """Return the trained generator in a list; an empty one where the method needs none."""
+    return TRAINED_GENERATOR * (wildcards.restoration == "pix2pix")
+
+
 def body_of(wildcards):
     """Return the model that a recipe's fold starts from, in a list; an empty one where it starts by itself."""
-    recipe = BODY_OF.get(wildcards.recipe)
-    return [
-        f"results/5_classify/{recipe}/fold_{wildcards.fold}/model.safetensors"
-    ] * bool(recipe)
+    return body_model(wildcards.recipe, wildcards.fold, wildcards.get("restoration"))
 
 
 SEED = CONFIG.seed
@@ -59,7 +55,8 @@ MASK_SETS = list(CONFIG.crop.train_segmenter.masks)
 SEGMENTER = ["results/2_crop/segmenter.safetensors"] if MASK_SETS else []
 # Files of Pix2Pix, needed only where it is the method.
 PIX2PIX = CONFIG.restore.restore_cells.method == "pix2pix"
-GENERATOR = ["results/4_restore/generator.safetensors"] if PIX2PIX else []
+TRAINED_GENERATOR = ["results/4_restore/generator.safetensors"]
+GENERATOR = TRAINED_GENERATOR * PIX2PIX
 GAN_HISTORY = ["results/4_restore/gan_history.parquet"] if PIX2PIX else []
 GAN_SAMPLES = ["results/4_restore/gan_samples.png"] if PIX2PIX else []
 
@@ -67,3 +64,4 @@ GAN_SAMPLES = ["results/4_restore/gan_samples.png"] if PIX2PIX else []
 wildcard_constraints:
     fold=r"\d+",
     recipe=r"[a-z_]+",
+    restoration="keep|median|pix2pix",

@@ -65,7 +65,11 @@ class Crops:
             slots = torch.from_numpy(self._slots[np.asarray(positions)])
             if bool((slots >= 0).all()):
                 return self.resident[slots.to(self.device)]
-        crops = self._sent(self.images.crops(positions))
+        return self.on_background(self.images.crops(positions), positions)
+
+    def on_background(self, pixels: np.ndarray, positions: Sequence[int]) -> Tensor:
+        """Return `pixels`, (n, S, S, 3) uint8 of the crops at `positions`, on the device and on the set background."""
+        crops = self._sent(pixels)
         if self.background == "white":
             masks = self._sent(np.stack([self.images.mask(position) for position in positions]))
             crops = torch.where((masks == BACKGROUND)[..., None], 255, crops)

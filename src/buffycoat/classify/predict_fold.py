@@ -10,34 +10,21 @@ import pandas as pd
 import torch
 from torch import nn
 
-from buffycoat.classify.backbones import build_backbone, normalise
+from buffycoat.classify.backbones import normalise
 from buffycoat.classify.data import Crops
-from buffycoat.classify.recipes import with_classifier
-from buffycoat.classify.settings import PredictFold, TrainFold
+from buffycoat.classify.fold_models import judged_rows, load_fold_model
+from buffycoat.classify.settings import PredictFold
 from buffycoat.classify.views import view_of
 from buffycoat.device import mixed_precision, pick_device, worth_compiling
-from buffycoat.errors import InputError
 from buffycoat.prefetch import Prefetched
 from buffycoat.progress import Progress
 from buffycoat.steps import run
 from buffycoat.tables.classes import CLASSES, class_codes
 from buffycoat.tables.folds import FOLDS
-from buffycoat.tables.images import IMAGES, decodable
+from buffycoat.tables.images import IMAGES
 from buffycoat.tables.logits import LOGITS
-from buffycoat.weights import read_weights
 
 log = logging.getLogger("buffycoat")
-
-
-def load_fold_model(path: Path) -> tuple[nn.Module, TrainFold, list[str]]:
-    """Return the network of a fold with its weights, its settings, and its classes."""
-    weights, about = read_weights(path)
-    settings = TrainFold.model_validate(about["settings"])
-    count = len(about["classes"])
-    network = build_backbone(settings.backbone, settings.backbone_options, None, count, settings.size_px)
-    network = with_classifier(network, about["recipe"], count, settings)
-    network.load_state_dict(weights, strict=True)
-    return network.eval(), settings, about["classes"]
 
 
 def predict_views(network: nn.Module, crops: Crops, positions: list[int], settings: PredictFold) -> np.ndarray:
@@ -61,22 +48,13 @@ def predict_views(network: nn.Module, crops: Crops, positions: list[int], settin
     return stacked
 
 
-def judged_rows(images: pd.DataFrame, folds: pd.DataFrame, fold: int) -> pd.DataFrame:
-    """Return image_id and out_of_fold: the images this fold held out, and those that no fold learns from."""
-    rows = decodable(images)[["image_id"]].merge(folds, on="image_id", how="left")
-    rows = rows[rows["fold"].isna() | (rows["fold"] == fold)].reset_index(drop=True)
-    return rows.assign(out_of_fold=rows["fold"].notna())[["image_id", "out_of_fold"]]
-
-
 def predict_fold(
     *, images: Path, classes: Path, folds: Path, cells: Path, model: Path, fold: int, recipe: str, logits: Path,
     settings: PredictFold,
 ) -> None:  # fmt: skip
     """Predict the held-out images and all that no fold learns from; write one row per image and view."""
     codes = class_codes(CLASSES.read(classes))
-    network, trained, named = load_fold_model(model)
-    if named != codes:
-        raise InputError(f"{model}: trained for the classes {named}, but the data has {codes}")
+    network, trained = load_fold_model(model, codes)
     rows = judged_rows(IMAGES.read(images), FOLDS.read(folds), fold)
     crops = Crops(cells, trained.background, trained.size_px, pick_device())
     network = network.to(crops.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from buffycoat.recipes import Recipe
 from buffycoat.settings import Options, Settings
+
+Degradation = Literal["salt_and_pepper", "coloured_gaussian", "blur", "illumination"]
 
 
 class TrainFold(Settings):
@@ -94,7 +96,7 @@ class TrainFold(Settings):
         le=1,
         description="Share of the drawn images that get one of `degradations`; 0: none (paper).",
     )
-    degradations: list[Literal["salt_and_pepper", "coloured_gaussian", "blur", "illumination"]] = Field(
+    degradations: list[Degradation] = Field(
         default=["salt_and_pepper", "coloured_gaussian", "blur", "illumination"],
         min_length=1,
         description="What those images suffer from, one each, drawn.",
@@ -156,6 +158,28 @@ class CombineFolds(Settings):
     )
 
 
+class PredictDegraded(Settings):
+    """Held-out images, degraded on purpose: how branch A bears noise, blur and light (`snakemake ablation`)."""
+
+    kinds: tuple[Degradation, ...] = Field(
+        default=("salt_and_pepper", "coloured_gaussian", "blur", "illumination"),
+        min_length=1,
+        description="Degradations, one at a time.",
+    )
+    severities: tuple[float, ...] = Field(
+        default=(1.0, 2.0, 3.0, 4.0), min_length=1, description="Severities of each, above 0; 4 is the worst level."
+    )
+    batch: int = Field(default=256, ge=1, description="Images per forward pass.")
+    bf16_on_cpu: bool = Field(default=False, description="bfloat16 on CPUs too: faster where the CPU has it.")
+
+    @field_validator("severities")
+    @classmethod
+    def _severe(cls, severities: tuple[float, ...]) -> tuple[float, ...]:
+        if min(severities) <= 0 or max(severities) > 4 or len(set(severities)) < len(severities):
+            raise ValueError("severities lie above 0 and up to 4, each once")
+        return severities
+
+
 class Classify(Settings):
     """Settings of the stage."""
 
@@ -163,3 +187,4 @@ class Classify(Settings):
     train_fold: TrainFold = TrainFold()
     predict_fold: PredictFold = PredictFold()
     combine_folds: CombineFolds = CombineFolds()
+    predict_degraded: PredictDegraded = PredictDegraded()

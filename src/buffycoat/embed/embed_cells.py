@@ -1,7 +1,10 @@
-"""Step `embed_cells`: one unit-length vector per cell."""
+"""Step `embed_cells`: one unit-length vector per cell, and one per class name where the encoder has text."""
 
 from __future__ import annotations
 
+import logging
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,24 +16,35 @@ from torch.nn import functional
 from buffycoat.device import mixed_precision, pick_device
 from buffycoat.embed.encoders import Encoder, load_encoder
 from buffycoat.embed.settings import EmbedCells
+from buffycoat.errors import InputError
 from buffycoat.images import CellImages, Pixels, on_white
+from buffycoat.prefetch import Prefetched
 from buffycoat.progress import Progress
 from buffycoat.steps import run
 from buffycoat.tables.cells import CELLS
+from buffycoat.tables.classes import CLASSES
 from buffycoat.tables.embeddings import EMBEDDINGS
+from buffycoat.tables.prompts import PROMPTS
+
+log = logging.getLogger("buffycoat")
 
 
-def prepare(pixels: Pixels, encoder: Encoder, size_px: int) -> Tensor:
-    """Return (n, 3, size_px, size_px) float32, squashed to size and normalised, of (n, H, W, 3) uint8 crops."""
-    images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).float() / 255
+def prepare(pixels: Tensor, encoder: Encoder, size_px: int) -> Tensor:
+    """Return (n, 3, size_px, size_px) float32, squashed to size and normalised, of (n, H, W, 3) uint8 crops.
+
+    On the device of `pixels`. The aspect ratio is not kept, as SigLIP's training did not keep it.
+    """
+    images = pixels.permute(0, 3, 1, 2).float() / 255
     if images.shape[-2:] != (size_px, size_px):
-        images = functional.interpolate(images, (size_px, size_px), mode="bilinear", antialias=encoder.antialias)
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (encoder.mean, encoder.std))
+        images = functional.interpolate(
+            images, (size_px, size_px), mode=encoder.interpolation, antialias=encoder.antialias
+        ).clamp(0, 1)  # bicubic overshoots
+    mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (encoder.mean, encoder.std))
     return (images - mean) / std
 
 
 def unit(vectors: Tensor) -> Tensor:
-    """Return the vectors (n, D) scaled to length one."""
+    """Return the vectors (n, D) as float32, scaled to length one."""
     return functional.normalize(vectors.float(), dim=1)
 
 
@@ -39,32 +53,92 @@ def turned(images: Tensor, view: int) -> Tensor:
     return torch.rot90(images.flip(3) if view >= 4 else images, view % 4, (2, 3))
 
 
+def in_pieces(embed: Callable[[Tensor], Tensor], pixels: Tensor, size: int) -> tuple[Tensor, int]:
+    """Return what `embed` makes of all rows of `pixels`, `size` at a time, and the size that fitted.
+
+    Where memory ends the size is halved and the rows are begun anew, so that none is lost; raises InputError where a
+    single one does not fit.
+    """
+    while True:
+        try:
+            return torch.cat([embed(piece) for piece in pixels.split(size)]), size
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise InputError(
+                    "embed.embed_cells: out of GPU memory with a single image; free the GPU of other programs, or set a"
+                    " smaller size_px or encoder"
+                ) from None
+        # Outside the handler, whose traceback holds on to the tensors that did not fit.
+        size //= 2
+        torch.cuda.empty_cache()
+        log.warning("embed_cells: out of memory, going on with %d images per forward pass", size)
+
+
+def crops_of(cells: CellImages, places: range, background: str) -> Pixels:
+    """Return the checked crops (n, H, W, 3) uint8 of some cells; `white` paints what is outside the cell."""
+    for place in places:
+        cells.check(place)
+    white = background == "white"
+    return np.stack([on_white(cells.crop(p), cells.mask(p)) if white else cells.crop(p) for p in places])
+
+
 def embed(cells: CellImages, encoder: Encoder, settings: EmbedCells) -> np.ndarray:
     """Return (n, D) float32 unit vectors of all cells, averaged over views."""
     device = pick_device()
     network = encoder.network.to(device)
-    progress = Progress("embed_cells", len(cells))
-    vectors = []
-    for start in range(0, len(cells), settings.batch):
-        places = range(start, min(start + settings.batch, len(cells)))
-        for place in places:
-            cells.check(place)
-        white = settings.background == "white"
-        crops = [on_white(cells.crop(p), cells.mask(p)) if white else cells.crop(p) for p in places]
-        images = prepare(np.stack(crops), encoder, settings.size_px).to(device)
-        with torch.inference_mode(), mixed_precision(device):
+    progress, started = Progress("embed_cells", len(cells)), time.perf_counter()
+
+    def forward(pixels: Tensor) -> Tensor:
+        images = prepare(pixels.to(device, non_blocking=True), encoder, settings.size_px)
+        with torch.inference_mode(), mixed_precision(device, settings.bf16_on_cpu):
             views = [unit(network(turned(images, view))) for view in range(settings.views)]
-        vectors.append(unit(torch.stack(views).mean(dim=0)).cpu())
-        progress.step(len(places))
-    stacked: np.ndarray = torch.cat(vectors).numpy()
+        return unit(torch.stack(views).mean(dim=0)).cpu()
+
+    starts = range(0, len(cells), settings.batch)
+    parts = [range(start, min(start + settings.batch, len(cells))) for start in starts]
+    batches = Prefetched(lambda number: crops_of(cells, parts[number], settings.background), range(len(parts)))
+    vectors, size = [], settings.batch
+    for pixels in batches:
+        made, size = in_pieces(forward, torch.from_numpy(np.ascontiguousarray(pixels)), size)
+        vectors.append(made)
+        progress.step(len(pixels))
+    seconds = max(time.perf_counter() - started, 1e-9)
+    told = (len(cells), settings.size_px, settings.views, seconds, len(cells) / seconds, size, batches.waited_s)
+    log.info("embed_cells: %d images, %d px, %d views: %.1f s, %.1f images/s; batch %d, %.1f s waited for crops", *told)
+    stacked: np.ndarray = torch.cat(vectors).numpy() if vectors else np.zeros((0, 0), np.float32)
     return stacked
 
 
-def embed_cells(*, cells: Path, embeddings: Path, settings: EmbedCells) -> None:
-    """Embed every cell; write the table of embeddings."""
+def require_unit(vectors: np.ndarray, names: pd.Series) -> None:
+    """Raise InputError that names the first of the vectors (n, D) that is not of length one: a network gone wrong."""
+    wrong = ~(np.abs(np.linalg.norm(vectors, axis=1) - 1) < 1e-3)
+    if wrong.any():
+        raise InputError(
+            f"embed_cells: the encoder gave no usable vector for {int(wrong.sum())} of {len(vectors)}, first for"
+            f" {names.to_numpy()[wrong][0]!r}: its weights are damaged, or bfloat16 is too coarse for it"
+        )
+
+
+def prompts_of(classes: pd.DataFrame, encoder: Encoder, settings: EmbedCells) -> pd.DataFrame:
+    """Return the table of prompts: a row per class in order, none where the encoder has no text."""
+    if encoder.embed_texts is None:
+        return pd.DataFrame({"code": [], "prompt": [], "embedding": []}, dtype=object)
+    ordered = classes.sort_values("position")
+    texts = [settings.prompt.replace("<name>", str(name)) for name in ordered["name"]]
+    vectors = unit(encoder.embed_texts(texts)).numpy()
+    require_unit(vectors, ordered["code"])
+    return pd.DataFrame({"code": ordered["code"].to_numpy(object), "prompt": texts, "embedding": list(vectors)})
+
+
+def embed_cells(*, cells: Path, classes: Path, embeddings: Path, prompts: Path, settings: EmbedCells) -> None:
+    """Embed every cell, and every class name where the encoder has text; write the tables of both."""
     encoder = load_encoder(settings)
     frame = CELLS.read(cells)
+    # Texts first, on the CPU, before the image side moves to a GPU.
+    told = prompts_of(CLASSES.read(classes), encoder, settings)
     vectors = embed(CellImages(frame, cells), encoder, settings)
+    require_unit(vectors, frame["image_id"])
+    PROMPTS.write(told, prompts)
     EMBEDDINGS.write(pd.DataFrame({"image_id": frame["image_id"], "embedding": list(vectors)}), embeddings)
 
 

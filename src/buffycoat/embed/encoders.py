@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from buffycoat.efficientnet import MEAN, STD, efficientnet_lite0
+from buffycoat.efficientnet import MEAN, STD
 from buffycoat.embed.settings import EmbedCells
-from buffycoat.embed.siglip import medsiglip
+from buffycoat.embed.stage_statistics import StageStatistics
 from buffycoat.errors import InputError
-from buffycoat.weights import read_weights
+from buffycoat.hub import stay_offline
+from buffycoat.pretrained import Keys, load_body
+from buffycoat.timm_networks import HUB_FILES, classifier_names, create_network, hub_folder, try_size
 
+KEYS = Keys(
+    network="embed.embed_cells.encoder", weights="embed.embed_cells.weights", size="embed.embed_cells.size_px",
+    local="timm:",
+)  # fmt: skip
 Triple = tuple[float, float, float]
 
 
@@ -25,78 +31,58 @@ class Encoder:
     network: nn.Module
     mean: Triple
     std: Triple
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     antialias: bool = True
-    """Bilinear resizing smooths before it shrinks; MedSigLIP was trained without."""
-
-
-class _ImageTower(nn.Module):
-    """open_clip's image side alone."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = self.model.encode_image(images)  # type: ignore[operator]
-        return features
+    """Resizing smooths before it shrinks; MedSigLIP was trained without."""
+    embed_texts: Callable[[list[str]], Tensor] | None = None
+    """Gives the vectors (n, D) of texts in the images' space, on the CPU; None where the encoder has no text."""
 
 
 def _efficientnet(name: str, settings: EmbedCells) -> Encoder:
-    return Encoder(efficientnet_lite0(0), MEAN, STD)
+    if settings.weights:
+        raise InputError("embed.embed_cells.weights: efficientnet_lite0 brings its own weights; leave it empty")
+    return Encoder(StageStatistics(), MEAN, STD)
 
 
 def _medsiglip(name: str, settings: EmbedCells) -> Encoder:
-    folder = Path(settings.weights) if settings.weights else None
-    half: Triple = (0.5, 0.5, 0.5)
-    return Encoder(medsiglip(folder, settings.size_px), half, half, antialias=False)
+    from buffycoat.embed.clip_encoders import medsiglip_encoder
+
+    return medsiglip_encoder(settings)
 
 
 def _open_clip(name: str, settings: EmbedCells) -> Encoder:
-    import open_clip
+    from buffycoat.embed.clip_encoders import open_clip_encoder
 
-    options: dict[str, Any] = {"force_image_size": settings.size_px}
+    return open_clip_encoder(name, settings)
+
+
+def with_scheme(name: str) -> str:
+    """Return a name with `local-dir:` before a folder and `hf-hub:` before OWNER/NAME; any other as it is."""
+    if ":" in name:
+        return name
     if Path(name).is_dir():
-        source, needed = f"local-dir:{name}", Path(name) / "open_clip_model.safetensors"
-    elif name in open_clip.list_models() and settings.weights:
-        source, needed = name, Path(settings.weights)
-        options["pretrained"] = settings.weights
-    else:
-        raise InputError(
-            f"embed.embed_cells.encoder: open_clip:{name} needs local weights: give a folder with"
-            " open_clip_config.json and open_clip_model.safetensors, or an architecture's name and a file in"
-            " embed.embed_cells.weights; nothing is downloaded"
-        )
-    if not needed.is_file() or needed.suffix != ".safetensors":
-        raise InputError(f"{needed}: no such safetensors file")
-    model = open_clip.create_model(source, **options)
-    visual = model.visual
-    mean = tuple(getattr(visual, "image_mean", None) or (0.48145466, 0.4578275, 0.40821073))
-    std = tuple(getattr(visual, "image_std", None) or (0.26862954, 0.26130258, 0.27577711))
-    return Encoder(_ImageTower(model), mean, std)
+        return f"local-dir:{name}"
+    return f"hf-hub:{name}" if name.count("/") == 1 else name
 
 
 def _timm(name: str, settings: EmbedCells) -> Encoder:
-    import timm
-
-    if not settings.weights or not Path(settings.weights).is_file():
+    named = with_scheme(name)
+    folder = hub_folder(named, KEYS)
+    file = Path(settings.weights) if settings.weights else folder / HUB_FILES[1] if folder else None
+    if file is None:
         raise InputError(
-            f"embed.embed_cells.weights: timm:{name} needs a local safetensors file, found {settings.weights!r};"
-            " nothing is downloaded"
+            f"{KEYS.weights}: timm:{name} needs a local safetensors file here; or name a folder in timm's hub layout or"
+            " a hub id (timm:OWNER/NAME, from the local cache) as the encoder; nothing is downloaded"
         )
-    options: dict[str, Any] = {"img_size": settings.size_px} if "vit" in name or "swin" in name else {}
-    try:
-        network: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **options)
-    except RuntimeError as problem:
-        raise InputError(f"embed.embed_cells.encoder: timm has no model {name!r} ({problem})") from None
-    stored = {
-        k: v for k, v in read_weights(Path(settings.weights))[0].items() if not k.startswith(("head.", "classifier."))
-    }
-    try:
-        network.load_state_dict(stored, strict=True)
-    except RuntimeError as problem:
-        raise InputError(f"{settings.weights}: does not fit timm:{name}: {problem}") from None
-    config = network.pretrained_cfg
-    return Encoder(network, tuple(config["mean"]), tuple(config["std"]))  # type: ignore[index]
+    place = named if folder is None else f"local-dir:{folder}"
+    # Built with a classifier, by whose names the file's own is known and left out; then it goes.
+    network = create_network(place, {}, 1, settings.size_px, KEYS)
+    load_body(network, file, set(classifier_names(network)), KEYS)
+    network.reset_classifier(0)  # type: ignore[operator]
+    try_size(network, name, settings.size_px, None, KEYS)
+    config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
+    interpolation: Any = "bicubic" if config.get("interpolation") == "bicubic" else "bilinear"
+    return Encoder(network, tuple(config["mean"]), tuple(config["std"]), interpolation)
 
 
 ENCODERS: dict[str, Callable[[str, EmbedCells], Encoder]] = {
@@ -108,13 +94,14 @@ ENCODERS: dict[str, Callable[[str, EmbedCells], Encoder]] = {
 
 
 def load_encoder(settings: EmbedCells) -> Encoder:
-    """Return the configured encoder; raises InputError on an unknown name or missing weights."""
+    """Return the configured encoder, frozen; raises InputError on an unknown name or missing weights."""
     kind, _, name = settings.encoder.partition(":")
     if kind not in ENCODERS or (kind in ("open_clip", "timm")) != bool(name):
         raise InputError(
             f"embed.embed_cells.encoder: {settings.encoder!r} is unknown; use efficientnet_lite0, medsiglip,"
-            " open_clip:<name or folder> or timm:<name>"
+            " open_clip:<name, hub id or folder> or timm:<name, hub id or folder>"
         )
+    stay_offline()
     encoder = ENCODERS[kind](name, settings)
     encoder.network.eval().requires_grad_(False)
     return encoder

@@ -14,18 +14,25 @@ class EmbedCells(Settings):
 
     encoder: str = Field(
         default="medsiglip",
-        description="`efficientnet_lite0` (its weights ship in a package), `medsiglip`, `open_clip:<name>`,"
-        " `open_clip:<folder>` (a local-dir checkpoint), `timm:<name>`.",
+        description="`efficientnet_lite0` (its weights ship in a package), `medsiglip`, `open_clip:` or `timm:` and a"
+        " hub id, a folder or an architecture's name (docs/encoders.md).",
     )
     weights: str | None = Field(
         default=None,
-        description="Local weights: for `medsiglip` the folder of the published checkpoint (paper), for `timm:` and"
-        " `open_clip:<name>` a safetensors file. Nothing is downloaded.",
+        description="Local weights: for `medsiglip` the folder of the published checkpoint (paper), for an"
+        " architecture's name a safetensors file; hub ids (from the local cache) and folders bring theirs. Nothing is"
+        " downloaded.",
     )
     size_px: int = Field(default=448, ge=32, description="Side that crops are resized to (MedSigLIP: 448).")
     background: Literal["keep", "white"] = Field(default="white", description="`white`: outside the cell is 255.")
     views: int = Field(default=1, ge=1, le=8, description="Elements of D4 whose embeddings are averaged (paper: 1).")
-    batch: int = Field(default=64, ge=1, description="Images per forward pass.")
+    batch: int = Field(default=64, ge=1, description="Images per forward pass; halved where a GPU's memory ends.")
+    bf16_on_cpu: bool = Field(default=False, description="bfloat16 on CPUs too (GPUs that have it always use it).")
+    prompt: str = Field(
+        default="a microscope image of a white blood cell of the type <name>",
+        pattern=r"^[^<>{}]*<name>[^<>{}]*$",  # braces would be wildcards to Snakemake
+        description="What an encoder with text is told of a class, whose full name stands for `<name>`.",
+    )
 
 
 class TrainHead(Settings):
@@ -63,8 +70,19 @@ class TrainHead(Settings):
     )
 
 
+class ScoreBaselines(Settings):
+    """What the embeddings are worth without training: nearest neighbours, and class names as prompts."""
+
+    neighbours: int = Field(default=10, ge=1, description="Nearest neighbours that vote, by cosine similarity.")
+    vote: Literal["distance", "uniform", "balanced"] = Field(
+        default="balanced",
+        description="Weight of a vote: 1 / cosine distance, 1, or 1 / (cosine distance x cells of the voter's class).",
+    )
+
+
 class Embed(Settings):
     """Settings of the stage."""
 
     embed_cells: EmbedCells = EmbedCells()
     train_head: TrainHead = TrainHead()
+    score_baselines: ScoreBaselines = ScoreBaselines()

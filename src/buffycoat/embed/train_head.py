@@ -12,18 +12,15 @@ import torch
 from torch import Tensor
 
 from buffycoat.embed.head import Head, head_loss
+from buffycoat.embed.rows import joined_rows
 from buffycoat.embed.settings import TrainHead
 from buffycoat.errors import InputError
 from buffycoat.provenance import code_digest
 from buffycoat.randomness import stream
 from buffycoat.steps import run
 from buffycoat.tables.classes import CLASSES, class_codes
-from buffycoat.tables.embeddings import EMBEDDINGS
-from buffycoat.tables.folds import FOLDS
 from buffycoat.tables.head_history import HEAD_HISTORY
-from buffycoat.tables.images import IMAGES, decodable, trainable
 from buffycoat.tables.probabilities import PROBABILITIES
-from buffycoat.tables.schema import require_same_keys
 from buffycoat.training import Checkpoint, fingerprint, seed_torch
 from buffycoat.weights import write_weights
 
@@ -135,13 +132,7 @@ def train_head(
 ) -> None:  # fmt: skip
     """Fit the heads and write them, their history, and a row of probabilities per decodable image."""
     codes = class_codes(CLASSES.read(classes))
-    table = IMAGES.read(images)
-    frame = decodable(table)[["image_id"]]
-    labels = trainable(table)[["image_id", "label"]].merge(FOLDS.read(folds), on="image_id", validate="one_to_one")
-    stored = EMBEDDINGS.read(embeddings)
-    require_same_keys(stored["image_id"], frame["image_id"], str(embeddings))
-    frame = frame.merge(labels, on="image_id", how="left").merge(stored, on="image_id", validate="one_to_one")
-    frame["number"] = frame["label"].map({code: number for number, code in enumerate(codes)})
+    frame = joined_rows(images, folds, embeddings, codes)
     vectors = torch.from_numpy(np.stack(frame["embedding"].to_list()).astype(np.float32))
     if not settings.cross_fit:
         log.warning("cross_fit is off: the head has seen every training row, so its scores on them are not honest")

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from buffycoat.refine import gates
 from buffycoat.refine.gates import Check, Flags, Values
+from buffycoat.refine.likeness import log_odds
 from buffycoat.refine.rulebook import FittedRule
 
 Labels = npt.NDArray[np.str_]
@@ -81,7 +82,7 @@ class Outcome:
 
 
 def suppress(evidence: Evidence, rescued: Sequence[str]) -> tuple[Labels, Values]:
-    """Return y0, the most probable class that is not rescued, and its probability q, (n,) each.
+    """Return y0, the most probable class that is not one of `rescued`, and its probability q, (n,) each.
 
     The paper takes the second class where a rescued one comes first; with two rescued classes the second may be
     rescued too, so all of them are taken out.
@@ -103,6 +104,8 @@ def judge(evidence: Evidence, fitted: FittedRule, y0: Labels, q: Values) -> Judg
         checks += gates.box_gate(features, y0, fitted.references)
     if "mahalanobis" in rule.gates:
         checks.append(gates.mahalanobis_gate(features, y0, fitted.references))
+    if fitted.likeness is not None:
+        checks.append(gates.likeness_gate(log_odds(features, fitted.likeness), fitted.likeness.least))
     return Judged(
         fitted=fitted,
         phase_1=gates.boosting(evidence.p[:, position], q, rule.beta),
@@ -117,7 +120,7 @@ def apply_rules(evidence: Evidence, rules: Sequence[FittedRule]) -> Outcome:
 
     After each phase a cell carries the class of the first rule it has passed so far, otherwise y0.
     """
-    y0, q = suppress(evidence, [fitted.rule.rescued for fitted in rules])
+    y0, q = suppress(evidence, [fitted.rule.rescued for fitted in rules if fitted.rule.suppress])
     judged = tuple(judge(evidence, fitted, y0, q) for fitted in rules)
     phases = [y0.copy() for _ in range(3)]
     for one in reversed(judged):

@@ -51,11 +51,16 @@ def read_evidence(
     )
 
 
+def seen_in_training(path: Path, ids: pd.Series) -> list[str]:
+    """Return those of the training images `ids` that a table's model saw, so that nothing may be fitted on them."""
+    frame = PROBABILITIES.read(path).set_index("image_id")
+    return [str(name) for name in frame.index[frame.index.isin(ids) & (frame["source"] != "out_of_fold")]]
+
+
 def require_out_of_fold(path: Path, ids: pd.Series) -> None:
     """Raise InputError where a training image was predicted by a model that saw it: nothing may be fitted on that."""
-    frame = PROBABILITIES.read(path).set_index("image_id")
-    seen = frame.index[frame.index.isin(ids) & (frame["source"] != "out_of_fold")]
-    if len(seen):
+    seen = seen_in_training(path, ids)
+    if seen:
         raise InputError(
             f"{path}: {len(seen)} training images are not predicted out of fold, for instance {seen[0]!r};"
             " run its stage again, or set refine.fit_reference.switch to 'always'"

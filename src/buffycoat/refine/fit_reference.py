@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from buffycoat.refine.evidence import read_evidence, require_out_of_fold
-from buffycoat.refine.fitting import Training, fit_rules
+from buffycoat.refine.fit_rules import fit_rules
+from buffycoat.refine.fitting import Training
 from buffycoat.refine.rulebook import Rulebook, write_rulebook
 from buffycoat.refine.settings import FitReference
-from buffycoat.refine.switching import switch_rules
+from buffycoat.refine.switching import cross_fitted_rules, switch_rules
+from buffycoat.refine.training_cells import training_cells
 from buffycoat.steps import run
-from buffycoat.tables.folds import FOLDS
 from buffycoat.tables.images import IMAGES, decodable, trainable
-from buffycoat.tables.schema import require_same_keys
 
 log = logging.getLogger("buffycoat")
 
@@ -23,11 +23,18 @@ log = logging.getLogger("buffycoat")
 def fit_rulebook(training: Training, settings: FitReference) -> Rulebook:
     """Return the fitted and switched rules of training cells."""
     measured = ~np.isnan(training.evidence.features["spikiness"])
+    by_fold = cross_fitted_rules(training, settings)
+    rules = switch_rules(training, fit_rules(training, settings), by_fold, settings)
+    on = {fitted.rule.rescued for fitted in rules if fitted.state == "on"}
     return Rulebook(
         rows=len(training.labels),
         without_embedding=int(np.isnan(training.evidence.s).any(axis=1).sum()),
         unmeasured=int((~measured).sum()),
-        rules=tuple(switch_rules(training, fit_rules(training, settings), settings)),
+        rules=tuple(rules),
+        by_fold={
+            fold: tuple(one for one in fitted if one.state == "on" and one.rule.rescued in on)
+            for fold, fitted in by_fold.items()
+        },
     )
 
 
@@ -44,12 +51,10 @@ def fit_reference(
 ) -> None:
     """Fit every rule on the trainable rows, decide which are on, and write them as JSON."""
     seen = decodable(IMAGES.read(images))
-    rows = trainable(seen)
-    fold_of = FOLDS.read(folds).set_index("image_id")["fold"]
-    require_same_keys(fold_of.index.to_series(), rows["image_id"], str(folds))
-    require_out_of_fold(probabilities, rows["image_id"])
+    ids = trainable(seen)["image_id"]
+    require_out_of_fold(probabilities, ids)
     if settings.switch == "when_it_helps":
-        require_out_of_fold(head_probabilities, rows["image_id"])
+        require_out_of_fold(head_probabilities, ids)
     evidence = read_evidence(
         seen["image_id"],
         classes=classes,
@@ -57,9 +62,7 @@ def fit_reference(
         head_probabilities=head_probabilities,
         morphology=morphology,
     )
-    labels = rows["label"].to_numpy(dtype=np.str_)
-    chosen = seen["image_id"].isin(rows["image_id"]).to_numpy(bool)
-    training = Training(evidence.rows(chosen), labels, fold_of.loc[rows["image_id"]].to_numpy(np.int64))
+    training, _ = training_cells(seen, evidence, folds)
     rulebook = fit_rulebook(training, settings)
     for fitted in rulebook.rules:
         log.info("rule %s is %s: %s", fitted.rule.rescued, fitted.state, fitted.reason)

@@ -11,23 +11,31 @@ import numpy.typing as npt
 
 from buffycoat.refine.algorithm import Evidence, Labels, suppress
 from buffycoat.refine.gates import Flags, Values, distances
-from buffycoat.refine.rulebook import BOX_FEATURES, DISTANCE_FEATURES, FittedRule, Reference
+from buffycoat.refine.rulebook import BOX_FEATURES, DISTANCE_FEATURES, Reference
 from buffycoat.refine.settings import FitReference, Rule
 
 Folds = npt.NDArray[np.int64]
+ROBUST_CELLS = 10
+"""Fewest cells per feature for the covariance `robust`: half of them may be set aside."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """Training cells, all judged out of fold: the evidence of n cells, their true labels (n,) and folds (n,)."""
+    """Training cells, all judged out of fold.
+
+    The evidence of n cells, their true labels (n,), folds (n,), and the number of each cell's patient (n,); without
+    patients every cell is one of its own.
+    """
 
     evidence: Evidence
     labels: Labels
     folds: Folds
+    patients: Folds | None = None
 
     def rows(self, chosen: Flags) -> Training:
         """Return some of the cells."""
-        return Training(self.evidence.rows(chosen), self.labels[chosen], self.folds[chosen])
+        patients = None if self.patients is None else self.patients[chosen]
+        return Training(self.evidence.rows(chosen), self.labels[chosen], self.folds[chosen], patients)
 
     def features(self, names: tuple[str, ...]) -> Values:
         """Return columns of the table of morphology, (n, number of names)."""
@@ -64,11 +72,22 @@ def shrunk_covariance(deviations: Values) -> Values:
     return np.asarray(covariance) + 1e-6 * np.eye(deviations.shape[1])
 
 
-def mean_and_covariance(values: Values, pooled: Values, own_cells: int) -> tuple[Values, Values]:
-    """Return the mean (k,) and covariance (k, k) of standardised rows (n, k); few rows borrow from `pooled` (k, k)."""
+def own_mean_and_covariance(values: Values, settings: FitReference) -> tuple[Values, Values]:
+    """Return the mean (k,) and covariance (k, k) of standardised rows (n, k), by the way that is set."""
+    if settings.covariance == "robust" and len(values) >= ROBUST_CELLS * values.shape[1]:
+        from sklearn.covariance import MinCovDet
+
+        found = MinCovDet(random_state=0).fit(values)
+        return found.location_, found.covariance_ + 1e-6 * np.eye(values.shape[1])
     mean = values.mean(axis=0)
-    share = min(1.0, len(values) / own_cells)
-    return mean, share * shrunk_covariance(values - mean) + (1 - share) * pooled
+    return mean, shrunk_covariance(values - mean)
+
+
+def mean_and_covariance(values: Values, pooled: Values, settings: FitReference) -> tuple[Values, Values]:
+    """Return the mean (k,) and covariance (k, k) of standardised rows (n, k); few rows borrow from `pooled` (k, k)."""
+    mean, own = own_mean_and_covariance(values, settings)
+    share = min(1.0, len(values) / settings.own_cells)
+    return mean, share * own + (1 - share) * pooled
 
 
 def largest_distance(
@@ -82,7 +101,7 @@ def largest_distance(
     for fold in np.unique(folds):
         held_out = folds == fold
         if (~held_out).sum() >= settings.min_cells:
-            mean, covariance = mean_and_covariance(values[~held_out], pooled, settings.own_cells)
+            mean, covariance = mean_and_covariance(values[~held_out], pooled, settings)
             found.append(distances(values[held_out] - mean, covariance))
     measured = np.concatenate(found) if found else np.zeros(0)
     if len(measured) >= settings.min_cells:
@@ -110,7 +129,7 @@ def reference_fitter(training: Training, settings: FitReference) -> Callable[[Fl
 
     def fit(chosen: Flags, of_host: bool) -> Reference:
         values = vectors[chosen] / scale
-        mean, covariance = mean_and_covariance(values, pooled, settings.own_cells)
+        mean, covariance = mean_and_covariance(values, pooled, settings)
         most, most_from = largest_distance(values, training.folds[chosen], pooled, settings)
         return Reference(
             cells=int(chosen.sum()),
@@ -127,44 +146,23 @@ def reference_fitter(training: Training, settings: FitReference) -> Callable[[Fl
     return fit
 
 
-def fit_rule(training: Training, rule: Rule, rescued: list[str], settings: FitReference) -> FittedRule:
-    """Return the rule with a reference per host; off, with the reason, where it cannot be fitted.
+def fit_references(
+    training: Training, rule: Rule, suppressed: list[str], settings: FitReference
+) -> dict[str, Reference] | None:
+    """Return a reference per host, or None where the rescued class has fewer than min_cells measured cells.
 
     A host's reference is fitted on training cells of the rescued class that branch A, out of fold and with all of
-    `rescued` suppressed, gives to that host; where they are too few, on all cells of the rescued class.
+    `suppressed` taken out, gives to that host; where they are too few, on all cells of the rescued class.
     """
-    if not {"box", "mahalanobis"} & set(rule.gates):
-        return FittedRule(rule=rule, state="on", reason="nothing to fit")
     cells = training.rows(training.complete())
     true = cells.labels == rule.rescued
     if true.sum() < settings.min_cells:
-        reason = f"{int(true.sum())} measured training cells of {rule.rescued}, fewer than {settings.min_cells}"
-        return FittedRule(rule=rule, state="off", reason=reason)
-    y0, _ = suppress(cells.evidence, rescued)
+        return None
+    y0, _ = suppress(cells.evidence, suppressed)
     fit = reference_fitter(cells, settings)
     references = {}
     for host in rule.hides_in:
         hiding = true & (y0 == host)
         enough = bool(hiding.sum() >= settings.min_cells)
         references[host] = fit(hiding if enough else true, enough)
-    return FittedRule(rule=rule, state="on", reason="fitted", references=references)
-
-
-def restrict_rule(rule: Rule, classes: tuple[str, ...]) -> tuple[Rule, str]:
-    """Return the rule with the hosts that this data set has, and why it cannot be used, or ''."""
-    hosts = tuple(host for host in rule.hides_in if host in classes)
-    if rule.rescued not in classes:
-        return rule, f"this data set has no class {rule.rescued}"
-    if not hosts:
-        return rule, f"this data set has none of the classes that {rule.rescued} hides in"
-    return rule.model_copy(update={"hides_in": hosts}), ""
-
-
-def fit_rules(training: Training, settings: FitReference) -> list[FittedRule]:
-    """Return every rule, fitted; those that cannot be used are off and say why."""
-    known = [restrict_rule(rule, training.evidence.classes) for rule in settings.rules]
-    rescued = [rule.rescued for rule, problem in known if not problem]
-    return [
-        FittedRule(rule=rule, state="off", reason=problem) if problem else fit_rule(training, rule, rescued, settings)
-        for rule, problem in known
-    ]
+    return references

@@ -90,6 +90,11 @@ def mahalanobis_gate(
     return Check("mahalanobis", value, high=most, ends=True)
 
 
+def likeness_gate(log_odds: Values, least: float) -> Check:
+    """Phase 3: the morphology's log-odds of the rescued class against its hosts >= least."""
+    return Check("likeness", log_odds, low=_all(least, log_odds), ends=True)
+
+
 def mahalanobis(vectors: Values, reference: Reference) -> Values:
     """Return sqrt((v - mean)' covariance^-1 (v - mean)) of each row, (n,); a row with a gap gives a gap.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from pathlib import Path
@@ -10,32 +11,30 @@ import numpy as np
 import pandas as pd
 
 from buffycoat.errors import InputError
-from buffycoat.refine.algorithm import Outcome, apply_rules
+from buffycoat.refine.algorithm import Evidence, Judged, Outcome, apply_rules
 from buffycoat.refine.evidence import read_evidence
-from buffycoat.refine.rulebook import FittedRule, read_rulebook
-from buffycoat.refine.sentences import explain
+from buffycoat.refine.rulebook import Rulebook, read_rulebook
+from buffycoat.refine.sentences import explain, explain_near_miss
 from buffycoat.refine.settings import RefineLabels
-from buffycoat.refine.trace import traced_rows
+from buffycoat.refine.trace import near_misses, traced_rows
 from buffycoat.steps import run
+from buffycoat.tables.folds import FOLDS
 from buffycoat.tables.images import IMAGES, decodable
 from buffycoat.tables.labels import LABELS
 
 log = logging.getLogger("buffycoat")
 
 
-def rules_in_use(reference: Path, classes: tuple[str, ...], settings: RefineLabels) -> list[FittedRule]:
-    """Return the rules to apply; raises InputError where one is of a class that the data set does not have."""
-    if settings.mode == "off":
-        return []
+def rulebook_in_use(reference: Path, classes: tuple[str, ...]) -> Rulebook:
+    """Return the rules; raises InputError where one is of a class that the data set does not have."""
     rulebook = read_rulebook(reference)
     for fitted in rulebook.rules:
         log.info("rule %s is %s: %s", fitted.rule.rescued, fitted.state, fitted.reason)
-    rules = rulebook.active()
-    for fitted in rules:
+    for fitted in [*rulebook.active(), *itertools.chain(*rulebook.by_fold.values())]:
         unknown = {fitted.rule.rescued, *fitted.rule.hides_in} - set(classes)
         if unknown:
             raise InputError(f"{reference}: rules for {sorted(unknown)}, which are no classes here; run it again")
-    return rules
+    return rulebook
 
 
 def labels_table(ids: pd.Series, outcome: Outcome) -> pd.DataFrame:
@@ -44,6 +43,10 @@ def labels_table(ids: pd.Series, outcome: Outcome) -> pd.DataFrame:
     for row, trace in traced_rows(outcome):
         traces[row] = json.dumps(trace, allow_nan=False)
         reasons[row] = explain(str(outcome.base[row]), str(outcome.label[row]), trace)
+    nearly: list[str | None] = [None] * len(ids)
+    against = [""] * len(ids)
+    for row, entry in near_misses(outcome):
+        nearly[row], against[row] = entry["rule"], explain_near_miss(entry)
     return pd.DataFrame(
         {
             "image_id": ids.to_numpy(),
@@ -57,36 +60,55 @@ def labels_table(ids: pd.Series, outcome: Outcome) -> pd.DataFrame:
             "changed": outcome.label != outcome.base,
             "trace": traces,
             "reason": reasons,
+            "near_miss": nearly,
+            "near_miss_reason": against,
         }
     )
 
 
-def log_changes(outcome: Outcome) -> None:
+def log_changes(outcomes: list[Outcome]) -> None:
     """Log, for each rule, how many cells were left after each phase."""
-    for one in outcome.judged:
-        left = [int(np.count_nonzero(passed)) for passed in one.after]
-        given = int((outcome.label == one.fitted.rule.rescued).sum())
-        no_embedding = int((one.after[0] & np.isnan(one.phase_2.value)).sum())
+    judged: dict[str, list[tuple[Outcome, Judged]]] = {}
+    for outcome in outcomes:
+        for one in outcome.judged:
+            judged.setdefault(one.fitted.rule.rescued, []).append((outcome, one))
+    for code, pairs in judged.items():
+        left = [sum(int(np.count_nonzero(one.after[phase])) for _, one in pairs) for phase in range(3)]
+        given = sum(int((outcome.label == code).sum()) for outcome, _ in pairs)
+        no_embedding = sum(int((one.after[0] & np.isnan(one.phase_2.value)).sum()) for _, one in pairs)
         log.info(
             "%s: %d candidates, %d verified (%d dropped without an embedding), %d through the biological filters,"
             " %d labelled so",
-            *(one.fitted.rule.rescued, left[0], left[1], no_embedding, left[2], given),
+            *(code, left[0], left[1], no_embedding, left[2], given),
         )
-    log.info("%d of %d labels changed", int((outcome.label != outcome.base).sum()), len(outcome.label))
+    changed = sum(int((outcome.label != outcome.base).sum()) for outcome in outcomes)
+    log.info("%d of %d labels changed", changed, sum(len(outcome.label) for outcome in outcomes))
+
+
+def outcomes_of(ids: pd.Series, fold_of: pd.Series, evidence: Evidence, rulebook: Rulebook) -> pd.DataFrame:
+    """Return the table of labels, in the order of `ids`: a training cell's by the rules fitted without its fold."""
+    folds = fold_of.reindex(ids).to_numpy(np.float64)
+    unknown = sorted(set(folds[~np.isnan(folds)].astype(int).tolist()) - set(rulebook.by_fold))
+    if unknown:
+        raise InputError(f"the fitted rules hold none for fold {unknown[0]}; run fit_reference again")
+    parts, outcomes = [], []
+    for fold in (None, *rulebook.by_fold):
+        rows = np.isnan(folds) if fold is None else folds == fold
+        outcome = apply_rules(evidence.rows(rows), rulebook.active() if fold is None else rulebook.by_fold[fold])
+        outcomes.append(outcome)
+        parts.append(labels_table(ids[rows], outcome))
+    log_changes(outcomes)
+    return pd.concat(parts, ignore_index=True).set_index("image_id").loc[ids].reset_index()
 
 
 def refine_labels(
-    *,
-    images: Path,
-    classes: Path,
-    probabilities: Path,
-    head_probabilities: Path,
-    morphology: Path,
-    reference: Path,
-    labels: Path,
-    settings: RefineLabels,
-) -> None:
-    """Apply the rules that are on to every decodable image; without any, branch A's labels stay."""
+    *, images: Path, classes: Path, folds: Path, probabilities: Path, head_probabilities: Path, morphology: Path,
+    reference: Path, labels: Path, settings: RefineLabels,
+) -> None:  # fmt: skip
+    """Apply the rules that are on to every decodable image; without any, branch A's labels stay.
+
+    Rules that learned from a training cell do not judge it: its fold has rules of its own.
+    """
     ids = decodable(IMAGES.read(images))["image_id"]
     evidence = read_evidence(
         ids,
@@ -95,9 +117,11 @@ def refine_labels(
         head_probabilities=head_probabilities,
         morphology=morphology,
     )
-    outcome = apply_rules(evidence, rules_in_use(reference, evidence.classes, settings))
-    log_changes(outcome)
-    LABELS.write(labels_table(ids, outcome), labels)
+    fold_of = FOLDS.read(folds).set_index("image_id")["fold"]
+    if settings.mode == "off":
+        LABELS.write(labels_table(ids, apply_rules(evidence, [])), labels)
+        return
+    LABELS.write(outcomes_of(ids, fold_of, evidence, rulebook_in_use(reference, evidence.classes)), labels)
 
 
 if __name__ == "__main__":

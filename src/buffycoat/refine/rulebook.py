@@ -26,6 +26,23 @@ DISTANCE_FEATURES = (
 )
 """Columns of the table of morphology that make the vector v of the gate `mahalanobis`."""
 
+LIKENESS_FEATURES = (
+    "area_px",
+    "spikiness",
+    "irregularity",
+    "cell_circularity",
+    "eccentricity",
+    "nucleus_ratio",
+    "nucleus_offset_radii",
+    "solidity",
+    "cell_level",
+    "red_blue_ratio",
+    "cytoplasm_level",
+    "chromatin_contrast",
+    "granularity",
+)
+"""Columns of the table of morphology that the gate `likeness` weighs."""
+
 
 class Reference(Settings):
     """What cells of the rescued class look like while they hide in one host."""
@@ -43,6 +60,18 @@ class Reference(Settings):
     box: dict[str, tuple[float, float]] = Field(description="Range of each feature that passes, ends included.")
 
 
+class Likeness(Settings):
+    """A linear discriminant of the rescued class against those that it hides in."""
+
+    cells: int = Field(description="Training cells of the rescued class that it was fitted on.")
+    others: int = Field(description="Training cells of other classes, given to its hosts, that it was fitted on.")
+    mean: dict[str, float] = Field(description="Mean of each feature.")
+    scale: dict[str, float] = Field(description="Standard deviation of each feature.")
+    weights: dict[str, float] = Field(description="Weight of each standardised feature.")
+    offset: float = Field(description="Added to the weighted sum, which then is a log-odds.")
+    least: float = Field(description="Log-odds from which on a cell passes.")
+
+
 class FittedRule(Settings):
     """A rule, its references by host, and whether it is on."""
 
@@ -52,7 +81,14 @@ class FittedRule(Settings):
     macro_f1_without: float | None = Field(default=None, description="Out-of-fold macro-F1 without this rule.")
     macro_f1_with: float | None = Field(default=None, description="Out-of-fold macro-F1 with it, cross-fitted.")
     changed: int | None = Field(default=None, description="Out-of-fold labels that it changes.")
+    without_rise: float | None = Field(
+        default=None, description="Share of resamples of patients, of those that hold the class, without a rise by it."
+    )
+    kept_shares: dict[str, float | None] = Field(
+        default={}, description="Share of the class's mistaken cells that each fitted check lets pass; null: left out."
+    )
     references: dict[str, Reference] = {}
+    likeness: Likeness | None = None
 
 
 class Rulebook(Settings):
@@ -62,6 +98,9 @@ class Rulebook(Settings):
     without_embedding: int = Field(description="Those of them without a probability from branch B.")
     unmeasured: int = Field(description="Those of them without a morphology.")
     rules: tuple[FittedRule, ...]
+    by_fold: dict[int, tuple[FittedRule, ...]] = Field(
+        description="The same, for each fold's own cells: found and fitted without them; of the rules that are on."
+    )
 
     def active(self) -> list[FittedRule]:
         """Return the rules that are on, in order."""

@@ -15,6 +15,8 @@ FEATURES = {
     "nucleus_ratio": "the nucleus-to-cell ratio",
 }
 """Words for the features of the gate `box`."""
+UNMEASURED = {"mahalanobis": "the distance from the reference", "likeness": "the morphology"}
+"""Words for the checks whose value cannot be computed where a measurement is missing."""
 
 
 def _shown(value: float) -> str:
@@ -32,6 +34,8 @@ def _passed(name: str, entry: Entry, rescued: str, host: str) -> str | None:
         return f"contour spikiness {_shown(value)} > {_shown(entry['threshold'])}"
     if name == "mahalanobis":
         return f"distance {_shown(value)} from the reference of {rescued} <= {_shown(entry['threshold'])}"
+    if name == "likeness":
+        return f"the morphology's log-odds of {rescued} {_shown(value)} >= {_shown(entry['threshold'])}"
     if name == "host_probability" and entry["threshold"] < 1:
         return f"the probability of {host} is only {_shown(value)} < {_shown(entry['threshold'])}"
     return None
@@ -45,7 +49,7 @@ def _failed(name: str, entry: Entry, rescued: str, host: str) -> str:
     if name == "embedding_probability" and value is None:
         return "the cell has no embedding"
     if value is None:
-        what = "the distance from the reference" if name == "mahalanobis" else FEATURES.get(name, name)
+        what = UNMEASURED.get(name, FEATURES.get(name, name))
         return f"{what} could not be measured"
     if name in FEATURES:
         return f"{FEATURES[name]} {_shown(value)} is not within {_shown(entry['low'])} to {_shown(entry['high'])}"
@@ -56,6 +60,7 @@ def _failed(name: str, entry: Entry, rescued: str, host: str) -> str:
         "host_probability": f"the probability of {host}, {_shown(value)}, is not below {threshold}",
         "spikiness": f"the contour spikiness {_shown(value)} is not above {threshold}",
         "mahalanobis": f"the distance {_shown(value)} from the reference of {rescued} is above {threshold}",
+        "likeness": f"the morphology's log-odds of {rescued}, {_shown(value)}, are below {threshold}",
     }[name]
 
 
@@ -90,3 +95,8 @@ def explain(base: str, label: str, trace: Sequence[Entry]) -> str:
     if label in by_rule and by_rule[label]["verdict"] == "rescued":
         return f"Relabelled {base} → {label}: {why_rescued(by_rule[label])}."
     return f"Relabelled {base} → {label}: {base} is given only with evidence, and {why_refused(by_rule[base])}."
+
+
+def explain_near_miss(entry: Entry) -> str:
+    """Return, in one sentence, the check that alone kept a cell from being rescued."""
+    return f"Nearly {entry['rule']}, but {why_refused(entry)}."

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from buffycoat.settings import Settings
 
-Gate = Literal["spikiness", "box", "mahalanobis"]
+Gate = Literal["spikiness", "box", "mahalanobis", "likeness"]
 """Biological filters of phase 3; host class and host probability are always checked."""
+AlternativeWay = Literal["branch_b", "average", "prior_correction", "count_matching", "stacking"]
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class MeasureCells(Settings):
@@ -43,6 +45,11 @@ class Rule(Settings):
     min_spikiness: float = Field(
         default=1.35, ge=1, description="Gate `spikiness`: largest over median radius of the outline must exceed it."
     )
+    suppress: bool = Field(
+        default=True,
+        description="Whether a cell that branch A gives the class itself falls back to the next class and keeps it only"
+        " with evidence (paper); otherwise the rule only adds.",
+    )
 
     @model_validator(mode="after")
     def _not_its_own_host(self) -> Rule:
@@ -60,20 +67,60 @@ PLASMA_CELL = Rule(rescued="PC", hides_in=("LY", "VLY"), beta=3750, tau=0.01, ga
 class FitReference(Settings):
     """The rules, and how their references are fitted and their use is decided, on training cells alone."""
 
-    rules: tuple[Rule, ...] = Field(
-        default=(PROLYMPHOCYTE, PLASMA_CELL),
-        description="In order: the first rule that a cell passes labels it (Algorithm 1 of the paper).",
+    rules: Literal["found"] | tuple[Rule, ...] = Field(
+        default="found",
+        description="`found`: a rule for each rare class that branch A, out of fold, takes for others; or a list, in"
+        " order: the first rule that a cell passes labels it (Algorithm 1 of the paper).",
+    )
+    rare_below: float = Field(
+        default=0.03, gt=0, le=1, description="`found`: share of the labelled images below which a class is rare."
+    )
+    host_share: float = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="`found`: share of a rare class's mistaken cells from which on a class is one that it hides in.",
+    )
+    thresholds: Literal["given", "fitted"] = Field(
+        default="fitted",
+        description="`given`: a rule's own (paper); `fitted`: beta, tau and the gates `mahalanobis` and `likeness` are"
+        " chosen out of fold.",
+    )
+    kept_shares: tuple[Share, ...] = Field(
+        default=(1.0, 0.9, 0.75, 0.5, 0.25),
+        min_length=1,
+        description="`fitted`: shares of the class's mistaken cells that a threshold may let pass; one share per check"
+        " is chosen, or the check is left out.",
+    )
+    max_harm: float = Field(
+        default=0.01, ge=0, le=1, description="`fitted`: largest fall of another class's F1, out of fold."
     )
     switch: Literal["always", "when_it_helps"] = Field(
         default="when_it_helps",
         description="`always`: every rule that could be fitted is on (paper); `when_it_helps`: a rule is on if it"
-        " raises the out-of-fold macro-F1, its references fitted on the other folds.",
+        " raises the out-of-fold macro-F1, all of it fitted on the other folds, surely enough and harming no class.",
     )
     min_gain: float = Field(
-        default=0.0, ge=0, lt=1, description="`when_it_helps`: the rise of macro-F1 that must be exceeded."
+        default=0.001, ge=0, lt=1, description="`when_it_helps`: the rise of macro-F1 that must be exceeded."
+    )
+    level: float = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="`when_it_helps`: largest share of resamples of patients, of those that hold the class, in which"
+        " macro-F1 does not rise by a rule alone; shared among the rules that are tried (Holm).",
+    )
+    resamples: int = Field(default=1000, ge=100, description="Bootstrap resamples of patients.")
+    min_groups: int = Field(
+        default=2, ge=1, description="Fewest patients, where they are known, that hold the class in training."
     )
     min_cells: int = Field(
-        default=8, ge=2, description="Fewest training cells of the rescued class that a reference is fitted on."
+        default=5, ge=2, description="Fewest training cells of the rescued class that a reference is fitted on."
+    )
+    covariance: Literal["ledoit_wolf", "robust"] = Field(
+        default="ledoit_wolf",
+        description="`robust`: least covariance determinant (doi 10.1080/00401706.1999.10485670), where the class has"
+        " ten cells per feature; outlying cells of the class then do not widen it.",
     )
     own_cells: int = Field(
         default=40,
@@ -96,14 +143,21 @@ class FitReference(Settings):
     )
 
     @model_validator(mode="after")
-    def _no_host_is_rescued(self) -> FitReference:
+    def _no_host_is_suppressed(self) -> FitReference:
+        if self.rules == "found":
+            if self.thresholds == "given":
+                raise ValueError("rules that are found have no thresholds of their own; set thresholds: fitted")
+            return self
         rescued = [rule.rescued for rule in self.rules]
         twice = sorted({code for code in rescued if rescued.count(code) > 1})
         if twice:
             raise ValueError(f"more than one rule rescues {', '.join(twice)}; keep one")
-        hosts = sorted({host for rule in self.rules for host in rule.hides_in} & set(rescued))
+        suppressed = {rule.rescued for rule in self.rules if rule.suppress}
+        hosts = sorted({host for rule in self.rules for host in rule.hides_in} & suppressed)
         if hosts:
-            raise ValueError(f"{', '.join(hosts)} is rescued and so cannot be a host; take it out of hides_in")
+            raise ValueError(
+                f"{', '.join(hosts)} is rescued and suppressed, and so cannot be a host; take it out of hides_in"
+            )
         return self
 
 
@@ -116,9 +170,52 @@ class RefineLabels(Settings):
     )
 
 
+class TryAlternatives(Settings):
+    """Which simple ways are tried beside the rules (`snakemake ablation`)."""
+
+    ways: tuple[AlternativeWay, ...] = Field(
+        default=("branch_b", "average", "prior_correction", "count_matching", "stacking"),
+        description="`branch_b` alone; `average` of both branches; branch A with `prior_correction` (logit adjustment"
+        " after training) or `count_matching`; `stacking` of both by logistic regression.",
+    )
+
+
+class FindSuspects(Settings):
+    """From where on an image is one that a person should look at; it changes no label."""
+
+    energy_temperature: float = Field(
+        default=1.0, gt=0, description="T of the energy -T logsumexp(z / T) of branch A's logits (arXiv 2010.03759: 1)."
+    )
+    components: int = Field(
+        default=64,
+        ge=1,
+        description="Principal components of the embeddings that distances are measured in, at most: more than a rare"
+        " class has cells, few enough that the shared covariance is well known.",
+    )
+    energy_quantile: float = Field(
+        default=0.99,
+        gt=0,
+        le=1,
+        description="Suspect if at least this share of the training images has a lower energy. 0.99 is a list's length,"
+        " not a test: it takes about one training image in a hundred, and more of others where those differ.",
+    )
+    distance_quantile: float = Field(
+        default=0.99, gt=0, le=1, description="The same of the distance of the embedding to the nearest class."
+    )
+    min_disagreement: float = Field(
+        default=0.8,
+        gt=0,
+        le=1,
+        description="Suspect if the Jensen-Shannon divergence of the branches reaches this, bits. 0.8: both are about"
+        " 97 % sure, each of another class (0.5: about 89 %).",
+    )
+
+
 class Refine(Settings):
     """Settings of the stage."""
 
     measure_cells: MeasureCells = MeasureCells()
     fit_reference: FitReference = FitReference()
     refine_labels: RefineLabels = RefineLabels()
+    try_alternatives: TryAlternatives = TryAlternatives()
+    find_suspects: FindSuspects = FindSuspects()

@@ -68,3 +68,15 @@ def traced_rows(outcome: Outcome) -> Iterator[tuple[int, list[Entry]]]:
     if shown:
         for row in np.flatnonzero(np.any(shown, axis=0)).tolist():
             yield row, [rule_entry(outcome, one, row) for one, on in zip(outcome.judged, shown, strict=True) if on[row]]
+
+
+def near_misses(outcome: Outcome) -> Iterator[tuple[int, Entry]]:
+    """Yield (row, evidence) of each unchanged candidate that one check alone kept from a rule, its first such rule."""
+    seen = outcome.label != outcome.base
+    for judged in outcome.judged:
+        checks = [judged.phase_2.passed(), judged.is_host, *(check.passed() for check in judged.phase_3)]
+        failed = np.sum([~passed for passed in checks], axis=0)
+        near = judged.after[0] & (failed == 1) & (outcome.label != judged.fitted.rule.rescued) & ~seen
+        seen = seen | near
+        for row in np.flatnonzero(near).tolist():
+            yield row, rule_entry(outcome, judged, row)

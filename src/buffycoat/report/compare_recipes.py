@@ -1,4 +1,4 @@
-"""Step `compare_recipes`: the long-tail recipes of branch A side by side, with paired intervals."""
+"""Step `compare_recipes`: branch A's recipes, restorations before and steps after it, with paired intervals."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from buffycoat.report.parts import clusters_of, rows_of_parts
 from buffycoat.report.settings import CompareRecipes
 from buffycoat.steps import run
 from buffycoat.tables.ablation import ABLATION
+from buffycoat.tables.alternatives import ALTERNATIVES
 from buffycoat.tables.classes import CLASSES, class_codes
 from buffycoat.tables.folds import FOLDS
 from buffycoat.tables.images import IMAGES
@@ -58,6 +59,29 @@ def read_ways(
     return ways + [Way(recipe, "all_views", best_classes(table, codes)) for recipe, table in pairs]
 
 
+def read_restorations(names: list[str], paths: list[Path], ids: pd.Series, codes: list[str]) -> list[Way]:
+    """Return the main recipe on cells restored otherwise; raises InputError where one holds other images than `ids`."""
+    if len(names) != len(paths):
+        raise InputError(f"{len(names)} restorations, but {len(paths)} tables of probabilities: give one for each")
+    ways = []
+    for name, path in zip(names, paths, strict=True):
+        table = PROBABILITIES.read(path)
+        require_same_keys(table["image_id"], ids, str(path))
+        ways.append(Way(name, "restored", best_classes(table, codes)))
+    return ways
+
+
+def read_alternatives(path: Path, ids: pd.Series, codes: list[str]) -> list[Way]:
+    """Return what is done after branch A, way by way; raises InputError where one holds other images than `ids`."""
+    table = ALTERNATIVES.read(path)
+    numbers = table["label"].map({code: number for number, code in enumerate(codes)})
+    ways = []
+    for name, rows in table.assign(number=numbers).groupby("way", sort=False):
+        require_same_keys(rows["image_id"], ids, f"{path}, way {name}")
+        ways.append(Way(str(name), "after", rows.set_index("image_id")["number"]))
+    return ways
+
+
 def wide(table: pd.DataFrame) -> pd.DataFrame:
     """Return a row per recipe and variant, a column per part and overall score: what a spreadsheet wants."""
     rows = table[table["class"] == "all"]
@@ -74,18 +98,23 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
 
 def compare_recipes(
     *, images: Path, test_labels: Path, classes: Path, folds: Path, recipes: list[str], probabilities: list[Path],
-    logits: list[Path], calibration: Path, ablation: Path, csv: Path, page: Path, seed: int, settings: CompareRecipes,
+    logits: list[Path], calibration: Path, alternatives: Path, restorations: list[str] | None = None,
+    restored: list[Path] | None = None, ablation: Path, csv: Path, page: Path, seed: int, settings: CompareRecipes,
 ) -> None:  # fmt: skip
     """Score each recipe out of fold and on the test images whose label is known; the first recipe is the main one.
 
-    `probabilities`: a table per recipe, in the same order; `logits` (one per fold) and `calibration`: the main one's.
+    `probabilities`: a table per recipe, in the same order; `logits` (one per fold) and `calibration`: the main one's;
+    `alternatives`: what is done after it; `restored`: the main recipe's table by restoration that is not the run's.
     """
     codes = class_codes(CLASSES.read(classes))
     rows_of_logits = pd.concat([LOGITS.read(path) for path in logits], ignore_index=True)
     temperature = float(read_json(calibration).get("temperature", 1.0))
     ways = read_ways(recipes, probabilities, rows_of_logits, temperature, codes)
+    ids = pd.Series(ways[0].numbers.index)
+    ways += read_restorations(restorations or [], restored or [], ids, codes)
+    ways += read_alternatives(alternatives, ids, codes)
     of_fold = one_view_of_each_fold(rows_of_logits, codes)
-    parts = labelled_parts(images, test_labels, folds, pd.Series(ways[-1].numbers.index))
+    parts = labelled_parts(images, test_labels, folds, ids)
     scored = []
     for part, rows in parts.items():
         scored += score_single_folds(part, recipes[0], rows, of_fold, codes)
@@ -95,8 +124,8 @@ def compare_recipes(
     with whole_file(csv) as partial:
         wide(table).to_csv(partial, index=False)
     units = {part: clusters_of(rows)[1] for part, rows in parts.items()}
-    write_page("ablation.html.j2", comparison_page.content(table, recipes, codes, units, settings), page)
-    log.info("ablation: %d recipes: %s", len(recipes), page)
+    write_page("ablation.html.j2", comparison_page.content(table, ways, codes, units, settings), page)
+    log.info("ablation: %d lines: %s", len(ways) + 1, page)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from buffycoat.report.bootstrap import class_intervals, cluster_matrices, interval, resample, resampled_scores
+from buffycoat.bootstrap import class_intervals, cluster_matrices, interval, resample, resampled_scores
 from buffycoat.report.parts import clusters_of
-from buffycoat.report.scores import Values, class_scores, confusion, overall_scores
 from buffycoat.report.settings import CompareRecipes
+from buffycoat.scores import Values, class_scores, confusion, overall_scores
 
 COMPARED_SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
 
@@ -23,7 +23,8 @@ class Way:
 
     recipe: str
     variant: str
-    """'one_view' or 'all_views'."""
+    """'one_view' or 'all_views' of a recipe; 'restored': the main one, on cells restored as `recipe` says;
+    'after': made of the main recipe's predictions."""
     numbers: pd.Series
 
 

@@ -7,15 +7,18 @@ from typing import Any
 import pandas as pd
 
 from buffycoat.cell_types import name_of
+from buffycoat.recipes import RESTORATION_NAMES, WAY_NAMES
 from buffycoat.report.branch_a import recipe_words
-from buffycoat.report.comparing import COMPARED_SCORES
-from buffycoat.report.scores import DEFINITIONS
+from buffycoat.report.comparing import COMPARED_SCORES, Way
 from buffycoat.report.settings import CompareRecipes
+from buffycoat.scores import DEFINITIONS
 
 VARIANT_NAMES = {
     "single_folds": "single folds, one view",
     "one_view": "all folds, one view",
     "all_views": "all folds, all views",
+    "restored": "the main recipe, on cells restored so",
+    "after": "after the main recipe",
 }
 
 
@@ -62,8 +65,9 @@ def comparison(table: pd.DataFrame, part: str, main: str) -> list[dict[str, Any]
 
 
 def by_class(table: pd.DataFrame, part: str, recipes: list[str], codes: list[str]) -> list[dict[str, Any]]:
-    """Return a line per class: its images, and its F1 with the interval under each recipe (the best is marked)."""
-    rows = table[(table["part"] == part) & (table["variant"] == "all_views") & (table["metric"] == "f1")]
+    """Return a line per class: its images, and its F1 with the interval in each column (the best is marked)."""
+    whole = table["variant"].isin(["all_views", "restored", "after"])
+    rows = table[(table["part"] == part) & whole & (table["metric"] == "f1")]
     found = {(row["recipe"], row["class"]): row for row in rows.to_dict("records")}
     lines = []
     for code in codes:
@@ -82,15 +86,22 @@ def by_class(table: pd.DataFrame, part: str, recipes: list[str], codes: list[str
 
 
 def content(
-    table: pd.DataFrame, recipes: list[str], codes: list[str], units: dict[str, str], settings: CompareRecipes
+    table: pd.DataFrame, ways: list[Way], codes: list[str], units: dict[str, str], settings: CompareRecipes
 ) -> dict[str, Any]:
     """Return everything that the page shows; `units`: what was resampled, by part."""
     parts = list(units)
+    recipes = [way.recipe for way in ways if way.variant == "all_views"]
+    after = [way.recipe for way in ways if way.variant == "after"]
+    restored = [way.recipe for way in ways if way.variant == "restored"]
     return {
         "parts": parts,
         "main": recipes[0],
         "recipes": recipes,
+        "after": after,
+        "restored": restored,
         "described": {recipe: recipe_words(recipe) for recipe in recipes},
+        "described_after": {way: WAY_NAMES.get(way, "") for way in after},
+        "described_restored": {way: RESTORATION_NAMES[way] for way in restored},
         "score_names": [name.replace("_", " ").replace("f1", "F1") for name in COMPARED_SCORES],
         "definitions": [DEFINITIONS[name] for name in COMPARED_SCORES],
         "units": units,
@@ -98,4 +109,6 @@ def content(
         "percent": f"{100 * settings.confidence:.0f}",
         "comparisons": {part: comparison(table, part, recipes[0]) for part in parts},
         "classes": {part: by_class(table, part, recipes, codes) for part in parts},
+        "classes_restored": {part: by_class(table, part, [recipes[0], *restored], codes) for part in parts},
+        "classes_after": {part: by_class(table, part, [recipes[0], *after], codes) for part in parts},
     }

@@ -176,3 +176,21 @@ def _reliability_lines(axis: Any, lines: list[tuple[dict[str, Any], str, str]], 
     axis.set_ylabel("share that is right", fontsize=8)
     if any(entry["bins"] for entry, *_ in lines):
         axis.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.17))
+
+
+def robustness_curves(table: pd.DataFrame) -> Figure:
+    """Return macro-F1 against severity, an axis per degradation, with intervals; `table` is of kind ROBUSTNESS."""
+    rows = table[table["metric"] == "macro_f1"]
+    plain = rows[rows["kind"] == "none"]
+    kinds = [str(kind) for kind in rows["kind"].unique() if kind != "none"]
+    figure, axes = _axes(2.4 * len(kinds) + 0.8, 2.8, len(kinds))
+    for axis, kind in zip(axes, kinds, strict=True):
+        points = pd.concat([plain, rows[rows["kind"] == kind].sort_values("severity")])
+        axis.axhline(float(plain["value"].iloc[0]), color=GREY, linewidth=1, linestyle="--")
+        axis.fill_between(points["severity"], points["low"], points["high"], color=BLUE, alpha=0.18, linewidth=0)
+        axis.plot(points["severity"], points["value"], color=BLUE, marker="o", markersize=3, linewidth=1.4)
+        axis.set_ylim(0, 1)
+        axis.set_xlabel("severity", fontsize=8)
+        axis.set_title(kind.replace("_", " "), fontsize=9, color=INK)
+    axes[0].set_ylabel("macro-F1", fontsize=8)
+    return figure

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import io
 from pathlib import Path
 
 import cv2
 import numpy as np
+from matplotlib.figure import Figure
 
 from buffycoat.images import BACKGROUND, NUCLEUS, Pixels
 
@@ -24,6 +26,13 @@ def data_address(image: Pixels, quality: int = 85) -> str:
 def file_address(path: Path) -> str:
     """Return a PNG file as a data address."""
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def figure_address(figure: Figure, dpi: int = 110) -> str:
+    """Return a figure as a PNG data address."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
 def sized(image: Pixels, side: int) -> Pixels:

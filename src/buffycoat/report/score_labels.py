@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from buffycoat.files import write_json
-from buffycoat.reliability import calibration_error
-from buffycoat.report.bootstrap import (
+from buffycoat.bootstrap import (
     class_intervals,
     cluster_matrices,
     interval,
@@ -19,8 +17,11 @@ from buffycoat.report.bootstrap import (
     resampled_scores,
     score_intervals,
 )
+from buffycoat.files import write_json
+from buffycoat.reliability import calibration_error
 from buffycoat.report.parts import STEPS, Part, joined_rows, part_of, rows_of_parts
-from buffycoat.report.scores import (
+from buffycoat.report.settings import ScoreLabels
+from buffycoat.scores import (
     DEFINITIONS,
     OVERALL,
     Values,
@@ -28,7 +29,6 @@ from buffycoat.report.scores import (
     confusion,
     overall_scores,
 )
-from buffycoat.report.settings import ScoreLabels
 from buffycoat.steps import run
 from buffycoat.tables.classes import CLASSES, class_codes
 from buffycoat.tables.confusion import CONFUSION

@@ -12,7 +12,7 @@ from buffycoat.cell_types import name_of
 from buffycoat.images import CellImages, decode_image, on_white
 from buffycoat.report.parts import PHASES, STEPS
 from buffycoat.report.pictures import data_address, outlined, sized, with_window
-from buffycoat.report.scores import OVERALL
+from buffycoat.scores import OVERALL
 
 PHASE_NAMES = {
     "branch_a": "Branch A: fold ensemble, test-time augmentation",
@@ -124,46 +124,6 @@ def class_table(metrics: pd.DataFrame, part: str, codes: list[str]) -> list[dict
         entry["support"] = str(f1.support) if f1 is not None else "0"
         table.append(entry)
     return table
-
-
-def top_three(probabilities: pd.DataFrame, codes: list[str], image_id: str) -> str:
-    """Return the three most probable classes of an image, 'LY 0.71, VLY 0.20, PC 0.05'."""
-    values = probabilities.loc[image_id, codes].to_numpy(np.float64)
-    best = np.argsort(-values, kind="stable")[:3]
-    return ", ".join(f"{codes[k]} {values[k]:.3f}" for k in best)
-
-
-def changed_cards(
-    labels: pd.DataFrame,
-    known: pd.Series,
-    branches: list[pd.DataFrame],
-    codes: list[str],
-    cells: Cells,
-    most: int,
-    side: int,
-) -> list[dict[str, Any]]:
-    """Return a card per changed label: picture, from, to, reason, both branches' top three, the expert's label."""
-    cards = []
-    changed = labels[labels["changed"]]
-    # Kinds of change take turns, so that a frequent one does not fill the page.
-    turn = changed.groupby(["base_label", "label"]).cumcount()
-    for row in changed.loc[turn.sort_values(kind="stable").index].head(most).itertuples():
-        image_id = str(row.image_id)
-        truth = known.get(image_id)
-        cards.append(
-            {
-                "image_id": image_id,
-                "picture": cells.card(image_id, side),
-                "before": row.base_label,
-                "after": row.label,
-                "reason": row.reason,
-                "branch_a": top_three(branches[0], codes, image_id),
-                "branch_b": top_three(branches[1], codes, image_id),
-                "expert": truth or "unknown",
-                "right": None if truth is None else bool(truth == row.label),
-            }
-        )
-    return cards
 
 
 def wrong_cells(

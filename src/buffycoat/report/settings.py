@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator
 
-from buffycoat.recipes import RECIPE_NAMES, Recipe
+from buffycoat.recipes import RECIPE_NAMES, RESTORATION_NAMES, Recipe, Restoration
 from buffycoat.settings import Settings
 
 
@@ -31,6 +31,9 @@ class WriteReport(Settings):
 
     sample_cells: int = Field(default=10, ge=1, description="Cells shown on their way through the pipeline.")
     changed_cards: int = Field(default=60, ge=0, description="Changed labels shown with picture and reason, at most.")
+    near_misses: int = Field(
+        default=12, ge=0, description="Unchanged labels shown that one check alone kept from a change, at most."
+    )
     gallery: int = Field(default=40, ge=0, description="Wrongly labelled cells shown, at most.")
     restorations: int = Field(
         default=12, ge=0, description="Restorations shown, at most: this many of the worst kept, and of the refused."
@@ -39,18 +42,36 @@ class WriteReport(Settings):
 
 
 class CompareRecipes(Settings):
-    """Which long-tail recipes `snakemake ablation` trains and compares; `classify.recipe` is always among them."""
+    """What `snakemake ablation` trains and compares, beside `classify.recipe` and the run's own restoration."""
 
     recipes: list[Recipe] = Field(default=list(RECIPE_NAMES), description="Recipes beside the main one.")  # type: ignore[arg-type]
+    restorations: list[Restoration] = Field(
+        default=list(RESTORATION_NAMES),  # type: ignore[arg-type]
+        description="What else is done with noisy cells; for each, the main recipe is trained anew.",
+    )
     resamples: int = Field(default=1000, ge=100, description="Bootstrap resamples of patients (or of images).")
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Coverage of the intervals.")
 
-    @field_validator("recipes")
+    @field_validator("recipes", "restorations")
     @classmethod
-    def _once(cls, recipes: list[Recipe]) -> list[Recipe]:
-        if len(set(recipes)) < len(recipes):
-            raise ValueError("a recipe is named twice")
-        return recipes
+    def _once(cls, names: list[str]) -> list[str]:
+        if len(set(names)) < len(names):
+            raise ValueError("one is named twice")
+        return names
+
+
+class ScoreRobustness(Settings):
+    """How sure the scores of degraded images are (`snakemake ablation`)."""
+
+    resamples: int = Field(default=1000, ge=100, description="Bootstrap resamples of patients (or of images).")
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Coverage of the intervals.")
+
+
+class WriteSuspects(Settings):
+    """How many suspects the page shows; the CSV has all."""
+
+    most: int = Field(default=24, ge=0, description="Cells shown of each kind of suspicion, at most.")
+    thumbnail_px: int = Field(default=120, ge=32, le=400, description="Side of the pictures, pixels.")
 
 
 class Report(Settings):
@@ -61,3 +82,5 @@ class Report(Settings):
     draw_figures: DrawFigures = DrawFigures()
     write_report: WriteReport = WriteReport()
     compare_recipes: CompareRecipes = CompareRecipes()
+    score_robustness: ScoreRobustness = ScoreRobustness()
+    write_suspects: WriteSuspects = WriteSuspects()

@@ -13,6 +13,7 @@ import pandas as pd
 
 from buffycoat.files import read_json
 from buffycoat.report import branch_a, restoration, sections
+from buffycoat.report.cards import Cards
 from buffycoat.report.pages import write_page
 from buffycoat.report.pictures import file_address
 from buffycoat.report.settings import WriteReport
@@ -114,13 +115,16 @@ def cell_content(
     images: pd.DataFrame, known: pd.Series, cells: sections.Cells, cell_table: pd.DataFrame, labels: pd.DataFrame,
     branches: list[pd.DataFrame], codes: list[str], settings: WriteReport,
 ) -> dict[str, Any]:  # fmt: skip
-    """Return the pictures: cells on their way, changed labels, wrong labels."""
+    """Return the pictures: cells on their way, changed labels and near misses, wrong labels."""
     side = settings.thumbnail_px
     samples = sections.choose_samples(images, cell_table, settings.sample_cells)
     reasons = cell_table.set_index("image_id")["reason"]
+    cards = Cards(known, branches, codes, cells, side)
     return {
         "samples": sections.pipeline_rows(samples, images, cells, reasons, side),
-        "cards": sections.changed_cards(labels, known, branches, codes, cells, settings.changed_cards, side),
+        "cards": cards.changed(labels, settings.changed_cards),
+        "nearly": cards.near_misses(labels, settings.near_misses),
+        "near_misses": int(labels["near_miss"].notna().sum()),
         "wrong": sections.wrong_cells(labels, known, branches[0], codes, cells, settings.gallery, side),
         "uncertain": sections.uncertain_cells(labels, known, branches[0], codes, cells, settings.gallery, side),
     }

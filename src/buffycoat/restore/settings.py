@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from buffycoat.recipes import Restoration
 from buffycoat.settings import Settings
 
 Kind = Literal["salt_and_pepper", "coloured_gaussian", "blur", "illumination"]
@@ -91,7 +92,7 @@ class TrainGan(Settings):
 class RestoreCells(Settings):
     """What is restored, and the guard that keeps the original where restoration does not help."""
 
-    method: Literal["pix2pix", "median", "keep"] = Field(
+    method: Restoration = Field(
         default="pix2pix", description="`keep` restores nothing; `median` is a 3x3 median filter."
     )
     guard: bool = Field(default=True, description="Keep the original where the checks below fail (paper: no guard).")

@@ -1,4 +1,4 @@
-"""The recipes of branch A side by side, a row per score."""
+"""The recipes of branch A, and what is done after them, side by side: a row per score."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ ABLATION = Table(
     name="ablation",
     key=("recipe", "variant", "part", "class", "metric"),
     columns=(
-        Column("recipe", pa.string(), "the long-tail recipe"),
+        Column("recipe", pa.string(), "the long-tail recipe, or what is done before or after the main one"),
         Column(
             "variant",
             pa.string(),
-            "'single_folds' (each model by itself, one view), 'one_view' or 'all_views' (folds together)",
+            "'single_folds' (each model by itself, one view), 'one_view' or 'all_views' (folds together), 'restored'"
+            " (the main recipe on cells restored otherwise), or 'after'",
         ),
         Column("part", pa.string(), "'out_of_fold' (pooled, but for single folds) or 'test'"),
         Column("class", pa.string(), "class code, or 'all'"),

@@ -21,5 +21,7 @@ LABELS = Table(
         Column("changed", pa.bool_(), "whether the final label differs from base_label"),
         Column("trace", pa.string(), "JSON: for each candidate class, each phase's value, threshold and verdict"),
         Column("reason", pa.string(), "one sentence that explains a change; empty where nothing changed"),
+        Column("near_miss", pa.string(), "the class that one check alone kept from an unchanged label", gaps=True),
+        Column("near_miss_reason", pa.string(), "one sentence that tells this check; empty elsewhere"),
     ),
 )

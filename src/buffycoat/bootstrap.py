@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from buffycoat.randomness import stream
-from buffycoat.report.scores import OVERALL, Values, class_scores, overall_scores
+from buffycoat.scores import OVERALL, Values, class_scores, overall_scores
 
 Labels = npt.NDArray[np.int64]
 

@@ -1,9 +1,13 @@
-"""Weights that a backbone starts from: a local safetensors file in timm's names, every tensor accounted for."""
+"""Weights that a timm network starts from: a local safetensors file in timm's names, every tensor accounted for.
+
+Shared by branch A (backbones) and branch B (encoders).
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +28,23 @@ NORMALISATION = ("pixel_mean", "pixel_std")
 """Tensors that this package's own model files hold beside timm's: how the weights want their pixels."""
 
 
-def _other_kind(head: bytes) -> str | None:
+@dataclass(frozen=True)
+class Keys:
+    """The settings that an error message names: what a person has to change."""
+
+    network: str
+    """Names the network."""
+    weights: str
+    """Names the file that it starts from."""
+    size: str
+    """Sets the side of its images."""
+    options: str | None = None
+    """Sets what else timm is told; None where that cannot be set."""
+    local: str = "local-dir:"
+    """What stands before a folder in the value of `network`."""
+
+
+def _other_kind(head: bytes, keys: Keys) -> str | None:
     """Return what a file is that begins with these bytes and is no safetensors file: eight bytes of length, then {."""
     if not head:
         return "is empty; fetch it again"
@@ -36,19 +56,19 @@ def _other_kind(head: bytes) -> str | None:
         return "is a web page saved in place of the weights; fetch the file itself (on a hub /resolve/, not /blob/)"
     if head.startswith(b"version https://git-lfs"):
         return "is a Git LFS pointer, not the weights; fetch the file itself (git lfs pull)"
-    return "is not a safetensors file; fetch it again, or name another in classify.train_fold.weights"
+    return f"is not a safetensors file; fetch it again, or name another in {keys.weights}"
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path, keys: Keys) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file; raises InputError that says what the file is instead."""
     if path.is_dir():
         raise InputError(
-            f"{path}: a folder, where classify.train_fold.weights takes a safetensors file; for a folder in timm's hub"
-            f" layout set classify.train_fold.backbone: local-dir:{path}"
+            f"{path}: a folder, where {keys.weights} takes a safetensors file; for a folder in timm's hub layout set"
+            f" {keys.network}: {keys.local}{path}"
         )
     if path.is_file():
         with path.open("rb") as stream:
-            kind = _other_kind(stream.read(64))
+            kind = _other_kind(stream.read(64), keys)
         if kind is not None:
             raise InputError(f"{path}: {kind}")
     return read_weights(path)[0]
@@ -72,7 +92,7 @@ def _shown(names: list[str]) -> str:
     return f"{len(names)} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})" if names else "0"
 
 
-def _require_fit(own: dict[str, Tensor], found: dict[str, Tensor], path: Path, cause: str) -> None:
+def _require_fit(own: dict[str, Tensor], found: dict[str, Tensor], path: Path, cause: str, keys: Keys) -> None:
     missing = [name for name in own if name not in found]
     unknown = [name for name in found if name not in own]
     shapes = [
@@ -83,18 +103,20 @@ def _require_fit(own: dict[str, Tensor], found: dict[str, Tensor], path: Path, c
     if not (missing or unknown or shapes or cause):
         return
     advice = (
-        "none of its tensors has a name of this backbone: it is another network, or in another library's names"
+        "none of its tensors has a name of this network: it is another network, or in another library's names"
         if len(missing) == len(own)
         else "it is another network, or not all of this one"
     )
+    what = keys.network.rpartition(".")[2]
+    made_with = f" (and what it was made with in {keys.options.rpartition('.')[2]})" if keys.options else ""
     raise InputError(
-        f"{path}: does not fit the backbone; tensors missing {_shown(missing)}, unknown {_shown(unknown)}, of another"
-        f" shape {_shown(shapes)}{cause}; {advice}: name the file's own timm model in classify.train_fold.backbone"
-        " (and what it was made with in backbone_options), or another file in classify.train_fold.weights"
+        f"{path}: does not fit the {what}; tensors missing {_shown(missing)}, unknown {_shown(unknown)}, of another"
+        f" shape {_shown(shapes)}{cause}; {advice}: name the file's own timm model in {keys.network}{made_with}, or"
+        f" another file in {keys.weights}"
     )
 
 
-def load_body(model: nn.Module, path: Path, head: set[str]) -> None:
+def load_body(model: nn.Module, path: Path, head: set[str], keys: Keys) -> None:
     """Load everything but the classifier, whose parameters are named in `head`; that stays as it is.
 
     `model` is as timm made it. A file's own classifier, of any number of classes, is left out, and so are tensors that
@@ -104,7 +126,7 @@ def load_body(model: nn.Module, path: Path, head: set[str]) -> None:
     """
     from timm.models import clean_state_dict
 
-    stored: dict[str, Tensor] = clean_state_dict(read_tensors(path))
+    stored: dict[str, Tensor] = clean_state_dict(read_tensors(path, keys))
     own = {name: tensor for name, tensor in model.state_dict().items() if name not in head}
     skipped = {name for name, _ in model.named_buffers()} - own.keys() | set(NORMALISATION) | head
     cause = ""
@@ -114,7 +136,7 @@ def load_body(model: nn.Module, path: Path, head: set[str]) -> None:
         # The filter of another architecture's file: its names say more than where timm stumbled.
         found, cause = stored, f" (timm: {problem})"
     found = {name: tensor for name, tensor in found.items() if name not in skipped}
-    _require_fit(own, found, path, cause)
+    _require_fit(own, found, path, cause, keys)
     resized = [name for name in found if name in stored and stored[name].shape != found[name].shape]
     if resized:
         log.info("%s: resized to this image size: %s", path, _shown(resized))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from buffycoat.report.bootstrap import (
+from buffycoat.bootstrap import (
     class_intervals,
     cluster_matrices,
     interval,
@@ -12,7 +12,7 @@ from buffycoat.report.bootstrap import (
     resampled_scores,
     score_intervals,
 )
-from buffycoat.report.scores import class_scores, confusion, overall_scores
+from buffycoat.scores import class_scores, confusion, overall_scores
 
 
 def guesses(n: int = 400, classes: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,208 @@
+"""The refinement on drawn twins of WBCBench, beside the paper's constants and simple ways, and on shuffled labels.
+
+    make benchmark-refine    (three twins: three quarters of an hour of two cores)
+    python -m benchmarks.refine --real FOLDER    (adds a finished run on real cells, whose results/ lie in FOLDER)
+
+Writes benchmarks/refine.json. Each twin is a run of the workflow with another seed, patients divided between training
+and test; whatever is fitted sees training cells alone.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import typer
+import yaml
+
+from benchmarks.machine import machine
+from buffycoat.files import read_json, write_json
+from buffycoat.progress import start_logging
+from buffycoat.refine.evidence import read_evidence
+from buffycoat.refine.fit_reference import fit_reference, fit_rulebook
+from buffycoat.refine.fitting import Training
+from buffycoat.refine.refine_labels import refine_labels
+from buffycoat.refine.rulebook import read_rulebook
+from buffycoat.refine.settings import FitReference, RefineLabels
+from buffycoat.refine.training_cells import training_cells
+from buffycoat.scores import class_scores, confusion
+from buffycoat.tables.alternatives import ALTERNATIVES
+from buffycoat.tables.classes import CLASSES, class_codes
+from buffycoat.tables.images import IMAGES, decodable
+from buffycoat.tables.labels import LABELS
+from buffycoat.tables.test_labels import TEST_LABELS
+
+HERE = Path(__file__).parent
+RARE = ("PC", "PLY")
+TWIN = {"images": 3000, "patients": 90, "least_per_class": 10}
+TARGETS = ("results/7_refine/labels.parquet", "results/7_refine/alternatives.parquet")
+BRANCH_A: dict[str, dict[str, Any]] = {
+    "focal": {"recipe": "focal"},
+    "cross_entropy": {"recipe": "cross_entropy", "train_fold": {"epochs": 15}},
+}
+"""The demo's branch A, which finds rare cells by itself, and plain training, which does not."""
+SHUFFLES = 10
+LEAST_RISE, MOST_FALL = 0.3, 0.01
+
+
+def run_twin(seed: int, branch_a: dict[str, Any], folder: Path) -> Path:
+    """Run the workflow of the demo on a twin; return the folder of its results."""
+    folder.mkdir(parents=True, exist_ok=True)
+    overlay = folder / "twin.yaml"
+    overlay.write_text(yaml.safe_dump({"seed": seed, "simulate": {"draw_smears": TWIN}, "classify": branch_a}))
+    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--set-threads", "train_fold=1", "predict_fold=1"]
+    command += ["--snakefile", str(HERE.parent / "Snakefile"), "--directory", str(folder), "--configfile", str(overlay)]
+    subprocess.run([*command, "--", *TARGETS], check=True)
+    return folder / "results"
+
+
+def inputs_of(results: Path, recipe: str) -> dict[str, Path]:
+    """Return the tables that the refinement reads."""
+    return {
+        "images": results / "1_index/images.parquet",
+        "classes": results / "1_index/classes.parquet",
+        "folds": results / "1_index/folds.parquet",
+        "probabilities": results / "5_classify" / recipe / "probabilities.parquet",
+        "head_probabilities": results / "6_embed/probabilities.parquet",
+        "morphology": results / "7_refine/morphology.parquet",
+    }
+
+
+def labels_of_ways(results: Path, inputs: dict[str, Path]) -> dict[str, pd.Series]:
+    """Return the label by image of branch A, of each phase and way, and of the paper's constants."""
+    labels = LABELS.read(results / "7_refine/labels.parquet").set_index("image_id")
+    found = {"branch_a": labels["base_label"]}
+    for way, rows in ALTERNATIVES.read(results / "7_refine/alternatives.parquet").groupby("way", sort=False):
+        found[str(way)] = rows.set_index("image_id")["label"]
+    paper = yaml.safe_load((HERE.parent / "workflow/presets/paper.yaml").read_text())["refine"]["fit_reference"]
+    with tempfile.TemporaryDirectory() as name:
+        reference, out = Path(name) / "reference.json", Path(name) / "labels.parquet"
+        fit_reference(**inputs, reference=reference, settings=FitReference.model_validate(paper))
+        refine_labels(**inputs, reference=reference, labels=out, settings=RefineLabels())
+        found["paper_constants"] = LABELS.read(out).set_index("image_id")["label"]
+    return found
+
+
+def true_labels(results: Path, inputs: dict[str, Path]) -> dict[str, pd.Series]:
+    """Return the true label by image of each part."""
+    images = IMAGES.read(inputs["images"]).set_index("image_id")
+    folds = pd.read_parquet(inputs["folds"])["image_id"]
+    tests = TEST_LABELS.read(results / "1_index/test_labels.parquet").set_index("image_id")["label"]
+    return {"out_of_fold": images.loc[folds, "label"], "test": tests}
+
+
+def f1_of(true: pd.Series, given: pd.Series, codes: list[str]) -> np.ndarray:
+    """Return the F1 of each class, (K,)."""
+    number = {code: place for place, code in enumerate(codes)}
+    truth, found = (part.map(number).to_numpy(np.int64) for part in (true, given.loc[true.index]))
+    return class_scores(confusion(truth.astype(np.int64), found.astype(np.int64), len(codes)))["f1"]
+
+
+def score(results: Path, inputs: dict[str, Path]) -> dict[str, Any]:
+    """Return, by part and way: macro-F1, the F1 of the rare classes, and which other class falls most."""
+    codes = class_codes(CLASSES.read(inputs["classes"]))
+    ways, others = labels_of_ways(results, inputs), [k for k, code in enumerate(codes) if code not in RARE]
+    found: dict[str, Any] = {}
+    for part, true in true_labels(results, inputs).items():
+        before = f1_of(true, ways["branch_a"], codes)
+        found[part] = {}
+        for way, given in ways.items():
+            f1 = f1_of(true, given, codes)
+            fall = (before - f1)[others]
+            found[part][way] = {
+                "macro_f1": round(float(f1.mean()), 4),
+                **{code: round(float(f1[codes.index(code)]), 3) for code in RARE if code in codes},
+                "largest_fall": [codes[others[int(fall.argmax())]], round(float(fall.max()), 4)],
+            }
+    return found
+
+
+def decisions(results: Path) -> list[dict[str, Any]]:
+    """Return each rule with its state and reason."""
+    rules = read_rulebook(results / "7_refine/reference.json").rules
+    return [{"rescued": one.rule.rescued, "hides_in": one.rule.hides_in, "state": one.state, "reason": one.reason}
+            for one in rules]  # fmt: skip
+
+
+def shuffled(training: Training, seed: int) -> Training:
+    """Return training cells whose rare labels are dealt anew among all cells that branch A gives to the same class."""
+    rng, labels = np.random.default_rng(seed), training.labels.copy()
+    base = training.evidence.base_labels()
+    for code in np.unique(base):
+        rows = np.flatnonzero((base == code) & (training.labels != code))
+        every = np.flatnonzero(base == code)
+        moved = rng.choice(every, len(rows), replace=False)
+        labels[every], labels[moved] = code, training.labels[rows]
+    return Training(training.evidence, labels, training.folds, training.patients)
+
+
+def permutation_test(inputs: dict[str, Path]) -> dict[str, Any]:
+    """Return how many rules are switched on where the mistaken labels are dealt at random."""
+    seen = decodable(IMAGES.read(inputs["images"]))
+    tables = {key: inputs[key] for key in ("classes", "probabilities", "head_probabilities", "morphology")}
+    training, _ = training_cells(seen, read_evidence(seen["image_id"], **tables), inputs["folds"])
+    books = [fit_rulebook(shuffled(training, seed), FitReference()) for seed in range(SHUFFLES)]
+    tried = [rule for book in books for rule in book.rules if rule.macro_f1_with is not None]
+    gains = [float(rule.macro_f1_with or 0) - float(rule.macro_f1_without or 0) for rule in tried if rule.state == "on"]
+    return {
+        "shuffles": SHUFFLES,
+        "rules_tried": len(tried),
+        "on": len(gains),
+        "gains_of_those_on": np.round(gains, 4).tolist(),
+    }
+
+
+def bars(twins: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the rules do to the test cells of each twin, against the bars."""
+    rise, fall = [], []
+    for twin in twins:
+        before, after = twin["scores"]["test"]["branch_a"], twin["scores"]["test"]["rules"]
+        rise.append(round(sum(after[code] - before[code] for code in RARE), 3))
+        fall.append(after["largest_fall"][1])
+    return {
+        "rise_of_rare_f1": {"at_least": LEAST_RISE, "found": rise, "mean": round(float(np.mean(rise)), 3)},
+        "fall_of_any_other": {"at_most": MOST_FALL, "found": fall, "most": max(fall)},
+    }
+
+
+def judged(results: Path, recipe: str) -> dict[str, Any]:
+    """Return everything that is told of one run."""
+    inputs = inputs_of(results, recipe)
+    return {
+        "scores": score(results, inputs), "rules": decisions(results), "shuffled_labels": permutation_test(inputs),
+    }  # fmt: skip
+
+
+def run_twins(folder: Path, seeds: list[int]) -> dict[str, Any]:
+    """Return the figures of every twin, under each branch A."""
+    found: dict[str, Any] = {"command": "make benchmark-refine", "machine": machine(), "size": TWIN}
+    for name, branch_a in BRANCH_A.items():
+        twins = {f"seed {seed}": judged(run_twin(seed, branch_a, folder / f"seed_{seed}"), name) for seed in seeds}
+        found[name] = {"classify": branch_a, "bars": bars(list(twins.values())), **twins}
+    return found
+
+
+def main(
+    folder: Annotated[Path, typer.Option(help="where the twins run; what is there is kept")] = Path("local/twins"),
+    seeds: Annotated[list[int], typer.Option(help="of the twins")] = [1, 2, 3],  # noqa: B006
+    real: Annotated[Path | None, typer.Option(help="folder of a finished run on real cells")] = None,
+    recipe: Annotated[str, typer.Option(help="the real run's main recipe")] = "oversampling",
+    result: Annotated[Path, typer.Option()] = HERE / "refine.json",
+) -> None:
+    """Run the twins, or take the real run, and put the figures into the result file."""
+    start_logging()
+    figures = read_json(result) if result.exists() else {}
+    if real is not None:
+        figures["real"] = {"machine": machine(), **judged(real / "results", recipe)}
+    else:
+        figures["twins"] = run_twins(folder, seeds)
+    write_json(figures, result)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,118 @@
+"""Step `score_baselines`: what the embeddings are worth without training, out of fold."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from buffycoat.embed.rows import joined_rows
+from buffycoat.embed.settings import ScoreBaselines
+from buffycoat.steps import run
+from buffycoat.tables.baselines import BASELINES
+from buffycoat.tables.classes import CLASSES, class_codes
+from buffycoat.tables.probabilities import PROBABILITIES
+from buffycoat.tables.prompts import PROMPTS
+
+log = logging.getLogger("buffycoat")
+
+Floats = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int64]
+NEAREST = 1e-4
+"""Smallest cosine distance of a vote: a copy of the cell outvotes all others, but by a finite weight."""
+
+
+def votes(known: Floats, labels: Numbers, asked: Floats, classes: int, settings: ScoreBaselines) -> Floats:
+    """Return the share of the votes (m, K) that each class has among the neighbours of `asked` (m, D).
+
+    `known` (n, D) and `labels` (n,) are those that vote; all vectors are of length one.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    index = NearestNeighbors(n_neighbors=min(settings.neighbours, len(known)), metric="cosine", algorithm="brute")
+    distances, places = index.fit(known).kneighbors(asked)
+    weight = np.ones_like(distances) if settings.vote == "uniform" else 1 / np.maximum(distances, NEAREST)
+    voters = labels[places]
+    if settings.vote == "balanced":
+        weight = weight / np.bincount(labels, minlength=classes)[voters]
+    counted = np.zeros((len(asked), classes))
+    np.add.at(counted, (np.arange(len(asked))[:, None], voters), weight)
+    shares: Floats = counted / counted.sum(axis=1, keepdims=True)
+    return shares
+
+
+def knn_probabilities(rows: pd.DataFrame, codes: list[str], settings: ScoreBaselines) -> pd.DataFrame:
+    """Return the table of probabilities by neighbours: a labelled row asks those of other folds alone.
+
+    `rows` are those of `joined_rows`. The rows without a label get the mean over the folds.
+    """
+    vectors = np.stack(rows["embedding"].to_list()).astype(np.float64)
+    learned, fold = rows["fold"].notna().to_numpy(), rows["fold"].to_numpy(np.float64)
+    numbers = rows["number"].fillna(-1).to_numpy(np.int64)
+    values, folds = np.zeros((len(rows), len(codes))), np.unique(fold[learned])
+    for one in folds:
+        voters, own = learned & (fold != one), fold == one
+        asked = own | ~learned
+        shares = votes(vectors[voters], numbers[voters], vectors[asked], len(codes), settings)
+        # An own row is asked about once, one without a label by each fold.
+        values[asked] += shares * np.where(learned[asked], 1.0, 1 / len(folds))[:, None]
+    table = pd.DataFrame(values, columns=codes)
+    table.insert(0, "image_id", rows["image_id"].to_numpy(object))
+    table.insert(1, "source", np.where(learned, "out_of_fold", "fold_mean"))
+    return table
+
+
+def scores(name: str, true: Numbers, predicted: Numbers, codes: list[str]) -> pd.DataFrame:
+    """Return the rows of the table of baselines for one of them, from class numbers (n,)."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    each = precision_recall_fscore_support(true, predicted, labels=range(len(codes)), zero_division=0)
+    per_class = dict(zip(("precision", "recall", "f1"), each[:3], strict=True))
+    support = each[3]
+    lines = [
+        (name, code, metric, float(values[k]), int(support[k]))
+        for metric, values in per_class.items()
+        for k, code in enumerate(codes)
+    ]
+    overall = {
+        "macro_f1": per_class["f1"].mean(),
+        "balanced_accuracy": per_class["recall"][support > 0].mean(),
+        "accuracy": (true == predicted).mean(),
+    }
+    lines += [(name, "all", metric, float(value), len(true)) for metric, value in overall.items()]
+    log.info("%s: macro-F1 %.4f, accuracy %.4f on %d labelled cells", name, lines[-3][3], lines[-1][3], len(true))
+    return pd.DataFrame(lines, columns=["baseline", "class", "metric", "value", "support"])
+
+
+def nearest_prompts(vectors: Floats, prompts: pd.DataFrame, codes: list[str]) -> Numbers:
+    """Return, for vectors (n, D), the number of the class whose prompt is most similar, (n,)."""
+    texts = np.stack(prompts.set_index("code").loc[codes, "embedding"].to_list()).astype(np.float64)
+    return np.asarray((vectors @ texts.T).argmax(axis=1), np.int64)
+
+
+def score_baselines(
+    *, images: Path, classes: Path, folds: Path, embeddings: Path, prompts: Path, knn: Path, baselines: Path,
+    settings: ScoreBaselines,
+) -> None:  # fmt: skip
+    """Judge the embeddings by neighbours and, where there are prompts, by class names; write both tables."""
+    codes = class_codes(CLASSES.read(classes))
+    rows = joined_rows(images, folds, embeddings, codes)
+    neighbours = knn_probabilities(rows, codes, settings)
+    labelled = rows["fold"].notna().to_numpy()
+    true = rows.loc[labelled, "number"].to_numpy(np.int64)
+    parts = [scores("knn", true, neighbours.loc[labelled, codes].to_numpy().argmax(axis=1), codes)]
+    told = PROMPTS.read(prompts)
+    if len(told):
+        vectors = np.stack(rows.loc[labelled, "embedding"].to_list()).astype(np.float64)
+        parts.append(scores("zero_shot", true, nearest_prompts(vectors, told, codes), codes))
+    else:
+        log.info("zero_shot: not scored, the encoder has no text side here")
+    PROBABILITIES.write(neighbours, knn)
+    BASELINES.write(pd.concat(parts, ignore_index=True), baselines)
+
+
+if __name__ == "__main__":
+    run(score_baselines)

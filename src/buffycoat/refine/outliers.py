@@ -1,0 +1,107 @@
+"""How unlike the training cells an image is: energy of logits, Mahalanobis distance of embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import cholesky, solve_triangular
+from scipy.spatial.distance import cdist
+from scipy.special import logsumexp
+from sklearn.covariance import LedoitWolf
+from sklearn.decomposition import PCA
+
+Values = npt.NDArray[np.float64]
+Vectors = npt.NDArray[np.float32]
+Numbers = npt.NDArray[np.int64]
+
+NUDGE = 1e-9
+"""Added to the covariance's diagonal, as a share of its mean: shrinkage alone may leave a few cells' singular."""
+
+
+def energy_of(logits: Values, temperature: float = 1.0) -> Values:
+    """Return -T logsumexp(logits / T) of logits (n, K): (n,), in the unit of the logits.
+
+    The higher, the less evidence there is for any class (arXiv 2010.03759, equation 4).
+    """
+    lowered: Values = -temperature * logsumexp(logits / temperature, axis=1)
+    return lowered
+
+
+def share_below(values: Values, reference: Values) -> Values:
+    """Return which share of `reference` (m,) lies below each of `values` (n,): 0..1; NaN where value is or m is 0.
+
+    NaN in `reference` counts as absent.
+    """
+    known = np.sort(reference[~np.isnan(reference)])
+    if len(known) == 0:
+        return np.full(len(values), np.nan)
+    return np.where(np.isnan(values), np.nan, np.searchsorted(known, values, side="left") / len(known))
+
+
+@dataclass(frozen=True)
+class ClassModel:
+    """Class means with one shared covariance: distances are Euclidean after `pca` and `whitening`."""
+
+    pca: PCA
+    whitening: Values
+    """Lower Cholesky factor of the covariance, (d, d)."""
+    means: Values
+    """Whitened class means, (classes, d)."""
+
+    def distance(self, vectors: Vectors) -> Values:
+        """Return the distance of vectors (n, D) to the nearest class mean: (n,), in within-class SDs."""
+        if len(vectors) == 0:
+            return np.zeros(0)
+        nearest: Values = cdist(whitened(self.pca.transform(vectors), self.whitening), self.means).min(axis=1)
+        return nearest
+
+
+def whitened(reduced: npt.NDArray[np.floating], factor: Values) -> Values:
+    """Return rows (n, d) in coordinates in which the covariance with this Cholesky factor is the identity."""
+    turned: Values = solve_triangular(factor, reduced.T.astype(np.float64), lower=True).T
+    return turned
+
+
+def fit_classes(vectors: Vectors, numbers: Numbers, components: int) -> ClassModel | None:
+    """Return the model of labelled vectors (n, D); None where there are too few, or they do not vary within classes.
+
+    The shared covariance is Ledoit-Wolf's of the principal components less their class means, on n - K degrees of
+    freedom, as K means are fitted (arXiv 1807.03888, section 2.1, without its calibration by perturbed inputs).
+    """
+    names, places = np.unique(numbers, return_inverse=True)
+    freedom = len(vectors) - len(names)
+    if freedom < 1 or (vectors == vectors[0]).all():
+        return None
+    pca = PCA(min(components, vectors.shape[1], len(vectors) - 1), svd_solver="covariance_eigh")
+    reduced = pca.fit_transform(vectors).astype(np.float64)
+    means = np.stack([reduced[places == k].mean(axis=0) for k in range(len(names))])
+    shared = LedoitWolf(assume_centered=True).fit(reduced - means[places]).covariance_ * (len(vectors) / freedom)
+    size = np.trace(shared) / len(shared)
+    # Vectors have length 1: a spread under that of their rounding (float32) is none.
+    if size < np.finfo(np.float32).eps ** 2:
+        return None
+    factor = cholesky(shared + NUDGE * size * np.eye(len(shared)), lower=True)
+    return ClassModel(pca, factor, whitened(means, factor))
+
+
+def cross_fitted_distance(vectors: Vectors, numbers: Numbers, folds: Numbers, components: int) -> Values:
+    """Return each vector's distance to the nearest class: (n,) of vectors (n, D).
+
+    `numbers`: classes; `folds`: the fold that holds the row out, -1 for rows that nothing is fitted on. A row of fold k
+    is measured by the model of the other folds, every other row by the mean over those models. NaN where no model can
+    be fitted.
+    """
+    learned = folds >= 0
+    found = np.full(len(vectors), np.nan)
+    of_others = []
+    for fold in np.unique(folds[learned]):
+        used, own = learned & (folds != fold), folds == fold
+        model = fit_classes(vectors[used], numbers[used], components)
+        if model is not None:
+            found[own] = model.distance(vectors[own])
+            of_others.append(model.distance(vectors[~learned]))
+    if of_others:
+        found[~learned] = np.mean(of_others, axis=0)
+    return found

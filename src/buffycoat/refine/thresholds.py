@@ -1,0 +1,227 @@
+"""A rule's thresholds, chosen on training cells: what a cell is judged by does not come from its own fold.
+
+A distance or log-odds is measured from what was fitted without the cell's fold, a threshold is taken from the values of
+mistaken cells of other folds. That is for the choice alone; whether the rule then helps is seen on folds that had no
+part in any of this (`switching`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from buffycoat.refine import gates
+from buffycoat.refine.algorithm import Labels, suppress
+from buffycoat.refine.fitting import Training, fit_references
+from buffycoat.refine.gates import Flags, Values
+from buffycoat.refine.likeness import fit_likeness, log_odds, stacked
+from buffycoat.refine.rulebook import FittedRule, Likeness, Reference
+from buffycoat.refine.settings import FitReference, Rule
+
+CHECKS = ("beta", "tau", "mahalanobis", "likeness")
+"""What is fitted, in the order in which it is asked."""
+Shares = tuple[float | None, ...]
+"""For each of CHECKS the share of the mistaken cells that it lets pass; None where it is left out."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The cells that a rule may relabel: those with a host for y0. `y0` (n,), and which are of the class, (n,)."""
+
+    cells: Training
+    y0: Labels
+    mistaken: Flags
+
+
+def pool_of(training: Training, rule: Rule, suppressed: list[str]) -> Pool:
+    """Return the cells that branch A, out of fold and with `suppressed` taken out, gives to a host of the rule."""
+    y0, _ = suppress(training.evidence, suppressed)
+    hosted = np.isin(y0, rule.hides_in)
+    cells = training.rows(hosted)
+    return Pool(cells, y0[hosted], np.asarray(cells.labels == rule.rescued))
+
+
+def discriminant(pool: Pool, training: Training, rule: Rule, settings: FitReference) -> Likeness | None:
+    """Return the discriminant of the class's cells against the pool's others; None where either are too few.
+
+    Its cells are the mistaken ones, or, where those are too few, all of the class.
+    """
+    values, others = stacked(pool.cells.evidence.features), ~pool.mistaken
+    own = values[pool.mistaken]
+    if len(own) < settings.min_cells:
+        own = stacked(training.evidence.features)[training.labels == rule.rescued]
+    rows = np.concatenate([own, values[others]])
+    rescued = np.arange(len(rows)) < len(own)
+    whole = ~np.isnan(rows).any(axis=1)
+    if min(rescued[whole].sum(), (~rescued[whole]).sum()) < settings.min_cells:
+        return None
+    return fit_likeness(rows[whole], rescued[whole])
+
+
+def morphology_values(
+    pool: Pool, rows: Flags, references: dict[str, Reference] | None, likeness: Likeness | None
+) -> tuple[Values, Values]:
+    """Return the distance, negative, and the log-odds of some rows of the pool; gaps where nothing was fitted."""
+    features = pool.cells.evidence.rows(rows).features
+    gap = np.full(int(rows.sum()), np.nan)
+    distance = gap if references is None else -gates.mahalanobis_gate(features, pool.y0[rows], references).value
+    return distance, gap if likeness is None else log_odds(features, likeness)
+
+
+def values_of(pool: Pool, rule: Rule, suppressed: list[str], training: Training, settings: FitReference) -> Values:
+    """Return (n, 4), in the order of CHECKS: what each check looks at, more being more like the rescued class.
+
+    Distances and log-odds are measured from what was fitted without the cell's fold. A gap passes no check.
+    """
+    evidence = pool.cells.evidence
+    columns = [evidence.column(code) for code in pool.y0]
+    q = evidence.p[np.arange(len(pool.y0)), columns]
+    own = evidence.column(rule.rescued)
+    with np.errstate(divide="ignore"):
+        boosted = np.log(evidence.p[:, own]) - np.log(q)
+    found = np.column_stack([boosted, evidence.s[:, own], np.full((len(q), 2), np.nan)])
+    for fold in np.unique(pool.cells.folds):
+        rest = training.rows(training.folds != fold)
+        references = fit_references(rest, rule, suppressed, settings)
+        likeness = discriminant(pool_of(rest, rule, suppressed), rest, rule, settings)
+        rows = np.asarray(pool.cells.folds == fold)
+        found[rows, 2], found[rows, 3] = morphology_values(pool, rows, references, likeness)
+    return found
+
+
+def threshold(values: Values, share: float) -> float:
+    """Return the value that `share` of the values (n,) reach; infinity where there is none."""
+    known = values[~np.isnan(values)]
+    return float(np.quantile(known, 1 - share)) if len(known) else np.inf
+
+
+def passed_by_share(pool: Pool, values: Values, shares: tuple[float, ...]) -> Iterator[dict[float, Flags]]:
+    """Yield, for each of CHECKS, which cells pass at each share, by thresholds from mistaken cells of other folds."""
+    folds = pool.cells.folds
+    for column in values.T:
+        passed = {share: np.zeros(len(column), bool) for share in shares}
+        for fold in np.unique(folds):
+            rows, known = folds == fold, column[pool.mistaken & (folds != fold)]
+            for share in shares:
+                passed[share][rows] = column[rows] >= threshold(known, share)
+        yield passed
+
+
+@dataclass(frozen=True)
+class Score:
+    """What relabelling some cells of the pool does: the rise of macro-F1, the largest fall of a host's F1."""
+
+    gain: float
+    harm: float
+    changed: int
+
+
+class Scorer:
+    """Scores relabellings of a pool: counts of its hosts (h) and, last, of the rescued class."""
+
+    def __init__(self, pool: Pool, training: Training, rule: Rule, suppressed: list[str]) -> None:
+        """Count what branch A gives and gets right, `suppressed` taken out."""
+        given, _ = suppress(training.evidence, suppressed)
+        codes = [*rule.hides_in, rule.rescued]
+        true, got = (np.array(codes)[:, None] == labels for labels in (training.labels, given))
+        self.classes, self.mistaken = len(training.evidence.classes), pool.mistaken
+        self.host = np.array([codes.index(code) for code in pool.y0], np.int64)
+        self.right = np.asarray(pool.y0 == pool.cells.labels)
+        self.support, self.guessed, self.hit = (part.sum(axis=1) for part in (true, got, true & got))
+        self.f1 = self._f1(self.hit, self.guessed)
+
+    def _f1(self, hit: np.ndarray, guessed: np.ndarray) -> Values:
+        return np.asarray(2 * hit / np.maximum(self.support + guessed, 1), np.float64)
+
+    def __call__(self, chosen: Flags) -> Score:
+        """Return the score of giving the chosen cells (n,) of the pool to the rescued class."""
+        moved = np.bincount(self.host[chosen], minlength=len(self.f1))
+        hits = -np.bincount(self.host[chosen & self.right], minlength=len(self.f1))
+        changed, hits[-1] = int(moved.sum()), np.count_nonzero(chosen & self.mistaken)
+        moved[-1] = -changed
+        change = self._f1(self.hit + hits, self.guessed - moved) - self.f1
+        return Score(float(change.sum() / self.classes), float(-change[:-1].min()), changed)
+
+
+def combinations(passed: list[dict[float, Flags]]) -> Iterator[tuple[Shares, Flags]]:
+    """Yield every choice of a share per check, all checks but the first possibly left out, and which cells pass it."""
+    options: list[list[float | None]] = [[*one] if place == 0 else [*one, None] for place, one in enumerate(passed)]
+    for shares in product(*options):
+        flags = passed[0][shares[0]].copy()  # type: ignore[index]
+        for one, share in zip(passed[1:], shares[1:], strict=True):
+            if share is not None:
+                flags &= one[share]
+        yield shares, flags
+
+
+def best_shares(passed: list[dict[float, Flags]], score: Scorer, settings: FitReference) -> Shares | None:
+    """Return the shares that raise macro-F1 most, of those that harm no host too much; of equals the fewest changes.
+
+    None where nothing raises it.
+    """
+    best, chosen = (0.0, 0), None
+    for shares, flags in combinations(passed):
+        found = score(flags)
+        if found.gain > 1e-12 and found.harm <= settings.max_harm and (found.gain, -found.changed) > best:
+            best, chosen = (found.gain, -found.changed), shares
+    return chosen
+
+
+def with_thresholds(rule: Rule, shares: Shares, values: Values) -> tuple[Rule, float, float]:
+    """Return the rule with beta and tau, the largest distance and the least log-odds, from mistaken cells (m, 4)."""
+    ends = [
+        -np.inf if share is None else threshold(column, share) for share, column in zip(shares, values.T, strict=True)
+    ]
+    beta, tau = float(np.exp(-ends[0])), max(0.0, ends[1])
+    # A hair wider, since the first two checks leave out their ends.
+    known = {"beta": beta * (1 + 1e-9), "tau": tau * (1 - 1e-9)}
+    gates = tuple(name for name, share in zip(CHECKS[2:], shares[2:], strict=True) if share is not None)
+    return rule.model_copy(update={**known, "gates": gates}), -ends[2], ends[3]
+
+
+def off(rule: Rule, reason: str) -> FittedRule:
+    """Return a rule that is off."""
+    return FittedRule(rule=rule, state="off", reason=reason)
+
+
+def too_few(pool: Pool, rule: Rule, settings: FitReference) -> str:
+    """Return why the mistaken cells are too few to choose thresholds on; '' where they are enough."""
+    count, folds = int(pool.mistaken.sum()), len(np.unique(pool.cells.folds[pool.mistaken]))
+    if count < settings.min_cells:
+        return f"branch A mistakes {count} training cells of {rule.rescued}, fewer than {settings.min_cells}"
+    if folds < 2:
+        return f"all mistaken training cells of {rule.rescued} are in one fold, so nothing can be chosen out of fold"
+    patients = pool.cells.patients
+    if patients is not None and len(np.unique(patients[pool.mistaken])) < settings.min_groups:
+        return f"the mistaken training cells of {rule.rescued} are of fewer than {settings.min_groups} patients"
+    return ""
+
+
+def fit_thresholds(training: Training, rule: Rule, settings: FitReference) -> FittedRule:
+    """Return the rule with references, discriminant and the thresholds that would have helped most, out of fold.
+
+    Off, with the reason, where the class has too few cells for that or where nothing would have helped.
+    """
+    suppressed = [rule.rescued] if rule.suppress else []
+    pool = pool_of(training, rule, suppressed)
+    if problem := too_few(pool, rule, settings):
+        return off(rule, problem)
+    values = values_of(pool, rule, suppressed, training, settings)
+    passed = list(passed_by_share(pool, values, settings.kept_shares))
+    shares = best_shares(passed, Scorer(pool, training, rule, suppressed), settings)
+    if shares is None:
+        return off(rule, f"no thresholds for {rule.rescued} would have raised macro-F1 out of fold")
+    fitted, distance, least = with_thresholds(rule, shares, values[pool.mistaken])
+    references = fit_references(training, rule, suppressed, settings) if "mahalanobis" in fitted.gates else None
+    likeness = discriminant(pool, training, rule, settings) if "likeness" in fitted.gates else None
+    return FittedRule(
+        rule=fitted, state="on", reason="fitted", kept_shares=dict(zip(CHECKS, shares, strict=True)),
+        references={
+            host: reference.model_copy(update={"max_distance": distance, "max_distance_from": "cross_fitted"})
+            for host, reference in (references or {}).items()
+        },
+        likeness=None if likeness is None else likeness.model_copy(update={"least": least}),
+    )  # fmt: skip

@@ -1,0 +1,123 @@
+"""Step `score_robustness`: branch A's scores against the severity of each degradation, as table, curves and page."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from buffycoat.bootstrap import cluster_matrices, interval, resample, resampled_scores
+from buffycoat.errors import InputError
+from buffycoat.report.comparing import COMPARED_SCORES, numbers_of
+from buffycoat.report.figures import robustness_curves
+from buffycoat.report.pages import write_page
+from buffycoat.report.parts import clusters_of
+from buffycoat.report.pictures import figure_address
+from buffycoat.report.settings import ScoreRobustness
+from buffycoat.scores import DEFINITIONS, confusion, overall_scores
+from buffycoat.steps import run
+from buffycoat.tables.classes import CLASSES, class_codes
+from buffycoat.tables.degraded import DEGRADED
+from buffycoat.tables.images import IMAGES
+from buffycoat.tables.robustness import ROBUSTNESS
+from buffycoat.tables.schema import require_same_keys
+
+log = logging.getLogger("buffycoat")
+AS_IT_IS = ("none", 0.0)
+
+
+def labels_by_way(table: pd.DataFrame) -> dict[tuple[str, float], pd.Series]:
+    """Return the label by image_id of each (kind, severity), crops as they are first.
+
+    Raises InputError where one holds other images than the others.
+    """
+    found = {
+        (str(kind), float(str(severity))): rows.set_index("image_id")["label"]
+        for (kind, severity), rows in table.groupby(["kind", "severity"], sort=False)
+    }
+    if AS_IT_IS not in found:
+        raise InputError("no fold holds the crops as they are; run predict_degraded again")
+    plain = found[AS_IT_IS].index.to_series()
+    for (kind, severity), labels in found.items():
+        require_same_keys(labels.index.to_series(), plain, f"degraded crops, {kind} at severity {severity:g}")
+    return found
+
+
+def score_degraded(
+    rows: pd.DataFrame, labels: dict[tuple[str, float], pd.Series], codes: list[str], seed: int,
+    settings: ScoreRobustness,
+) -> pd.DataFrame:  # fmt: skip
+    """Return the table of scores: of each way with interval, and its paired difference from crops as they are.
+
+    `rows` have image_id, group and label (the expert's).
+    """
+    true, (clusters, _), count = numbers_of(rows["label"], codes), clusters_of(rows), len(codes)
+    present = np.bincount(true, minlength=count) > 0
+    guesses = [numbers_of(given.loc[rows["image_id"]], codes) for given in labels.values()]
+    per_cluster = [cluster_matrices(true, guessed, clusters, count) for guessed in guesses]
+    drawn = [resampled_scores(one, present) for one in resample(per_cluster, settings.resamples, seed, "degraded")]
+    values = [overall_scores(confusion(true, guessed, count)) for guessed in guesses]
+    found = []
+    for (kind, severity), value, sample in zip(labels, values, drawn, strict=True):
+        for metric in COMPARED_SCORES:
+            low, high = interval(sample[metric], settings.confidence)
+            least, most = interval(sample[metric] - drawn[0][metric], settings.confidence)
+            found.append({
+                "kind": kind, "severity": severity, "metric": metric, "value": float(value[metric]),
+                "low": low, "high": high, "difference": float(value[metric] - values[0][metric]),
+                "difference_low": least, "difference_high": most, "images": len(rows),
+            })  # fmt: skip
+    return pd.DataFrame(found)
+
+
+def lines_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a line of text per way: its scores with intervals, and the difference in macro-F1."""
+    lines = []
+    for (kind, severity), rows in table.groupby(["kind", "severity"], sort=False):
+        scores = rows.set_index("metric")
+        macro = scores.loc["macro_f1"]
+        texts = [
+            f"{row.value:.4f} [{row.low:.3f}, {row.high:.3f}]" for row in scores.loc[list(COMPARED_SCORES)].itertuples()
+        ]
+        loss = f"{macro['difference']:+.4f} [{macro['difference_low']:+.3f}, {macro['difference_high']:+.3f}]"
+        plain = (kind, severity) == AS_IT_IS
+        worse = not plain and macro["difference_high"] < 0
+        name = "as they are" if plain else str(kind).replace("_", " ")
+        lines.append({"kind": name, "severity": "" if plain else f"{severity:g}", "scores": texts,
+                      "difference": "" if plain else loss, "worse": worse})  # fmt: skip
+    return lines
+
+
+def score_robustness(
+    *, images: Path, classes: Path, degraded: list[Path], robustness: Path, page: Path, seed: int,
+    settings: ScoreRobustness,
+) -> None:  # fmt: skip
+    """Score the held-out images of all folds together, as they are and degraded; write the table and the page."""
+    codes = class_codes(CLASSES.read(classes))
+    table = pd.concat([DEGRADED.read(path) for path in degraded], ignore_index=True)
+    if table.empty:
+        raise InputError("no training image has a clean crop: there is nothing to degrade")
+    labels = labels_by_way(table)
+    frame = IMAGES.read(images)
+    rows = frame.loc[frame["image_id"].isin(labels[AS_IT_IS].index), ["image_id", "group", "label"]]
+    scored = score_degraded(rows, labels, codes, seed, settings)
+    ROBUSTNESS.write(scored, robustness)
+    content = {
+        "images": len(rows),
+        "units": clusters_of(rows)[1],
+        "resamples": settings.resamples,
+        "percent": f"{100 * settings.confidence:.0f}",
+        "curves": figure_address(robustness_curves(scored)),
+        "lines": lines_of(scored),
+        "score_names": [name.replace("_", " ").replace("f1", "F1") for name in COMPARED_SCORES],
+        "definitions": [DEFINITIONS[name] for name in COMPARED_SCORES],
+    }
+    write_page("robustness.html.j2", content, page)
+    log.info("robustness: %d images, %d degradations: %s", len(rows), len(labels) - 1, page)
+
+
+if __name__ == "__main__":
+    run(score_robustness)
