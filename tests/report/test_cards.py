@@ -103,3 +103,9 @@ def test_phases_not_reached_have_no_line() -> None:
 @pytest.mark.parametrize(("row", "words"), [([0.2, 0.2, 0.6], "PLY 0.600, LY 0.200, PC 0.200")])
 def test_the_top_three_are_in_order_and_ties_in_that_of_the_classes(row: list[float], words: str) -> None:
     assert top_three(branch([row]), CODES, "0") == words
+
+
+def test_the_rule_that_a_card_is_about_comes_first() -> None:
+    labels = labels_of(["LY"], ["PC"], [None]).assign(trace=json.dumps([{**ENTRY, "rule": "PLY"}, ENTRY]))
+    (card,) = cards_of(branch([[0.1, 0.2, 0.7]])).changed(labels, 5)
+    assert [rule["rule"] for rule in card["rules"]] == ["PC", "PLY"]

@@ -54,6 +54,11 @@ class Cards:
             self._card(row, str(row.near_miss_reason)) for row in in_turn(rows, ["near_miss"]).head(most).itertuples()
         ]
 
+    def _decisive_first(self, row: Any) -> list[dict[str, Any]]:
+        """Return the trace, the rule that the card is about first."""
+        about = row.near_miss if isinstance(row.near_miss, str) else row.label
+        return sorted(json.loads(row.trace), key=lambda entry: bool(entry["rule"] != about))
+
     def _card(self, row: Any, sentence: str) -> dict[str, Any]:
         image_id = str(row.image_id)
         truth = self.known.get(image_id)
@@ -68,7 +73,7 @@ class Cards:
             "branch_b": top_three(self.branches[1], self.codes, image_id),
             "expert": truth or "unknown",
             "right": None if truth is None else bool(truth == row.label),
-            "rules": [rule_rows(entry) for entry in json.loads(row.trace)],
+            "rules": [rule_rows(entry) for entry in self._decisive_first(row)],
         }
 
 
