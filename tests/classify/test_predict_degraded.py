@@ -104,3 +104,8 @@ def test_a_model_of_other_classes_is_refused(dataset: Path) -> None:
 def test_severities_are_checked(severities: list[float]) -> None:
     with pytest.raises(ValidationError):
         PredictDegraded.model_validate({"severities": severities})
+
+
+def test_a_degradation_is_named_once() -> None:
+    with pytest.raises(ValidationError, match="named twice"):
+        PredictDegraded.model_validate({"kinds": ["blur", "blur"]})

@@ -80,3 +80,12 @@ def test_every_cell_is_labelled_without_its_fold() -> None:
     own = cells.folds == 0
     for way in WAYS.values():
         assert np.array_equal(cross_fitted(cells, way)[own], cross_fitted(wrong, way)[own])
+
+
+def test_a_class_without_training_cells_keeps_its_whole_code() -> None:
+    cells = dim()
+    long = Evidence(("LY", "PC", "PLY", "SNE", "BASOPHIL"), cells.evidence.p, cells.evidence.s, cells.evidence.features)
+    known = cells.labels != "VLY"
+    some = Training(long.rows(known), cells.labels[known], cells.folds[known])
+    found = cross_fitted(some, lambda training, asked: np.full(len(asked.p), "BASOPHIL"))
+    assert set(found) == {"BASOPHIL"}

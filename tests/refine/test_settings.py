@@ -57,3 +57,10 @@ def test_rules_must_fit_together() -> None:
     assert FitReference(rules=(added, Rule(rescued="PLY", hides_in=("PC",), beta=2, tau=0))).rules[0] == added
     with pytest.raises(ValidationError, match="rules that are found have no thresholds of their own"):
         FitReference(thresholds="given")
+
+
+def test_the_gate_likeness_is_only_ever_fitted() -> None:
+    rule = {"rescued": "PC", "hides_in": ["LY"], "beta": 1, "tau": 0, "gates": ["likeness"]}
+    with pytest.raises(ValidationError, match="the gate likeness of PC is only ever fitted"):
+        FitReference.model_validate({"rules": [rule], "thresholds": "given"})
+    assert FitReference.model_validate({"rules": [rule], "thresholds": "fitted"})

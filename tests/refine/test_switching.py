@@ -161,3 +161,13 @@ def test_levels_are_those_of_holm() -> None:
     # After the first that fails, nothing passes that it did not.
     assert holm({"a": 0.0, "b": 0.06, "c": 0.05}, 0.09) == pytest.approx({"a": 0.03, "c": 0.045, "b": 0.045})
     assert holm({}, 0.1) == {}
+
+
+def test_two_folds_are_too_few_to_judge_a_fitted_rule_and_it_says_so() -> None:
+    cells = training(COUNTS)
+    settings = FitReference(rules=given().rules, thresholds="fitted")
+    halves = Training(cells.evidence, cells.labels, cells.folds % 2)
+    reasons = {one.rule.rescued: (one.state, one.reason) for one in decided(halves, settings)}
+    assert reasons["PC"][0] == "off"
+    assert reasons["PC"][1].startswith("it cannot be judged, as no fold can do without its own cells: all mistaken")
+    assert {one.rule.rescued: one.state for one in decided(cells, settings)}["PC"] == "on"

@@ -16,6 +16,7 @@ from buffycoat.refine.thresholds import (
     Scorer,
     best_shares,
     combinations,
+    discriminant,
     fit_thresholds,
     passed_by_share,
     pool_of,
@@ -69,7 +70,7 @@ def test_the_score_is_scikit_learns() -> None:
 def test_the_choice_is_the_best_of_all_combinations() -> None:
     cells = noisy()
     pool, settings = pool_of(cells, RULE, []), FitReference(kept_shares=(1.0, 0.5))
-    passed = list(passed_by_share(pool, values_of(pool, RULE, [], cells, settings), settings.kept_shares))
+    passed = list(passed_by_share(pool, values_of(pool, RULE, [], cells, settings)[0], settings.kept_shares))
     score = Scorer(pool, cells, RULE, [])
     every = {shares: score(flags) for shares, flags in combinations(passed)}
     assert set(every) == set(product((1.0, 0.5), *[(1.0, 0.5, None)] * 3))
@@ -81,7 +82,7 @@ def test_the_choice_is_the_best_of_all_combinations() -> None:
 def test_stricter_shares_pass_fewer_cells() -> None:
     cells = noisy()
     pool = pool_of(cells, RULE, [])
-    for passed in passed_by_share(pool, values_of(pool, RULE, [], cells, SETTINGS), SETTINGS.kept_shares):
+    for passed in passed_by_share(pool, values_of(pool, RULE, [], cells, SETTINGS)[0], SETTINGS.kept_shares):
         flags = [passed[share] for share in SETTINGS.kept_shares]
         assert all((strict <= loose).all() for loose, strict in zip(flags[:-1], flags[1:], strict=True))
 
@@ -89,7 +90,7 @@ def test_stricter_shares_pass_fewer_cells() -> None:
 def test_a_cell_is_measured_from_what_was_fitted_without_its_fold() -> None:
     cells = noisy()
     wrong = Training(cells.evidence, np.where(cells.folds == 0, "SNE", cells.labels), cells.folds)
-    before, after = (values_of(pool_of(each, RULE, []), RULE, [], each, SETTINGS) for each in (cells, wrong))
+    before, after = (values_of(pool_of(each, RULE, []), RULE, [], each, SETTINGS)[0] for each in (cells, wrong))
     own = pool_of(cells, RULE, []).cells.folds == 0
     assert np.array_equal(before[own], after[own])
     assert not np.array_equal(before[~own], after[~own])
@@ -169,3 +170,36 @@ def test_missing_embeddings_and_measurements_never_pass() -> None:
     assert (found[true[:10]] != "PC").all()
     if fitted.rule.gates:
         assert (found[true[10:20]] != "PC").all()
+
+
+def test_a_rules_own_gates_and_host_probability_are_kept_beside_the_fitted_ones() -> None:
+    cells = training(COUNTS)
+    impossible = RULE.model_copy(update={"gates": ("spikiness",), "min_spikiness": 99.0})
+    assert fit_thresholds(cells, impossible, SETTINGS).state == "off"
+    possible = RULE.model_copy(
+        update={"gates": ("spikiness", "box"), "min_spikiness": 1.0, "max_host_probability": 0.9}
+    )
+    fitted = fit_thresholds(cells, possible, SETTINGS)
+    assert fitted.state == "on" and fitted.rule.gates[:2] == ("spikiness", "box")
+    assert fitted.references and fitted.rule.max_host_probability == 0.9
+    q = cells.evidence.p.max(axis=1)
+    found = apply_rules(cells.evidence, [fitted]).label
+    assert not ((found == "PC") & (q >= 0.9)).any()
+    never = RULE.model_copy(update={"max_host_probability": 1e-6})
+    assert fit_thresholds(cells, never, SETTINGS).state == "off"
+
+
+def test_a_cell_without_an_embedding_counts_for_no_threshold_that_would_refuse_it() -> None:
+    cells = training(COUNTS)
+    cells.evidence.s[cells.labels == "PC"] = np.nan
+    assert fit_thresholds(cells, RULE, SETTINGS).state == "off"
+
+
+def test_a_discriminant_falls_back_on_measured_cells() -> None:
+    cells = training(COUNTS)
+    own = np.flatnonzero(cells.labels == "PC")
+    # Branch A gets all but six right; of these six two cannot be measured.
+    cells.evidence.p[own[6:]] = np.eye(len(CLASSES))[CLASSES.index("PC")]
+    cells.evidence.features["spikiness"][own[:2]] = np.nan
+    found = discriminant(pool_of(cells, RULE, []), cells, RULE, SETTINGS)
+    assert found is not None and found.cells == len(own) - 2

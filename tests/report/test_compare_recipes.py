@@ -210,3 +210,11 @@ def test_restorations_stand_beside_the_main_recipe(compared: Path) -> None:
 def test_a_restoration_without_its_table_is_refused(compared: Path) -> None:
     with pytest.raises(InputError, match="2 restorations, but 1 tables"):
         compare(compared, out="broken", restorations=("keep", "median"), restored=("ldam",))
+
+
+def test_a_label_that_is_no_class_is_named(compared: Path, tmp_path: Path) -> None:
+    write_recipes(tmp_path)
+    table = ALTERNATIVES.read(tmp_path / "after.parquet")
+    ALTERNATIVES.write(table.assign(label=table["label"].replace("PC", "P")), tmp_path / "after.parquet")
+    with pytest.raises(InputError, match=r"after\.parquet: 'P' is no class here"):
+        compare(tmp_path)

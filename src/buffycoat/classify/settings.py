@@ -172,6 +172,13 @@ class PredictDegraded(Settings):
     batch: int = Field(default=256, ge=1, description="Images per forward pass.")
     bf16_on_cpu: bool = Field(default=False, description="bfloat16 on CPUs too: faster where the CPU has it.")
 
+    @field_validator("kinds")
+    @classmethod
+    def _once(cls, kinds: tuple[Degradation, ...]) -> tuple[Degradation, ...]:
+        if len(set(kinds)) < len(kinds):
+            raise ValueError("a degradation is named twice")
+        return kinds
+
     @field_validator("severities")
     @classmethod
     def _severe(cls, severities: tuple[float, ...]) -> tuple[float, ...]:

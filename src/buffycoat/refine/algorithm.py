@@ -104,7 +104,9 @@ def judge(evidence: Evidence, fitted: FittedRule, y0: Labels, q: Values) -> Judg
         checks += gates.box_gate(features, y0, fitted.references)
     if "mahalanobis" in rule.gates:
         checks.append(gates.mahalanobis_gate(features, y0, fitted.references))
-    if fitted.likeness is not None:
+    if "likeness" in rule.gates:
+        if fitted.likeness is None:
+            raise ValueError(f"the rule for {rule.rescued} has the gate likeness, but no discriminant")
         checks.append(gates.likeness_gate(log_odds(features, fitted.likeness), fitted.likeness.least))
     return Judged(
         fitted=fitted,

@@ -121,7 +121,8 @@ WAYS: dict[str, Way] = {
 
 def cross_fitted(training: Training, way: Way) -> Labels:
     """Return the training cells' own labels by a way, each by what was learned without the cell's fold."""
-    labels = training.labels.copy()
+    # As wide as the longest class code, also of a class without training cells.
+    labels = training.evidence.base_labels()
     for fold in np.unique(training.folds):
         rows = training.folds == fold
         labels[rows] = way(training.rows(~rows), training.evidence.rows(rows))

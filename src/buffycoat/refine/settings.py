@@ -84,7 +84,7 @@ class FitReference(Settings):
     thresholds: Literal["given", "fitted"] = Field(
         default="fitted",
         description="`given`: a rule's own (paper); `fitted`: beta, tau and the gates `mahalanobis` and `likeness` are"
-        " chosen out of fold.",
+        " chosen out of fold, beside a rule's own host probability, spikiness and box.",
     )
     kept_shares: tuple[Share, ...] = Field(
         default=(1.0, 0.9, 0.75, 0.5, 0.25),
@@ -148,6 +148,9 @@ class FitReference(Settings):
             if self.thresholds == "given":
                 raise ValueError("rules that are found have no thresholds of their own; set thresholds: fitted")
             return self
+        unfitted = [rule.rescued for rule in self.rules if "likeness" in rule.gates and self.thresholds == "given"]
+        if unfitted:
+            raise ValueError(f"the gate likeness of {', '.join(unfitted)} is only ever fitted; set thresholds: fitted")
         rescued = [rule.rescued for rule in self.rules]
         twice = sorted({code for code in rescued if rescued.count(code) > 1})
         if twice:

@@ -115,6 +115,15 @@ def decide(found: Comparison, alone: float, allowed: float, settings: FitReferen
     return True, f"it helps ({surely}): {measured}"
 
 
+def never_tried(code: str, by_fold: dict[int, list[FittedRule]]) -> str:
+    """Return why the rule for a class is on in no fold, so that nothing shows whether it helps; '' otherwise."""
+    fitted = [one for rules in by_fold.values() for one in rules if one.rule.rescued == code]
+    if any(one.state == "on" for one in fitted):
+        return ""
+    why = fitted[0].reason if fitted else f"branch A mistakes too few cells of {code}"
+    return f"it cannot be judged, as no fold can do without its own cells: {why}"
+
+
 def switch_rules(
     training: Training, rules: list[FittedRule], by_fold: dict[int, list[FittedRule]], settings: FitReference
 ) -> list[FittedRule]:
@@ -137,6 +146,10 @@ def switch_rules(
         if fitted.state == "on":
             given, found = comparison(labels, accepted | {code}, code)
             on, reason = decide(found, alone[code], allowed[code], settings)
+            untried = never_tried(code, by_fold)
+            if untried and not on:
+                decided.append(fitted.model_copy(update={"state": "off", "reason": untried}))
+                continue
             update = {
                 "macro_f1_without": found.before, "macro_f1_with": found.after, "changed": found.changed,
                 "without_rise": alone[code], "reason": reason, "state": "on" if on else "off",

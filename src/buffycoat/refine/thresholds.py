@@ -47,49 +47,64 @@ def pool_of(training: Training, rule: Rule, suppressed: list[str]) -> Pool:
 def discriminant(pool: Pool, training: Training, rule: Rule, settings: FitReference) -> Likeness | None:
     """Return the discriminant of the class's cells against the pool's others; None where either are too few.
 
-    Its cells are the mistaken ones, or, where those are too few, all of the class.
+    Its cells are the mistaken ones, or, where too few of those are measured, all of the class.
     """
-    values, others = stacked(pool.cells.evidence.features), ~pool.mistaken
-    own = values[pool.mistaken]
+    values = stacked(pool.cells.evidence.features)
+    own, others = _whole(values[pool.mistaken]), _whole(values[~pool.mistaken])
     if len(own) < settings.min_cells:
-        own = stacked(training.evidence.features)[training.labels == rule.rescued]
-    rows = np.concatenate([own, values[others]])
-    rescued = np.arange(len(rows)) < len(own)
-    whole = ~np.isnan(rows).any(axis=1)
-    if min(rescued[whole].sum(), (~rescued[whole]).sum()) < settings.min_cells:
+        own = _whole(stacked(training.evidence.features)[training.labels == rule.rescued])
+    if min(len(own), len(others)) < settings.min_cells:
         return None
-    return fit_likeness(rows[whole], rescued[whole])
+    rows = np.concatenate([own, others])
+    return fit_likeness(rows, np.arange(len(rows)) < len(own))
+
+
+def _whole(rows: Values) -> Values:
+    """Return the rows (n, k) without a gap."""
+    return np.asarray(rows[~np.isnan(rows).any(axis=1)])
 
 
 def morphology_values(
-    pool: Pool, rows: Flags, references: dict[str, Reference] | None, likeness: Likeness | None
-) -> tuple[Values, Values]:
-    """Return the distance, negative, and the log-odds of some rows of the pool; gaps where nothing was fitted."""
-    features = pool.cells.evidence.rows(rows).features
-    gap = np.full(int(rows.sum()), np.nan)
-    distance = gap if references is None else -gates.mahalanobis_gate(features, pool.y0[rows], references).value
-    return distance, gap if likeness is None else log_odds(features, likeness)
+    pool: Pool, rows: Flags, rule: Rule, references: dict[str, Reference] | None, likeness: Likeness | None
+) -> tuple[Values, Values, Flags]:
+    """Return the distance, negative, and the log-odds of some rows of the pool; gaps where nothing was fitted.
+
+    And which of them lie in the box, where that is a gate of the rule.
+    """
+    features, host = pool.cells.evidence.rows(rows).features, pool.y0[rows]
+    gap, inside = np.full(len(host), np.nan), np.ones(len(host), bool)
+    if "box" in rule.gates:
+        inside = np.all([check.passed() for check in gates.box_gate(features, host, references or {})], axis=0)
+    distance = gap if references is None else -gates.mahalanobis_gate(features, host, references).value
+    return distance, gap if likeness is None else log_odds(features, likeness), inside
 
 
-def values_of(pool: Pool, rule: Rule, suppressed: list[str], training: Training, settings: FitReference) -> Values:
+def values_of(
+    pool: Pool, rule: Rule, suppressed: list[str], training: Training, settings: FitReference
+) -> tuple[Values, Flags]:
     """Return (n, 4), in the order of CHECKS: what each check looks at, more being more like the rescued class.
 
-    Distances and log-odds are measured from what was fitted without the cell's fold. A gap passes no check.
+    And which cells (n,) pass what the rule asks for in any case: an embedding, its host's probability, its own gates.
+    Distances, log-odds and boxes come from what was fitted without the cell's fold. A gap passes no check.
     """
     evidence = pool.cells.evidence
     columns = [evidence.column(code) for code in pool.y0]
-    q = evidence.p[np.arange(len(pool.y0)), columns]
-    own = evidence.column(rule.rescued)
+    q, own = evidence.p[np.arange(len(pool.y0)), columns], evidence.column(rule.rescued)
     with np.errstate(divide="ignore"):
         boosted = np.log(evidence.p[:, own]) - np.log(q)
     found = np.column_stack([boosted, evidence.s[:, own], np.full((len(q), 2), np.nan)])
+    passed = gates.verification(evidence.s[:, own], 0.0).passed()
+    passed &= gates.host_probability(q, rule.max_host_probability).passed()
+    if "spikiness" in rule.gates:
+        passed &= gates.spikiness_gate(evidence.features["spikiness"], rule.min_spikiness).passed()
     for fold in np.unique(pool.cells.folds):
         rest = training.rows(training.folds != fold)
         references = fit_references(rest, rule, suppressed, settings)
         likeness = discriminant(pool_of(rest, rule, suppressed), rest, rule, settings)
         rows = np.asarray(pool.cells.folds == fold)
-        found[rows, 2], found[rows, 3] = morphology_values(pool, rows, references, likeness)
-    return found
+        found[rows, 2], found[rows, 3], inside = morphology_values(pool, rows, rule, references, likeness)
+        passed[rows] &= inside
+    return found, passed
 
 
 def threshold(values: Values, share: float) -> float:
@@ -178,8 +193,9 @@ def with_thresholds(rule: Rule, shares: Shares, values: Values) -> tuple[Rule, f
     beta, tau = float(np.exp(-ends[0])), max(0.0, ends[1])
     # A hair wider, since the first two checks leave out their ends.
     known = {"beta": beta * (1 + 1e-9), "tau": tau * (1 - 1e-9)}
-    gates = tuple(name for name, share in zip(CHECKS[2:], shares[2:], strict=True) if share is not None)
-    return rule.model_copy(update={**known, "gates": gates}), -ends[2], ends[3]
+    chosen = tuple(name for name, share in zip(CHECKS[2:], shares[2:], strict=True) if share is not None)
+    fixed = tuple(name for name in rule.gates if name not in CHECKS)
+    return rule.model_copy(update={**known, "gates": (*fixed, *chosen)}), -ends[2], ends[3]
 
 
 def off(rule: Rule, reason: str) -> FittedRule:
@@ -209,14 +225,18 @@ def fit_thresholds(training: Training, rule: Rule, settings: FitReference) -> Fi
     pool = pool_of(training, rule, suppressed)
     if problem := too_few(pool, rule, settings):
         return off(rule, problem)
-    values = values_of(pool, rule, suppressed, training, settings)
+    values, allowed = values_of(pool, rule, suppressed, training, settings)
     passed = list(passed_by_share(pool, values, settings.kept_shares))
+    passed[0] = {share: flags & allowed for share, flags in passed[0].items()}
     shares = best_shares(passed, Scorer(pool, training, rule, suppressed), settings)
     if shares is None:
         return off(rule, f"no thresholds for {rule.rescued} would have raised macro-F1 out of fold")
     fitted, distance, least = with_thresholds(rule, shares, values[pool.mistaken])
-    references = fit_references(training, rule, suppressed, settings) if "mahalanobis" in fitted.gates else None
+    referred = bool({"box", "mahalanobis"} & set(fitted.gates))
+    references = fit_references(training, rule, suppressed, settings) if referred else None
     likeness = discriminant(pool, training, rule, settings) if "likeness" in fitted.gates else None
+    if (referred and references is None) or ("likeness" in fitted.gates and likeness is None):
+        return off(rule, f"too few training cells of {rule.rescued} are measured")
     return FittedRule(
         rule=fitted, state="on", reason="fitted", kept_shares=dict(zip(CHECKS, shares, strict=True)),
         references={

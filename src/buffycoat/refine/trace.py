@@ -74,9 +74,8 @@ def near_misses(outcome: Outcome) -> Iterator[tuple[int, Entry]]:
     """Yield (row, evidence) of each unchanged candidate that one check alone kept from a rule, its first such rule."""
     seen = outcome.label != outcome.base
     for judged in outcome.judged:
-        checks = [judged.phase_2.passed(), judged.is_host, *(check.passed() for check in judged.phase_3)]
-        failed = np.sum([~passed for passed in checks], axis=0)
-        near = judged.after[0] & (failed == 1) & (outcome.label != judged.fitted.rule.rescued) & ~seen
+        failed = np.sum([~check.passed() for check in (judged.phase_2, *judged.phase_3)], axis=0)
+        near = judged.after[0] & judged.is_host & (failed == 1) & (outcome.label != judged.fitted.rule.rescued) & ~seen
         seen = seen | near
         for row in np.flatnonzero(near).tolist():
             yield row, rule_entry(outcome, judged, row)

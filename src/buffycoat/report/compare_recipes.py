@@ -75,6 +75,8 @@ def read_alternatives(path: Path, ids: pd.Series, codes: list[str]) -> list[Way]
     """Return what is done after branch A, way by way; raises InputError where one holds other images than `ids`."""
     table = ALTERNATIVES.read(path)
     numbers = table["label"].map({code: number for number, code in enumerate(codes)})
+    if numbers.isna().any():
+        raise InputError(f"{path}: {table.loc[numbers.isna(), 'label'].iloc[0]!r} is no class here; run it again")
     ways = []
     for name, rows in table.assign(number=numbers).groupby("way", sort=False):
         require_same_keys(rows["image_id"], ids, f"{path}, way {name}")

@@ -19,6 +19,10 @@ from buffycoat.tables.pairs import PAIRS
 log = logging.getLogger("buffycoat")
 
 
+FOR_ABLATION = ", and for the ablation take pix2pix out of report.compare_recipes.restorations"
+"""What else has to change where Pix2Pix cannot be trained."""
+
+
 def divide_pairs(rows: pd.DataFrame, held_out: float, seed: int) -> pd.DataFrame:
     """Return image_id and part; whole groups are held out, at least one, and never all."""
     groups = rows["group"].where(rows["group"].notna(), "image:" + rows["image_id"])
@@ -26,6 +30,7 @@ def divide_pairs(rows: pd.DataFrame, held_out: float, seed: int) -> pd.DataFrame
     if len(names) < 2:
         raise InputError(
             "restore: all clean training crops are of one group, so none can be held out; use method median"
+            f"{FOR_ABLATION}"
         )
     count = min(len(names) - 1, max(1, round(held_out * len(names))))
     chosen = set(stream(seed, "pairs").choice(np.array(names, dtype=object), size=count, replace=False))
@@ -41,6 +46,7 @@ def make_pairs(*, images: Path, noise: Path, pairs: Path, seed: int, settings: M
         raise InputError(
             "restore.make_pairs: every training crop is flagged as noisy, so there is nothing clean to learn from;"
             " raise partition.flag_noisy.level (threshold: fixed), or set restore.restore_cells.method: median"
+            f"{FOR_ABLATION}"
         )
     divided = divide_pairs(clean, settings.held_out, seed)
     log.info("pairs: %s", divided["part"].value_counts().to_dict())
