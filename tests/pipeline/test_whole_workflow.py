@@ -16,11 +16,14 @@ import pytest
 
 from buffycoat.files import read_json
 from buffycoat.tables.ablation import ABLATION
+from buffycoat.tables.folds import FOLDS
 from buffycoat.tables.images import IMAGES, decodable, trainable
 from buffycoat.tables.labels import LABELS
 from buffycoat.tables.metrics import METRICS
+from buffycoat.tables.noise import NOISE
 from buffycoat.tables.predictions import PREDICTIONS
 from buffycoat.tables.probabilities import PROBABILITIES
+from buffycoat.tables.robustness import ROBUSTNESS
 from tests.pipeline.workflow_run import TINY, Project, copy_project
 
 
@@ -107,15 +110,29 @@ def test_the_ablation_has_a_line_per_recipe_and_agrees_with_the_report(finished:
     overall = table[(table["class"] == "all") & (table["metric"] == "macro_f1")]
     lines = overall[overall["part"] == "test"][["recipe", "variant"]].to_numpy().tolist()
     of_main = [["focal", "single_folds"], ["focal", "one_view"], ["focal", "all_views"]]
-    assert lines == [*of_main, ["cross_entropy", "all_views"]]
+    after = ["phase_1", "phase_2", "rules", "branch_b", "average", "prior_correction", "count_matching", "stacking"]
+    recipes = [*of_main, ["cross_entropy", "all_views"]]
+    assert lines == [*recipes, ["median", "restored"], *([name, "after"] for name in after)]
     metrics = METRICS.read(results(finished) / "8_report" / "metrics.parquet")
     told = metrics[(metrics["phase"] == "branch_a") & (metrics["class"] == "all") & (metrics["metric"] == "macro_f1")]
     main = overall[(overall["recipe"] == "focal") & (overall["variant"] == "all_views")]
     for part in ("out_of_fold", "test"):
         ours, theirs = (frame.loc[frame["part"] == part, ["value", "low", "high"]] for frame in (main, told))
         assert np.array_equal(ours, theirs), "the same images, resamples and scores"
+    final = metrics[(metrics["phase"] == "phase_3") & (metrics["class"] == "all") & (metrics["metric"] == "macro_f1")]
+    rules = overall[overall["recipe"] == "rules"].set_index("part")["value"]
+    told_after = final.set_index("part")["value"]
+    assert [rules[part] for part in rules.index] == [told_after[part] for part in rules.index]
     page = (results(finished) / "8_report" / "ablation.html").read_text()
     assert "cross_entropy" in page and "<script" not in page
+
+
+def test_the_ablation_tells_how_robust_branch_a_is(finished: Project) -> None:
+    table = ROBUSTNESS.read(results(finished) / "8_report" / "robustness.parquet")
+    assert len(table) == 3 * (1 + 4 * 2), "three scores of crops as they are and of four kinds at two severities"
+    clean = NOISE.read(results(finished) / "3_partition" / "noise.parquet").set_index("image_id")["noisy"]
+    folds = FOLDS.read(results(finished) / "1_index" / "folds.parquet")["image_id"]
+    assert (table["images"] == (~clean.loc[folds]).sum()).all()
 
 
 def test_the_ablation_trains_every_recipe_that_is_asked_for_once(finished: Project, tmp_path: Path) -> None:
