@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from buffycoat.crop import cellpose_method
-from buffycoat.crop.crop_cells import crop_cells, one_ahead
+from buffycoat.crop.crop_cells import chunks_of, crop_cells, one_ahead
 from buffycoat.crop.segmenter import build_network, half_precision
 from buffycoat.crop.settings import CropCells
 from buffycoat.errors import InputError
@@ -118,6 +118,13 @@ def test_the_step_runs_with_cellpose_and_other_processes(indexed: Path, monkeypa
     assert (np.abs(frame["area_px"].iloc[:9] / discs - 1) < 0.06).all()
     # Each chunk of four holds two sizes, each of which fills one tile.
     assert network.batches == [2, 2, 2, 2, 1, 1]
+
+
+def test_what_is_decoded_at_once_is_bounded_by_number_and_by_pixels() -> None:
+    small, large = ("s", 10, 10), ("l", 1, 200_000_000)
+    assert list(chunks_of([small] * 5, 2)) == [[small] * 2, [small] * 2, [small]]
+    assert list(chunks_of([small, large, large, small], 9)) == [[small, large], [large, small]]
+    assert list(chunks_of([("huge", 10**6, 10**6)], 9)) == [[("huge", 10**6, 10**6)]] and list(chunks_of([], 9)) == []
 
 
 def test_one_ahead_makes_the_next_before_it_hands_out_the_last() -> None:

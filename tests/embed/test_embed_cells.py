@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from buffycoat.embed import embed_cells as module
-from buffycoat.embed.embed_cells import embed_cells, in_pieces, prepare, require_unit, turned, unit
+from buffycoat.embed.embed_cells import embed_cells, prepare, require_unit, turned, unit
 from buffycoat.embed.encoders import Encoder
 from buffycoat.embed.settings import EmbedCells
 from buffycoat.errors import InputError
@@ -73,34 +73,6 @@ def test_the_eight_views_are_different() -> None:
     views = [turned(image, view) for view in range(8)]
     assert all(not torch.equal(views[a], views[b]) for a in range(8) for b in range(a))
     assert torch.equal(views[0], image)
-
-
-# --- memory -----------------------------------------------------------------------------------------------------------
-
-
-def test_where_memory_ends_the_batch_is_halved_and_no_row_lost(caplog: pytest.LogCaptureFixture) -> None:
-    sizes: list[int] = []
-
-    def tight(piece: Tensor) -> Tensor:
-        sizes.append(len(piece))
-        if len(piece) > 3:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return piece * 2
-
-    rows = torch.arange(11.0)[:, None]
-    with caplog.at_level(logging.WARNING, "buffycoat"):
-        made, size = in_pieces(tight, rows, 16)
-    assert torch.equal(made, rows * 2) and size == 2
-    assert sizes == [11, 8, 4] + [2] * 5 + [1]
-    assert "going on with 2 images" in caplog.text
-
-
-def test_a_single_image_that_does_not_fit_is_said() -> None:
-    def full(piece: Tensor) -> Tensor:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    with pytest.raises(InputError, match="out of GPU memory with a single image"):
-        in_pieces(full, torch.zeros(4, 1), 4)
 
 
 def test_vectors_that_are_none_are_refused_by_name() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 from scipy.special import logsumexp, softmax
 
 from buffycoat.errors import InputError
+from buffycoat.refine.familiar import read_familiar
 from buffycoat.refine.find_suspects import find_suspects
+from buffycoat.refine.outliers import mean_distance
 from buffycoat.refine.settings import FindSuspects
 from buffycoat.tables.classes import CLASSES
 from buffycoat.tables.embeddings import EMBEDDINGS
@@ -70,7 +73,10 @@ def write_tables(folder: Path, shuffled: bool = False) -> dict[str, Any]:
     EMBEDDINGS.write(embeddings.iloc[order[::-1]], folder / "embeddings.parquet")
     names = ("images", "classes", "folds", "probabilities", "head_probabilities", "embeddings", "suspects")
     paths: dict[str, Any] = {name: folder / f"{name}.parquet" for name in names}
-    return paths | {"logits": [folder / f"logits_{fold}.parquet" for fold in range(4)]}
+    return paths | {
+        "logits": [folder / f"logits_{fold}.parquet" for fold in range(4)],
+        "familiar": folder / "familiar.safetensors",
+    }
 
 
 def find(paths: dict[str, Any], **settings: Any) -> pd.DataFrame:
@@ -246,3 +252,27 @@ def test_tables_that_do_not_fit_are_refused(paths: dict[str, Any]) -> None:
     refused("not predicted out of fold")
     FOLDS.write(FOLDS.read(paths["folds"]).iloc[1:], paths["folds"])
     refused("1 rows lost")
+
+
+def test_what_is_familiar_is_kept_and_measures_new_images_as_the_step_does(tmp_path: Path) -> None:
+    paths = write_tables(tmp_path)
+    table = find(paths).set_index("image_id")
+    familiar = read_familiar(paths["familiar"])
+    learned = table[table["source"] == "out_of_fold"]
+    assert sorted(familiar.energies) == sorted(learned["energy"])
+    assert sorted(familiar.distances) == sorted(learned["feature_distance"])
+    vectors = EMBEDDINGS.read(paths["embeddings"]).set_index("image_id")["embedding"]
+    others = table.index[table["source"] == "fold_mean"]
+    distances = mean_distance(familiar.models.values(), np.stack(vectors.loc[others].to_list()))
+    assert (distances == table.loc[others, "feature_distance"]).all() and len(others) > 0
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda data: data[:-9], lambda data: b"", lambda data: data.replace(b"axes", b"taxi")]
+)
+def test_damaged_models_of_what_is_familiar_are_refused(tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
+    paths = write_tables(tmp_path)
+    find(paths)
+    paths["familiar"].write_bytes(spoil(paths["familiar"].read_bytes()))
+    with pytest.raises(InputError, match="familiar.safetensors: not the models"):
+        read_familiar(paths["familiar"])

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
-from buffycoat.refine.outliers import cross_fitted_distance, energy_of, fit_classes, share_below
+from buffycoat.refine.outliers import cross_fitted_distance as distance_by
+from buffycoat.refine.outliers import energy_of, fit_classes, models_without, share_below
 
 
 def clouds(seed: int = 0, rows: int = 300, dimensions: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -18,6 +19,11 @@ def clouds(seed: int = 0, rows: int = 300, dimensions: int = 6) -> tuple[np.ndar
     spread = np.diag(np.linspace(0.5, 2.0, dimensions))
     vectors = 10 * np.eye(dimensions)[numbers] + rng.standard_normal((rows, dimensions)) @ spread
     return vectors.astype(np.float32), numbers, np.arange(rows) // 3 % 5
+
+
+def cross_fitted_distance(vectors: np.ndarray, numbers: np.ndarray, folds: np.ndarray, components: int) -> np.ndarray:
+    """Return the distances by models fitted on the same rows."""
+    return distance_by(models_without(vectors, numbers, folds, components), vectors, folds)
 
 
 def test_energy_is_the_negative_log_of_summed_exponentials() -> None:

@@ -187,7 +187,7 @@ def test_pix2pix_runs_from_its_file_and_needs_it(partitioned: Path) -> None:
 
 
 def test_refused_restorations_are_kept_beside_the_originals(partitioned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def spoil(crops: np.ndarray) -> np.ndarray:
+    def spoil(crops: np.ndarray, batch: int) -> np.ndarray:
         return np.random.default_rng(0).integers(0, 256, crops.shape, np.uint8)
 
     monkeypatch.setattr(step, "METHODS", {"median": lambda generator: spoil})

@@ -136,6 +136,7 @@ rule find_suspects:
         embeddings="results/6_embed/embeddings.parquet",
     output:
         suspects="results/7_refine/suspects.parquet",
+        familiar="results/7_refine/familiar.safetensors",
     log:
         "results/7_refine/logs/find_suspects.log",
     benchmark:
@@ -151,5 +152,5 @@ rule find_suspects:
         " --images {input.images:q} --classes {input.classes:q} --folds {input.folds:q}"
         " --probabilities {input.probabilities:q} --logits {input.logits:q}"
         " --head-probabilities {input.head_probabilities:q} --embeddings {input.embeddings:q}"
-        " --suspects {output.suspects:q}"
+        " --suspects {output.suspects:q} --familiar {output.familiar:q}"
         " --settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from buffycoat.batching import in_pieces
 from buffycoat.classify.backbones import normalise
 from buffycoat.classify.data import Crops
 from buffycoat.classify.fold_models import judged_rows, load_fold_model
@@ -37,13 +38,19 @@ def predict_views(network: nn.Module, crops: Crops, positions: list[int], settin
         lambda start: crops.pixels(positions[start : start + settings.batch]),
         range(0, len(positions), settings.batch),
     )
+
+    def forward(pixels: Tensor) -> Tensor:
+        images = normalise(crops.as_images(pixels), network)
+        views = [network(view_of(images, view)) for view in range(settings.views)]
+        # One copy per batch: each makes the GPU wait for the CPU.
+        return torch.stack(views, dim=1).float().cpu()
+
+    size = settings.batch
     with torch.inference_mode(), mixed_precision(crops.device, settings.bf16_on_cpu):
         for pixels in batches:
-            images = normalise(crops.as_images(pixels), network)
-            views = [network(view_of(images, view)) for view in range(settings.views)]
-            # One copy per batch: each makes the GPU wait for the CPU.
-            parts.append(torch.stack(views, dim=1).float().cpu())
-            progress.step(len(images))
+            made, size = in_pieces(forward, pixels, size, "classify.predict_fold")
+            parts.append(made)
+            progress.step(len(made))
     stacked: np.ndarray = torch.cat(parts).numpy()
     return stacked
 

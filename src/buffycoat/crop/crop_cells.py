@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -13,18 +12,22 @@ import cv2
 import pandas as pd
 
 from buffycoat.crop.framing import Framed, frame_cell
-from buffycoat.crop.methods import Means, chosen_method
+from buffycoat.crop.methods import Means, Segmenter, chosen_method
 from buffycoat.crop.settings import CropCells
 from buffycoat.errors import InputError
 from buffycoat.files import whole_folder
 from buffycoat.images import ImageProblem, Pixels, ShardWriter, decode_image, relative_shard
-from buffycoat.progress import Progress
+from buffycoat.progress import track
 from buffycoat.steps import run
 from buffycoat.tables.crops import CROPS
 from buffycoat.tables.images import IMAGES, decodable
 from buffycoat.tables.schema import require_same_keys
 
 T = TypeVar("T")
+Place = tuple[str, int, int]
+"""A file, its width and its height."""
+MOST_PIXELS = 256_000_000
+"""Pixels of the images that are decoded at once: 0.8 GB, twice as many while the next ones are in the making."""
 
 
 def load_again(path: str, width: int, height: int) -> Pixels:
@@ -48,24 +51,50 @@ def one_ahead(items: Iterable[T]) -> Iterator[T]:
     yield from waiting
 
 
+def chunks_of(places: Iterable[Place], most: int) -> Iterator[list[Place]]:
+    """Yield the files in order, at most `most` at once, and no more than fit into a fixed number of pixels."""
+    chunk: list[Place] = []
+    pixels = 0
+    for place in places:
+        size = place[1] * place[2]
+        if chunk and (len(chunk) == most or pixels + size > MOST_PIXELS):
+            yield chunk
+            chunk, pixels = [], 0
+        chunk.append(place)
+        pixels += size
+    if chunk:
+        yield chunk
+
+
 def framed_cells(
-    rows: pd.DataFrame, settings: CropCells, threads: int, trained: Path | None = None
+    rows: pd.DataFrame, settings: CropCells, pool: ThreadPoolExecutor, segment: Segmenter
 ) -> Iterator[Framed]:
-    """Yield the framed cell of each row, in order, whatever the number of threads."""
+    """Yield the framed cell of each row, in order, whatever the number of threads of the pool."""
     # OpenCV would start threads of its own inside each of ours.
     cv2.setNumThreads(1)
     places = zip(rows["path"], rows["width"].astype(int), rows["height"].astype(int), strict=True)
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        segment = chosen_method(settings, Means(pool, max(1, threads), trained))
 
-        def begun() -> Iterator[tuple[list[Pixels], Iterable[tuple[Pixels, int]]]]:
-            while chunk := list(itertools.islice(places, settings.batch_images)):
-                images = list(pool.map(lambda place: load_again(*place), chunk))
-                yield images, segment(images)
+    def begun() -> Iterator[tuple[list[Pixels], Iterable[tuple[Pixels, int]]]]:
+        for chunk in chunks_of(places, settings.batch_images):
+            images = list(pool.map(lambda place: load_again(*place), chunk))
+            yield images, segment(images)
 
-        for images, found in one_ahead(begun()):
-            for image, (mask, masks) in zip(images, found, strict=True):
-                yield frame_cell(image, mask, masks, settings.window_px, settings.size_px)
+    for images, found in one_ahead(begun()):
+        for image, (mask, masks) in zip(images, found, strict=True):
+            yield frame_cell(image, mask, masks, settings.window_px, settings.size_px)
+
+
+def cropped(
+    ids: Iterable[str], cells: Iterable[Framed], window_px: int, crops: Path, shards: Path, writer: ShardWriter
+) -> pd.DataFrame:
+    """Return the table of crops, a row per cell, its pixels written; `shards` is where the shards will lie."""
+    table: list[dict[str, Any]] = []
+    for image_id, framed in zip(ids, cells, strict=True):
+        name, shard_row, crc32 = writer.add(str(image_id), framed.crop, framed.mask)
+        entry = {name: value for name, value in asdict(framed).items() if name not in ("crop", "mask")}
+        shard = relative_shard(shards, name, crops)
+        table.append({"image_id": image_id, "shard": shard, "shard_row": shard_row, "crc32": crc32, **entry})
+    return pd.DataFrame(table).assign(window_px=window_px)
 
 
 def crop_cells(
@@ -80,18 +109,11 @@ def crop_cells(
     """Find and cut out the primary cell of every decodable image; write the shards and the table of crops."""
     rows = decodable(IMAGES.read(images))
     trained = segmenter[0] if segmenter else None
-    progress = Progress("crop_cells", len(rows))
-    table: list[dict[str, Any]] = []
     with whole_folder(shards) as folder:
-        with ShardWriter(folder, settings.size_px) as writer:
-            cells = framed_cells(rows, settings, threads, trained)
-            for image_id, framed in zip(rows["image_id"], cells, strict=True):
-                name, shard_row, crc32 = writer.add(str(image_id), framed.crop, framed.mask)
-                entry = {name: value for name, value in asdict(framed).items() if name not in ("crop", "mask")}
-                shard = relative_shard(shards, name, crops)
-                table.append({"image_id": image_id, "shard": shard, "shard_row": shard_row, "crc32": crc32, **entry})
-                progress.step()
-    frame = pd.DataFrame(table).assign(window_px=settings.window_px)
+        with ThreadPoolExecutor(max(1, threads)) as pool, ShardWriter(folder, settings.size_px) as writer:
+            segment = chosen_method(settings, Means(pool, max(1, threads), trained))
+            cells = track(framed_cells(rows, settings, pool, segment), "crop_cells", total=len(rows))
+            frame = cropped(rows["image_id"], cells, settings.window_px, crops, shards, writer)
     require_same_keys(frame["image_id"], rows["image_id"], str(crops))
     CROPS.write(frame, crops)
 

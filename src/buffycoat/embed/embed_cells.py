@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from buffycoat.batching import in_pieces
 from buffycoat.device import mixed_precision, pick_device
 from buffycoat.embed.encoders import Encoder, load_encoder
 from buffycoat.embed.settings import EmbedCells
@@ -53,27 +53,6 @@ def turned(images: Tensor, view: int) -> Tensor:
     return torch.rot90(images.flip(3) if view >= 4 else images, view % 4, (2, 3))
 
 
-def in_pieces(embed: Callable[[Tensor], Tensor], pixels: Tensor, size: int) -> tuple[Tensor, int]:
-    """Return what `embed` makes of all rows of `pixels`, `size` at a time, and the size that fitted.
-
-    Where memory ends the size is halved and the rows are begun anew, so that none is lost; raises InputError where a
-    single one does not fit.
-    """
-    while True:
-        try:
-            return torch.cat([embed(piece) for piece in pixels.split(size)]), size
-        except torch.OutOfMemoryError:
-            if size == 1:
-                raise InputError(
-                    "embed.embed_cells: out of GPU memory with a single image; free the GPU of other programs, or set a"
-                    " smaller size_px or encoder"
-                ) from None
-        # Outside the handler, whose traceback holds on to the tensors that did not fit.
-        size //= 2
-        torch.cuda.empty_cache()
-        log.warning("embed_cells: out of memory, going on with %d images per forward pass", size)
-
-
 def crops_of(cells: CellImages, places: range, background: str) -> Pixels:
     """Return the checked crops (n, H, W, 3) uint8 of some cells; `white` paints what is outside the cell."""
     for place in places:
@@ -99,7 +78,7 @@ def embed(cells: CellImages, encoder: Encoder, settings: EmbedCells) -> np.ndarr
     batches = Prefetched(lambda number: crops_of(cells, parts[number], settings.background), range(len(parts)))
     vectors, size = [], settings.batch
     for pixels in batches:
-        made, size = in_pieces(forward, torch.from_numpy(np.ascontiguousarray(pixels)), size)
+        made, size = in_pieces(forward, torch.from_numpy(np.ascontiguousarray(pixels)), size, "embed.embed_cells")
         vectors.append(made)
         progress.step(len(pixels))
     seconds = max(time.perf_counter() - started, 1e-9)

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from buffycoat.blocks import by_blocks
 from buffycoat.embed.head import Head, head_loss
 from buffycoat.embed.rows import joined_rows
 from buffycoat.embed.settings import TrainHead
@@ -82,10 +83,15 @@ def head_probabilities(tensors: dict[str, Tensor], vectors: Tensor, classes: int
     mean, spread = weights.pop("mean"), weights.pop("spread")
     head = Head(vectors.shape[1], classes, settings)
     head.load_state_dict(weights)
-    with torch.inference_mode():
-        logits = head.eval()((vectors - mean) / spread)[1]
-    probabilities: np.ndarray = torch.softmax(logits.double(), dim=1).numpy()
-    return probabilities
+    head.eval()
+
+    def judged(rows: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            logits = head((torch.from_numpy(rows) - mean) / spread)[1]
+        made: np.ndarray = torch.softmax(logits.double(), dim=1).numpy()
+        return made
+
+    return by_blocks(judged, vectors.numpy())
 
 
 def fit_heads(

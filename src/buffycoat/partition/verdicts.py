@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from buffycoat.errors import InputError
-from buffycoat.partition.light import light_deviation, usual_light
+from buffycoat.partition.light import Usual, light_deviation, usual_light
 from buffycoat.partition.settings import FlagNoisy
 from buffycoat.partition.threshold import Scores, fit_threshold, histogram_of
 
@@ -59,6 +59,34 @@ def fit_levels(noise: Scores, blur: Scores, settings: FlagNoisy) -> tuple[float,
     return level, blur_level
 
 
+class Levels(NamedTuple):
+    """From where on a crop is noisy, blurred or badly lit."""
+
+    noise_over: str
+    noise: float
+    blur: float
+    light: float
+    usual: Usual
+
+
+def levels_of(summary: dict[str, Any]) -> Levels:
+    """Return the levels that `judge` has put into its summary."""
+    light = summary["light"]
+    return Levels(summary["measured_over"], summary["level"], summary["blur"]["level"], light["level"], light["usual"])
+
+
+def flag(frame: pd.DataFrame, levels: Levels) -> pd.DataFrame:
+    """Return the rows of a table of noise scores with light_deviation, noisy, blurred and badly_lit."""
+    noise, blur = compared_noise(frame, levels.noise_over), frame["blur_score"].to_numpy(np.float64)
+    deviation = light_deviation(frame, levels.usual)
+    return frame.assign(
+        light_deviation=deviation,
+        noisy=noise >= levels.noise,
+        blurred=blur >= levels.blur,
+        badly_lit=deviation >= levels.light,
+    )
+
+
 def judge(frame: pd.DataFrame, training: Bools, settings: FlagNoisy) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the rows with light_deviation, noisy, blurred and badly_lit, and what was fitted.
 
@@ -66,11 +94,9 @@ def judge(frame: pd.DataFrame, training: Bools, settings: FlagNoisy) -> tuple[pd
     """
     noise, blur = compared_noise(frame, settings.noise_over), frame["blur_score"].to_numpy(np.float64)
     level, blur_level = fit_levels(noise[training], blur[training], settings)
-    noisy, blurred = noise >= level, blur >= blur_level
-    sound = training & ~noisy & ~blurred
+    sound = training & (noise < level) & (blur < blur_level)
     usual = usual_light(frame[sound if sound.any() else training])
-    deviation = light_deviation(frame, usual)
-    badly_lit = deviation >= settings.light_spread
+    flagged = flag(frame, Levels(settings.noise_over, level, blur_level, settings.light_spread, usual))
     fitted_on = int(training.sum()) if settings.threshold == "fitted" else 0
     summary = {
         "method": settings.threshold,
@@ -78,20 +104,19 @@ def judge(frame: pd.DataFrame, training: Bools, settings: FlagNoisy) -> tuple[pd
         "level": level,
         "unit": "grey levels",
         "fitted_on": fitted_on,
-        "noisy": int(noisy.sum()),
+        "noisy": int(flagged["noisy"].sum()),
         "crops": len(frame),
         "histogram": histogram_of(noise),
         "blur": {
             "level": blur_level,
-            "blurred": int(blurred.sum()),
+            "blurred": int(flagged["blurred"].sum()),
             "histogram": histogram_of(blur, logarithmic=False),
         },
         "light": {
             "level": settings.light_spread,
-            "badly_lit": int(badly_lit.sum()),
+            "badly_lit": int(flagged["badly_lit"].sum()),
             "usual": usual,
-            "histogram": histogram_of(deviation, logarithmic=False),
+            "histogram": histogram_of(flagged["light_deviation"].to_numpy(np.float64), logarithmic=False),
         },
     }
-    columns = {"light_deviation": deviation, "noisy": noisy, "blurred": blurred, "badly_lit": badly_lit}
-    return frame.assign(**columns), summary
+    return flagged, summary

@@ -11,7 +11,8 @@ import pandas as pd
 from buffycoat.errors import InputError
 from buffycoat.refine.doubts import divergence, label_doubts
 from buffycoat.refine.evidence import read_probabilities
-from buffycoat.refine.outliers import cross_fitted_distance, energy_of, share_below
+from buffycoat.refine.familiar import Familiar, write_familiar
+from buffycoat.refine.outliers import ClassModel, cross_fitted_distance, energy_of, models_without, share_below
 from buffycoat.refine.settings import FindSuspects
 from buffycoat.refine.suspicions import KINDS, with_reasons
 from buffycoat.steps import run
@@ -70,23 +71,25 @@ def read_energies(logits: list[Path], rows: pd.DataFrame, codes: list[str], temp
     return grouped.mean().loc[rows["image_id"]]
 
 
-def read_distances(embeddings: Path, rows: pd.DataFrame, components: int) -> np.ndarray:
-    """Return the distance of each image of `rows` to the nearest class, NaN without an embedding."""
+def read_distances(embeddings: Path, rows: pd.DataFrame, components: int) -> tuple[np.ndarray, dict[int, ClassModel]]:
+    """Return the distance of each image of `rows` to the nearest class, NaN without an embedding, and the models."""
     stored = EMBEDDINGS.read(embeddings).set_index("image_id")["embedding"]
     known = rows["image_id"].isin(stored.index).to_numpy(bool)
     if not known.all():
         log.warning("%d images have no embedding: neither distance nor disagreement", int((~known).sum()))
-    found = np.full(len(rows), np.nan)
+    found, models = np.full(len(rows), np.nan), {}
     if known.any():
         vectors = np.stack(stored.loc[rows.loc[known, "image_id"]].to_list()).astype(np.float32)
         numbers, folds = (rows.loc[known, name].to_numpy(np.int64) for name in ("number", "fold"))
-        found[known] = cross_fitted_distance(vectors, numbers, folds, components)
+        fitted = models_without(vectors, numbers, folds, components)
+        found[known] = cross_fitted_distance(fitted, vectors, folds)
+        models = {fold: model for fold, model in fitted.items() if model is not None}
     if np.isnan(found[known]).any():
         log.warning(
             "%d distances are gaps: the other folds hold too few cells, or cells that do not vary within classes",
             int(np.isnan(found[known]).sum()),
         )
-    return found
+    return found, models
 
 
 def read_branches(
@@ -151,14 +154,17 @@ def log_counts(table: pd.DataFrame) -> None:
 
 def find_suspects(
     *, images: Path, classes: Path, folds: Path, probabilities: Path, logits: list[Path], head_probabilities: Path,
-    embeddings: Path, suspects: Path, settings: FindSuspects,
+    embeddings: Path, suspects: Path, familiar: Path, settings: FindSuspects,
 ) -> None:  # fmt: skip
-    """Write a row per decodable image: how unlike the training cells, how disputed, how doubtfully labelled it is."""
+    """Write a row per decodable image: how unlike the training cells, how disputed, how doubtfully labelled it is.
+
+    What new images can be compared with goes into `familiar`.
+    """
     codes = class_codes(CLASSES.read(classes))
     rows = read_rows(images, folds, codes)
     learned = (rows["fold"] >= 0).to_numpy(bool)
     energies = read_energies(logits, rows, codes, settings.energy_temperature).to_numpy(np.float64)
-    distances = read_distances(embeddings, rows, settings.components)
+    distances, models = read_distances(embeddings, rows, settings.components)
     rows = rows.assign(
         energy=energies,
         energy_quantile=share_below(energies, energies[learned]),
@@ -171,6 +177,7 @@ def find_suspects(
     table = table.loc[ordered].reset_index()
     table["label_rank"] = table["label_rank"].astype("Int32")
     log_counts(table)
+    write_familiar(Familiar(models, energies[learned], distances[learned]), familiar)
     SUSPECTS.write(table[[column.name for column in SUSPECTS.columns]], suspects)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
+
+from buffycoat.blocks import by_blocks
 
 Values = npt.NDArray[np.float64]
 Vectors = npt.NDArray[np.float32]
@@ -42,9 +45,12 @@ def share_below(values: Values, reference: Values) -> Values:
 
 @dataclass(frozen=True)
 class ClassModel:
-    """Class means with one shared covariance: distances are Euclidean after `pca` and `whitening`."""
+    """Class means with one shared covariance: distances are Euclidean after projection and whitening."""
 
-    pca: PCA
+    centre: Vectors
+    """Mean of all vectors, (D,)."""
+    axes: Vectors
+    """Principal axes, (d, D)."""
     whitening: Values
     """Lower Cholesky factor of the covariance, (d, d)."""
     means: Values
@@ -52,9 +58,11 @@ class ClassModel:
 
     def distance(self, vectors: Vectors) -> Values:
         """Return the distance of vectors (n, D) to the nearest class mean: (n,), in within-class SDs."""
-        if len(vectors) == 0:
-            return np.zeros(0)
-        nearest: Values = cdist(whitened(self.pca.transform(vectors), self.whitening), self.means).min(axis=1)
+        return by_blocks(self._distance, vectors) if len(vectors) else np.zeros(0)
+
+    def _distance(self, vectors: npt.NDArray[np.floating]) -> Values:
+        reduced = (vectors - self.centre) @ self.axes.T
+        nearest: Values = cdist(whitened(reduced, self.whitening), self.means).min(axis=1)
         return nearest
 
 
@@ -83,25 +91,35 @@ def fit_classes(vectors: Vectors, numbers: Numbers, components: int) -> ClassMod
     if size < np.finfo(np.float32).eps ** 2:
         return None
     factor = cholesky(shared + NUDGE * size * np.eye(len(shared)), lower=True)
-    return ClassModel(pca, factor, whitened(means, factor))
+    return ClassModel(pca.mean_, pca.components_, factor, whitened(means, factor))
 
 
-def cross_fitted_distance(vectors: Vectors, numbers: Numbers, folds: Numbers, components: int) -> Values:
-    """Return each vector's distance to the nearest class: (n,) of vectors (n, D).
+def models_without(vectors: Vectors, numbers: Numbers, folds: Numbers, components: int) -> dict[int, ClassModel | None]:
+    """Return, by fold, the model of the rows of all other folds; None where none can be fitted.
 
-    `numbers`: classes; `folds`: the fold that holds the row out, -1 for rows that nothing is fitted on. A row of fold k
-    is measured by the model of the other folds, every other row by the mean over those models. NaN where no model can
-    be fitted.
+    Parameters: vectors (n, D); numbers (n,), classes; folds (n,), -1 for rows that nothing is fitted on.
     """
     learned = folds >= 0
+    return {
+        int(fold): fit_classes(vectors[learned & (folds != fold)], numbers[learned & (folds != fold)], components)
+        for fold in np.unique(folds[learned])
+    }
+
+
+def mean_distance(models: Iterable[ClassModel | None], vectors: Vectors) -> Values:
+    """Return the mean over models of the distance of vectors (n, D) to the nearest class: (n,); NaN without a model."""
+    found = [model.distance(vectors) for model in models if model is not None]
+    return np.mean(found, axis=0) if found else np.full(len(vectors), np.nan)
+
+
+def cross_fitted_distance(models: Mapping[int, ClassModel | None], vectors: Vectors, folds: Numbers) -> Values:
+    """Return each vector's distance to the nearest class: (n,) of vectors (n, D).
+
+    A row of fold k is measured by the model without fold k, every other row (-1) by the mean over the models. NaN where
+    there is no model.
+    """
     found = np.full(len(vectors), np.nan)
-    of_others = []
-    for fold in np.unique(folds[learned]):
-        used, own = learned & (folds != fold), folds == fold
-        model = fit_classes(vectors[used], numbers[used], components)
-        if model is not None:
-            found[own] = model.distance(vectors[own])
-            of_others.append(model.distance(vectors[~learned]))
-    if of_others:
-        found[~learned] = np.mean(of_others, axis=0)
+    found[folds < 0] = mean_distance(models.values(), vectors[folds < 0])
+    for fold, model in models.items():
+        found[folds == fold] = mean_distance([model], vectors[folds == fold])
     return found

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from buffycoat.batching import filled
 from buffycoat.device import mixed_precision
 from buffycoat.images import Pixels
 from buffycoat.restore.networks import checkerboard_score, restore_batch
@@ -29,8 +30,9 @@ def restored_by(generator: nn.Module, noisy: Pixels, depth: int, batch: int, dev
     parts = []
     with torch.inference_mode(), mixed_precision(device):
         for start in range(0, len(noisy), batch):
-            x = to_tensor(noisy[start : start + batch]).to(device, memory_format=torch.channels_last)
-            parts.append(to_pixels(restore_batch(generator, x, depth)))
+            x = to_tensor(noisy[start : start + batch])
+            full = filled(x, batch).to(device, memory_format=torch.channels_last)
+            parts.append(to_pixels(restore_batch(generator, full, depth)[: len(x)]))
     return np.concatenate(parts)
 
 

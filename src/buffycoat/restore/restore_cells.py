@@ -33,12 +33,12 @@ from buffycoat.weights import read_weights
 log = logging.getLogger("buffycoat")
 PLACE = ("shard", "shard_row", "crc32")
 """The columns that tell where pixels are."""
-Restorer = Callable[[Pixels], Pixels]
-"""(n, H, W, 3) uint8 to the same, restored."""
+Restorer = Callable[[Pixels, int], Pixels]
+"""(n, H, W, 3) uint8 and the size of a batch to the same, restored."""
 
 
 def _median(generator: list[Path]) -> Restorer:
-    return lambda crops: np.stack([cv2.medianBlur(crop, 3) for crop in crops])
+    return lambda crops, batch: np.stack([cv2.medianBlur(crop, 3) for crop in crops])
 
 
 def _pix2pix(generator: list[Path]) -> Restorer:
@@ -49,7 +49,7 @@ def _pix2pix(generator: list[Path]) -> Restorer:
     network.load_state_dict(weights)
     device = pick_device()
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return lambda crops: restored_by(network, crops, about["depth"], len(crops), device)
+    return lambda crops, batch: restored_by(network, crops, about["depth"], batch, device)
 
 
 METHODS: dict[str, Callable[[list[Path]], Restorer]] = {"median": _median, "pix2pix": _pix2pix}
@@ -63,7 +63,7 @@ def restore_noisy(
     changes: dict[int, dict[str, Any]] = {}
     for start in range(0, len(noisy), settings.batch):
         batch = noisy[start : start + settings.batch]
-        for place, better in zip(batch, restore(cells.crops(batch)), strict=True):
+        for place, better in zip(batch, restore(cells.crops(batch), settings.batch), strict=True):
             cells.check(place)
             mask = cells.mask(place)
             verdict = judge_restoration(cells.crop(place), better, mask, settings)
