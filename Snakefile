@@ -18,7 +18,8 @@ include: "workflow/rules/5_classify.smk"
 include: "workflow/rules/6_embed.smk"
 include: "workflow/rules/7_refine.smk"
 include: "workflow/rules/8_report.smk"
-include: "workflow/rules/9_ablation.smk"
+include: "workflow/rules/9_bundle.smk"
+include: "workflow/rules/ablation.smk"
 
 
 rule all:
@@ -40,3 +41,9 @@ rule ablation:
         page="results/8_report/ablation.html",
         robustness="results/8_report/robustness.parquet",
         curves="results/8_report/robustness.html",
+
+
+rule bundle:
+    """Everything that was learned, in one folder that others can use."""
+    input:
+        bundle="results/9_bundle/bundle",

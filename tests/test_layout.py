@@ -17,9 +17,9 @@ from buffycoat.provenance import import_closure
 
 REPOSITORY = Path(__file__).parent.parent
 SOURCE = REPOSITORY / "src" / "buffycoat"
-STAGES = ["simulate", "index", "crop", "partition", "restore", "classify", "embed", "refine", "report"]
+STAGES = ["simulate", "index", "crop", "partition", "restore", "classify", "embed", "refine", "report", "bundle"]
 RULE_FILES = [REPOSITORY / "workflow" / "rules" / f"{n}_{stage}.smk" for n, stage in enumerate(STAGES)]
-RULE_FILES.append(REPOSITORY / "workflow" / "rules" / "9_ablation.smk")
+RULE_FILES.append(REPOSITORY / "workflow" / "rules" / "ablation.smk")
 RULES = [
     (found.group(1) if (found := re.search(r'code_of\("buffycoat\.(\w+)\.', body)) else "no stage", rule, body)
     for file in RULE_FILES

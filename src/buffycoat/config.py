@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from pydantic import BaseModel, Field, ValidationError
 
+from buffycoat.bundle.settings import Bundle
 from buffycoat.classify.settings import Classify
 from buffycoat.crop.settings import Crop
 from buffycoat.embed.settings import Embed
@@ -38,6 +39,7 @@ class Config(Settings):
     embed: Embed = Embed()
     refine: Refine = Refine()
     report: Report = Report()
+    bundle: Bundle = Bundle()
 
 
 def _type_at(keys: tuple[int | str, ...]) -> type[BaseModel] | None:

@@ -16,8 +16,8 @@ HUB_FILES = ("config.json", "model.safetensors")
 """What timm's hub layout needs of a folder."""
 
 
-def hub_folder(name: str, keys: Keys) -> Path | None:
-    """Return the folder of a name `local-dir:` or `hf-hub:`, with both files in it; None for a plain name.
+def hub_folder(name: str, keys: Keys, files: tuple[str, ...] = HUB_FILES) -> Path | None:
+    """Return the folder of a name `local-dir:` or `hf-hub:`, with all `files` in it; None for a plain name.
 
     The hub is looked up in the local cache alone. Raises InputError that says what to fetch and where to put it.
     """
@@ -29,10 +29,10 @@ def hub_folder(name: str, keys: Keys) -> Path | None:
         raise InputError(f"{keys.network}: {problem}") from None
     if source == "hf-hub":
         setting = keys.network.rpartition(".")[2]
-        return cached_folder(place, HUB_FILES, keys.network, f"{setting}: {keys.local}FOLDER")
+        return cached_folder(place, files, keys.network, f"{setting}: {keys.local}FOLDER")
     if source is None:
         return None
-    return whole_folder(Path(place), HUB_FILES, keys.network, "timm's")
+    return whole_folder(Path(place), files, keys.network, "timm's")
 
 
 def create_network(name: str, options: dict[str, Any], classes: int, size_px: int | None, keys: Keys) -> nn.Module:

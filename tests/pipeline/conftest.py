@@ -16,7 +16,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     assert shown.returncode == 0, (shown.stdout + shown.stderr)[-6000:]
     # It trains every recipe, so only when asked.
     assert not list((project.folder / "results").rglob("ablation.*"))
-    shown = project.snakemake(targets=("ablation",))
+    shown = project.snakemake(targets=("ablation", "bundle"))
     assert shown.returncode == 0, (shown.stdout + shown.stderr)[-6000:]
     return project
 

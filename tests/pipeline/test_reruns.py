@@ -42,6 +42,7 @@ CHANGED_SETTINGS: dict[str, dict[str, object]] = {
     "report.compare_recipes": {"confidence": 0.9},
     "report.score_robustness": {"confidence": 0.9},
     "report.write_suspects": {"most": 3},
+    "bundle.pack_bundle": {"name": "other"},
 }
 """Another value of one setting of each rule."""
 WITHOUT_SETTINGS = ("partition.measure_noise", "report.write_predictions")
@@ -99,8 +100,9 @@ def test_a_changed_setting_reruns_its_rule_and_what_depends_on_it(
     stage, rule = key.split(".")
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text(yaml.safe_dump({stage: {rule: CHANGED_SETTINGS[key]}}))
-    # The report shows the configuration, so any setting reaches it.
-    assert finished.planned("--configfile", TINY, str(overlay)) == downstream(users, {*with_twin(rule), "write_report"})
+    # The report shows the configuration and the bundle holds it, so any setting reaches them.
+    shown = {"write_report", "pack_bundle"}
+    assert finished.planned("--configfile", TINY, str(overlay)) == downstream(users, with_twin(rule) | shown)
 
 
 @pytest.mark.parametrize("key", sorted([*CHANGED_SETTINGS, *WITHOUT_SETTINGS]))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent.parent
 TINY = "tests/pipeline/tiny.yaml"
-TARGETS = ("all", "ablation")
+TARGETS = ("all", "ablation", "bundle")
 """What is not part of `all` has a target of its own; together they need every rule."""
 
 

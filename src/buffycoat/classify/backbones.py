@@ -27,22 +27,28 @@ STAGES = ("blocks", "layers", "stages")
 
 
 def build_backbone(
-    name: str, options: dict[str, Any], weights: str | None, classes: int, size_px: int | None = None
+    name: str,
+    options: dict[str, Any],
+    weights: str | None,
+    classes: int,
+    size_px: int | None = None,
+    empty: bool = False,
 ) -> nn.Module:
     """Return the network with a fresh classifier of `classes` outputs, and how it wants its pixels (see `normalise`).
 
     `name` is one of timm's, `local-dir:FOLDER` in timm's hub layout, or `hf-hub:OWNER/NAME[@REVISION]` of which both
     files are in the local cache: nothing is downloaded. `options` go to timm.create_model. `weights` is `embedded`, a
     safetensors file, or None: the folder's or the hub's own file, random for a plain name. Where `size_px` is given,
-    a network of fixed image size is built for it, and one image is tried. Raises InputError on a name, options,
-    weights or a size that do not go together.
+    a network of fixed image size is built for it, and one image is tried. An `empty` one is
+    about to be given all its tensors: of a folder its configuration alone is read. Raises InputError on a name,
+    options, weights or a size that do not go together.
     """
-    folder = hub_folder(name)
+    folder = hub_folder(name, HUB_FILES[:1] if empty else HUB_FILES)
     if weights == "embedded":
         model = _embedded(name, options, classes)
     else:
         model = create_network(name if folder is None else f"local-dir:{folder}", options, classes, size_px, KEYS)
-    file = weights_file(name, weights)
+    file = None if empty else weights_file(name, weights)
     if file is not None:
         load_body(model, file, set(classifier_names(model)), KEYS)
     config: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
@@ -65,9 +71,9 @@ def weights_file(name: str, weights: str | None) -> Path | None:
     return Path(weights)
 
 
-def hub_folder(name: str) -> Path | None:
-    """Return the folder of a name `local-dir:` or `hf-hub:`, with both files in it; None for a plain name."""
-    return timm_networks.hub_folder(name, KEYS)
+def hub_folder(name: str, files: tuple[str, ...] = HUB_FILES) -> Path | None:
+    """Return the folder of a name `local-dir:` or `hf-hub:`, with all `files` in it; None for a plain name."""
+    return timm_networks.hub_folder(name, KEYS, files)
 
 
 def _embedded(name: str, options: dict[str, Any], classes: int) -> nn.Module:

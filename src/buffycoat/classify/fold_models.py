@@ -15,14 +15,18 @@ from buffycoat.tables.images import decodable
 from buffycoat.weights import read_weights
 
 
-def load_fold_model(path: Path, codes: list[str]) -> tuple[nn.Module, TrainFold]:
-    """Return the network of a fold with its weights, and its settings; raises InputError where its classes differ."""
+def load_fold_model(path: Path, codes: list[str], architecture: Path | None = None) -> tuple[nn.Module, TrainFold]:
+    """Return the network of a fold with its weights, and its settings; raises InputError where its classes differ.
+
+    `architecture`: a folder with the config.json of a backbone that was named by folder or hub id, in place of that.
+    """
     weights, about = read_weights(path)
     settings = TrainFold.model_validate(about["settings"])
     if about["classes"] != codes:
         raise InputError(f"{path}: trained for the classes {about['classes']}, but the data has {codes}")
     count = len(codes)
-    network = build_backbone(settings.backbone, settings.backbone_options, None, count, settings.size_px)
+    name = f"local-dir:{architecture}" if architecture else settings.backbone
+    network = build_backbone(name, settings.backbone_options, None, count, settings.size_px, empty=True)
     network = with_classifier(network, about["recipe"], count, settings)
     network.load_state_dict(weights, strict=True)
     return network.eval(), settings

@@ -55,6 +55,17 @@ def predict_views(network: nn.Module, crops: Crops, positions: list[int], settin
     return stacked
 
 
+def logits_table(values: np.ndarray, rows: pd.DataFrame, fold: int, codes: list[str]) -> pd.DataFrame:
+    """Return the table of logits of values (n, views, K) of `rows`, which have image_id and out_of_fold."""
+    views = values.shape[1]
+    table = pd.DataFrame(values.reshape(-1, len(codes)), columns=codes)
+    table.insert(0, "image_id", np.repeat(rows["image_id"].to_numpy(object), views))
+    table.insert(1, "view", np.tile(np.arange(views), len(rows)))
+    table.insert(2, "fold", fold)
+    table.insert(3, "out_of_fold", np.repeat(rows["out_of_fold"].to_numpy(), views))
+    return table
+
+
 def predict_fold(
     *, images: Path, classes: Path, folds: Path, cells: Path, model: Path, fold: int, recipe: str, logits: Path,
     settings: PredictFold,
@@ -66,13 +77,7 @@ def predict_fold(
     crops = Crops(cells, trained.background, trained.size_px, pick_device())
     network = network.to(crops.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     values = predict_views(network, crops, crops.positions(rows["image_id"]), settings)
-    views = settings.views
-    table = pd.DataFrame(values.reshape(-1, len(codes)), columns=codes)
-    table.insert(0, "image_id", np.repeat(rows["image_id"].to_numpy(object), views))
-    table.insert(1, "view", np.tile(np.arange(views), len(rows)))
-    table.insert(2, "fold", fold)
-    table.insert(3, "out_of_fold", np.repeat(rows["out_of_fold"].to_numpy(), views))
-    LOGITS.write(table, logits)
+    LOGITS.write(logits_table(values, rows, fold, codes), logits)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,12 @@ def read_rows(images: Path, folds: Path, codes: list[str]) -> pd.DataFrame:
     return rows
 
 
+def energies_of(logits: pd.DataFrame, codes: list[str], temperature: float) -> pd.Series:
+    """Return the energy of the mean over views, by image_id and fold, of a table of logits."""
+    means = logits.astype(dict.fromkeys(codes, np.float64)).groupby(["image_id", "fold"])[codes].mean()
+    return pd.Series(energy_of(means.to_numpy(), temperature), index=means.index)
+
+
 def read_energies(logits: list[Path], rows: pd.DataFrame, codes: list[str], temperature: float) -> pd.Series:
     """Return the energy of each image of `rows`, in their order: of the mean over views, then the mean over folds.
 
@@ -57,8 +63,7 @@ def read_energies(logits: list[Path], rows: pd.DataFrame, codes: list[str], temp
         frame = LOGITS.read(path)
         if sorted(LOGITS.class_columns([str(name) for name in frame.columns])) != sorted(codes):
             raise InputError(f"{path}: its classes are not {codes}; delete it and run again")
-        means = frame.astype(dict.fromkeys(codes, np.float64)).groupby(["image_id", "fold"])[codes].mean()
-        of_fold.append(pd.Series(energy_of(means.to_numpy(), temperature), index=means.index))
+        of_fold.append(energies_of(frame, codes, temperature))
     energies = pd.concat(of_fold).reset_index(name="energy")
     held = energies["image_id"].map(rows.set_index("image_id")["fold"])
     if ((held >= 0) & (held != energies["fold"])).any():
@@ -68,7 +73,8 @@ def read_energies(logits: list[Path], rows: pd.DataFrame, codes: list[str], temp
     counts = grouped.count().loc[rows["image_id"]].to_numpy()
     if (counts != np.where(rows["fold"] >= 0, 1, len(logits))).any():
         raise InputError("an image lacks the logits of a fold; delete results/5_classify and run again")
-    return grouped.mean().loc[rows["image_id"]]
+    means: pd.Series = grouped.mean().loc[rows["image_id"]]
+    return means
 
 
 def read_distances(embeddings: Path, rows: pd.DataFrame, components: int) -> tuple[np.ndarray, dict[int, ClassModel]]:

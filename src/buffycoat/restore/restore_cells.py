@@ -113,6 +113,14 @@ def restore_cells(
     settings: RestoreCells,
 ) -> None:
     """Restore the noisy crops that gain by it; write the tables of cells and of refused ones, and their shards."""
+    restored_to(crops, noise, cells, refused, shards, settings, lambda: METHODS[settings.method](generator or []))
+
+
+def restored_to(
+    crops: Path, noise: Path, cells: Path, refused: Path, shards: Path, settings: RestoreCells,
+    ready: Callable[[], Restorer],
+) -> None:  # fmt: skip
+    """Do what the step does, by the restorer that `ready` gives where one is needed."""
     all_crops, scores = CROPS.read(crops), NOISE.read(noise)
     require_same_keys(scores["image_id"], all_crops["image_id"], str(noise))
     frame = all_crops.merge(scores, on="image_id", validate="one_to_one")
@@ -122,7 +130,7 @@ def restore_cells(
     with whole_folder(shards) as folder:
         if noisy and settings.method != "keep":
             images = CellImages(frame, crops)
-            restore = METHODS[settings.method](generator or [])
+            restore = ready()
             with ShardWriter(folder, images.crop(0).shape[0]) as writer:
                 changes = restore_noisy(images, noisy, restore, settings, writer)
     for change in changes.values():

@@ -1,0 +1,1 @@
+"""Bundle: everything that was learned, in one folder that others can use."""
