@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +14,7 @@ import pandas as pd
 import typer
 
 from buffycoat.errors import InputError
-from buffycoat.progress import start_logging
+from buffycoat.progress import Progress, start_logging
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 log = logging.getLogger("buffycoat")
@@ -56,12 +59,27 @@ def predict(
     log.setLevel(logging.INFO if verbose else logging.WARNING)
     rows = listed(images, image_column)
     with Predictor(bundle, weights=parse_weights(weights), exact=exact) as predictor:
-        hidden = not sys.stderr.isatty()
-        with typer.progressbar(length=len(rows), label="images", file=sys.stderr, hidden=hidden, show_pos=True) as bar:
-            table = predictor.predict_to(out, rows, bar.update)
+        with shown_progress(len(rows)) as told:
+            table = predictor.predict_to(out, rows, told)
     typer.echo(summary(table, out))
     if table["label"].isna().any():
         raise typer.Exit(3)
+
+
+@contextmanager
+def shown_progress(total: int) -> Iterator[Callable[[int], None]]:
+    """Yield what counts images done: a bar on a terminal, a line per chunk in a log."""
+    progress = Progress("predict", total)
+
+    def line(count: int) -> None:
+        progress.done += count
+        typer.echo(progress.line(time.monotonic() - progress.started), err=True)
+
+    if not sys.stderr.isatty():
+        yield line
+        return
+    with typer.progressbar(length=total, label="images", file=sys.stderr, show_pos=True) as bar:
+        yield bar.update
 
 
 def summary(table: pd.DataFrame, out: Path) -> str:

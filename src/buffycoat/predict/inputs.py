@@ -73,7 +73,8 @@ def listed(inputs: list[Path], image_column: str = "image") -> pd.DataFrame:
             rows.append(_row(str(given), real.name, real.parent))
     if not rows:
         raise InputError("no images: name files, folders, or tables with a column of paths")
-    frame = pd.DataFrame(rows)
+    # As objects: names that are no UTF-8 are no strings to Arrow.
+    frame = pd.DataFrame(rows, dtype=object)
     twice = frame[frame.duplicated("image_id")]
     if not twice.empty:
         raise InputError(f"{twice['image_id'].iloc[0]}: named twice; name every image once")
