@@ -30,7 +30,8 @@ log = logging.getLogger("buffycoat")
 
 def predict_views(network: nn.Module, crops: Crops, positions: list[int], settings: PredictFold) -> np.ndarray:
     """Return logits (n, views, K) float32 of the crops at `positions`."""
-    if worth_compiling(settings.compile, crops.device):
+    # Whoever predicts chunk by chunk comes with a network that is compiled already.
+    if worth_compiling(settings.compile, crops.device) and network._compiled_call_impl is None:
         network.compile()
     progress = Progress("predict_fold", len(positions))
     parts = []
