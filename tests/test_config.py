@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from buffycoat.config import Config, check_config, check_run, missing_sources, settings_json
+from buffycoat.config import Config, check_config, check_run, files_of_portions, missing_sources, settings_json
 from buffycoat.errors import InputError
 from tests.conftest import REPOSITORY
 
@@ -67,7 +67,7 @@ def test_only_the_steps_own_settings_are_in_its_json() -> None:
     differing = [
         f"{stage}.{rule}"
         for stage in Config.model_fields
-        if stage != "seed"
+        if stage not in ("seed", "portions")
         for rule in getattr(config, stage).__class__.model_fields
         if hasattr(getattr(getattr(config, stage), rule), "model_dump")
         and settings_json(config, f"{stage}.{rule}") != settings_json(changed, f"{stage}.{rule}")
@@ -109,3 +109,9 @@ def test_some_settings_of_a_rule_may_be_changed() -> None:
     config = check_config(DEMO)
     told = json.loads(settings_json(config, "restore.restore_cells", method="median"))
     assert told == {**json.loads(settings_json(config, "restore.restore_cells")), "method": "median"}
+
+
+def test_every_portion_has_a_file_and_one_portion_has_none() -> None:
+    config = check_config({**DEMO, "portions": 2})
+    assert files_of_portions(config, "a/{portion}/b") == ["a/1/b", "a/2/b"]
+    assert files_of_portions(check_config(DEMO), "a/{portion}/b") == []

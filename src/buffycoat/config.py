@@ -30,6 +30,12 @@ class Config(Settings):
     """All settings of the workflow: one section per stage, in it one per rule."""
 
     seed: int = Field(default=1, ge=0, description="Every random stream derives from it.")
+    portions: int = Field(
+        default=1,
+        ge=1,
+        description="Into how many jobs crop_cells, measure_noise, embed_cells and measure_cells are each divided, so"
+        " that a cluster runs them side by side; no result depends on it.",
+    )
     simulate: Simulate = Simulate()
     index: Index = Index()
     crop: Crop = Crop()
@@ -81,6 +87,11 @@ def settings_json(config: Config, key: str, **changed: Any) -> str:
     for part in key.split("."):
         section = getattr(section, part)
     return json.dumps({**section.model_dump(mode="json"), **changed}, sort_keys=True)
+
+
+def files_of_portions(config: Config, file: str) -> list[str]:
+    """Return the file of every portion, which `{portion}` in `file` stands for; none where one job does all."""
+    return [file.format(portion=k + 1) for k in range(config.portions)] if config.portions > 1 else []
 
 
 def use_own_python() -> None:

@@ -38,17 +38,20 @@ def _shown_default(value: Any) -> str:
 
 def configuration_page() -> str:
     """Return docs/configuration.md: every setting with its type, default and meaning."""
-    seed = Config.model_fields["seed"]
+    overall = [name for name, field in Config.model_fields.items() if field.annotation is int]
     lines = [
         "# Every setting",
         "",
         "Written by `make docs` from `src/buffycoat/<stage>/settings.py`. The defaults are those of full-size data;",
         "`config.yaml` and `workflow/presets/` override them. An unknown key or a wrong type stops the dry run.",
         "",
-        f"`seed` (int, default {seed.default}): {seed.description}",
+        *(
+            f"- `{name}` (int, default {Config.model_fields[name].default}): {Config.model_fields[name].description}"
+            for name in overall
+        ),
     ]
     for stage, section in Config.model_fields.items():
-        if stage == "seed":
+        if stage in overall:
             continue
         lines += ["", f"## {stage}"]
         for rule, field in getattr(section.annotation, "model_fields", {}).items():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -139,3 +140,36 @@ def test_one_ahead_makes_the_next_before_it_hands_out_the_last() -> None:
         assert made == list(range(min(item + 2, 4)))
     assert made == [0, 1, 2, 3]
     assert list(one_ahead([])) == [] and list(one_ahead([1])) == [1]
+
+
+@pytest.mark.parametrize("portions", [2, 5])
+def test_portions_gathered_are_what_one_job_makes(indexed: Path, portions: int) -> None:
+    whole = run(indexed, "a", batch=4)
+    settings = CropCells(method="stain", window_px=120, size_px=48, batch_images=4)
+    tables = [indexed / "portions" / f"{k + 1}" / "crops.parquet" for k in range(portions)]
+    for k, table in enumerate(tables):
+        crop_cells(
+            images=indexed / "images.parquet", crops=table, shards=table.parent / "shards",
+            portion=f"{k + 1}/{portions}", settings=settings,
+        )  # fmt: skip
+    out = indexed / "b" / "crops.parquet"
+    crop_cells(images=indexed / "images.parquet", portions=tables, crops=out, shards=indexed / "b" / "shards",
+               settings=settings)  # fmt: skip
+    # The portions are temporary: what is gathered stands without them.
+    shutil.rmtree(indexed / "portions")
+    frame = CROPS.read(out)
+    assert len(CROPS.read(out)["shard"].unique()) == min(portions, 3), "ten images are three units of four"
+    pd.testing.assert_frame_equal(
+        frame.drop(columns=["shard", "shard_row"]), whole.drop(columns=["shard", "shard_row"])
+    )
+    for ours, theirs in zip(CellImages(frame, out), CellImages(whole, indexed / "a" / "crops.parquet"), strict=True):
+        assert ours[0] == theirs[0] and np.array_equal(ours[1], theirs[1]) and np.array_equal(ours[2], theirs[2])
+
+
+def test_a_portion_without_its_shards_is_said(indexed: Path) -> None:
+    run(indexed, "a")
+    shutil.rmtree(indexed / "a" / "shards")
+    with pytest.raises(InputError, match=r"00000\.arrow: no such file; run again the step that makes it"):
+        crop_cells(images=indexed / "images.parquet", portions=[indexed / "a" / "crops.parquet"],
+                   crops=indexed / "b" / "crops.parquet", shards=indexed / "b" / "shards",
+                   settings=CropCells())  # fmt: skip

@@ -128,6 +128,26 @@ def test_embeddings_are_unit_vectors_and_rows_are_kept(folder: Path, caplog: pyt
     assert len(PROMPTS.read(folder / "p.parquet")) == 0, "this encoder has no text"
 
 
+@pytest.mark.parametrize("portions", [2, 4])
+def test_portions_gathered_are_what_one_job_embeds_to_the_bit(folder: Path, portions: int) -> None:
+    settings = EmbedCells(encoder="efficientnet_lite0", size_px=64, batch=2)
+    whole, paths = (
+        embedded(folder, settings),
+        {"cells": folder / "cells.parquet", "classes": folder / "classes.parquet"},
+    )
+    made = [(folder / f"{k}" / "e.parquet", folder / f"{k}" / "p.parquet") for k in range(1, portions + 1)]
+    for k, (embeddings, prompts) in enumerate(made):
+        embed_cells(**paths, embeddings=embeddings, prompts=prompts, portion=f"{k + 1}/{portions}", settings=settings)
+    embed_cells(
+        **paths, portions=[one[0] for one in made], portion_prompts=[one[1] for one in made],
+        embeddings=folder / "all.parquet", prompts=folder / "p2.parquet", settings=settings,
+    )  # fmt: skip
+    table = EMBEDDINGS.read(folder / "all.parquet")
+    assert table["image_id"].tolist() == [str(k) for k in range(5)]
+    assert np.array_equal(np.stack(table["embedding"].to_list()), whole)
+    assert len(PROMPTS.read(folder / "p2.parquet")) == 0
+
+
 def test_bfloat16_moves_the_vectors_a_little_and_the_table_stays_float32(folder: Path) -> None:
     exact = embedded(folder, EmbedCells(encoder="efficientnet_lite0", size_px=64))
     rough = embedded(folder, EmbedCells(encoder="efficientnet_lite0", size_px=64, bf16_on_cpu=True))

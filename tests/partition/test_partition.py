@@ -71,6 +71,15 @@ def test_the_step_stores_what_is_measured_inside_the_image(cropped: Path) -> Non
     assert measured(cropped, threads=1).equals(stored)
 
 
+def test_portions_gathered_are_what_one_job_measures(cropped: Path) -> None:
+    stored, tables = measured(cropped), [cropped / f"{k}.parquet" for k in range(3)]
+    paths = {"images": cropped / "images.parquet", "crops": cropped / "crops.parquet"}
+    for k, table in enumerate(tables):
+        measure_noise(**paths, scores=table, portion=f"{k + 1}/3", settings=MeasureNoise())
+    measure_noise(**paths, portions=tables, scores=cropped / "gathered.parquet", settings=MeasureNoise())
+    pd.testing.assert_frame_equal(NOISE_SCORES.read(cropped / "gathered.parquet"), stored)
+
+
 def test_the_step_flags_the_noisy_crops_by_training_rows_alone(cropped: Path) -> None:
     stored = measured(cropped)
     arguments = {"images": cropped / "images.parquet", "scores": cropped / "s.parquet", "noise": cropped / "n.parquet"}

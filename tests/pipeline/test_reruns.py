@@ -53,6 +53,8 @@ OTHERWISE = {
     "combine_folds": "combine_folds_otherwise",
 }
 """Rules that the ablation uses again, with the same code and settings, under another name."""
+DIVIDED = ("crop_cells", "measure_noise", "embed_cells", "measure_cells")
+"""Rules that `portions` divides; the jobs of their portions have the same code and settings."""
 
 
 def with_twin(rule: str) -> set[str]:
@@ -113,6 +115,20 @@ def test_a_changed_line_of_code_reruns_its_rule_and_what_depends_on_it(
     module = finished.folder / "src" / "buffycoat" / stage / f"{rule}.py"
     with edited(module, module.read_text() + "\nADDED = 1\n"):
         assert finished.planned() == downstream(users, with_twin(rule))
+
+
+def test_portions_divide_their_rules_and_no_other(
+    finished: Project, users: dict[str, set[str]], tmp_path: Path
+) -> None:
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("portions: 3")
+    jobs = finished.planned_jobs("--configfile", TINY, str(overlay))
+    assert {rule: count for rule, count in jobs.items() if rule.endswith("_portion")} == {
+        f"{rule}_portion": 3 for rule in DIVIDED
+    }
+    gathered = {rule for rule in jobs if not rule.endswith("_portion")}
+    assert gathered == downstream(users, {*DIVIDED, "write_report"})
+    assert not any(rule.endswith("_portion") for rule in users), "one portion is no portion"
 
 
 def test_every_rule_is_in_the_matrix(users: dict[str, set[str]]) -> None:

@@ -164,6 +164,16 @@ def test_the_step_keeps_every_row_in_order(tmp_path: Path) -> None:
     assert frame["spikiness"].isna().tolist() == [False, True, True, False]
 
 
+def test_portions_gathered_are_what_one_job_measures(tmp_path: Path) -> None:
+    write_cells(tmp_path, [drawn(nucleus=10 + k) for k in range(5)], [True, True, False, True, True])
+    whole, tables = measured(tmp_path), [tmp_path / f"{k}.parquet" for k in range(3)]
+    paths = {"crops": tmp_path / "crops.parquet", "cells": tmp_path / "cells.parquet"}
+    for k, table in enumerate(tables):
+        measure_cells(**paths, morphology=table, portion=f"{k + 1}/3", settings=SETTINGS)
+    measure_cells(**paths, portions=tables, morphology=tmp_path / "gathered.parquet", settings=SETTINGS)
+    pd.testing.assert_frame_equal(MORPHOLOGY.read(tmp_path / "gathered.parquet"), whole)
+
+
 def test_a_data_set_without_any_cell_is_still_a_table(tmp_path: Path) -> None:
     write_cells(tmp_path, [drawn()], [False])
     assert measured(tmp_path)["measured"].tolist() == [False]

@@ -102,6 +102,19 @@ def test_pairs_are_clean_training_crops_divided_by_group(partitioned: Path) -> N
     assert not of_part["fit"] & of_part["held_out"] and len(of_part["held_out"]) == 2
 
 
+def test_changes_are_written_to_their_rows_and_refused_ones_keep_their_place() -> None:
+    kept = {"shard": "a", "shard_row": 0, "crc32": 1, "restored": False, "noise_after": np.nan, "reason": "clean"}
+    table = pd.DataFrame([kept] * 4).astype({"reason": object, "shard": object})
+    new = {"shard": "b", "shard_row": 5, "crc32": 9, "noise_after": 0.5}
+    changes = {3: {**new, "restored": True, "reason": "better"}, 1: {**new, "restored": False, "reason": "refused"}}
+    found = step.with_changes(table, changes)
+    assert found["shard"].tolist() == ["a", "a", "a", "b"] and found["shard_row"].tolist() == [0, 0, 0, 5]
+    assert found["crc32"].tolist() == [1, 1, 1, 9] and found["restored"].tolist() == [False, False, False, True]
+    assert found["noise_after"].isna().tolist() == [True, False, True, False]
+    assert found["reason"].tolist() == ["clean", "refused", "clean", "better"]
+    pd.testing.assert_frame_equal(step.with_changes(table, {}), table)
+
+
 def test_nothing_clean_or_one_group_is_a_clear_error(partitioned: Path) -> None:
     noise = NOISE.read(partitioned / "noise.parquet").assign(noisy=True)
     NOISE.write(noise, partitioned / "noise.parquet")

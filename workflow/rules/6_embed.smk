@@ -3,17 +3,21 @@ Embed (branch B): embeddings of a foundation model, and a contrastive head on th
 
 IN   results/1_index/, results/4_restore/cells.parquet and the shards it names
 OUT  results/6_embed/embeddings.parquet, prompts.parquet, heads.safetensors, head_history.parquet,
-     probabilities.parquet, knn_probabilities.parquet, baselines.parquet
+     probabilities.parquet, knn_probabilities.parquet, baselines.parquet; portions/ while they are gathered
 """
 
 
 rule embed_cells:
-    """Embed every cell, and every class name where the encoder has text."""
+    """Embed every cell, and every class name where the encoder has text; or gather what the portions' jobs embedded."""
     input:
         classes="results/1_index/classes.parquet",
         cells="results/4_restore/cells.parquet",
         crop_shards="results/2_crop/shards",
         cell_shards="results/4_restore/shards",
+        portions=portions_of("results/6_embed/portions/{portion}/embeddings.parquet"),
+        portion_prompts=portions_of(
+            "results/6_embed/portions/{portion}/prompts.parquet"
+        ),
     output:
         embeddings="results/6_embed/embeddings.parquet",
         prompts="results/6_embed/prompts.parquet",
@@ -25,15 +29,40 @@ rule embed_cells:
         "../../envs/torch.yaml"
     threads: 8
     resources:
+        gpu=WHOLE,
+    params:
+        code=code_of("buffycoat.embed.embed_cells"),
+        settings=settings_of("embed.embed_cells"),
+        portion="1/1",
+    shell:
+        "python -m buffycoat.embed.embed_cells"
+        " --cells {input.cells:q} --classes {input.classes:q}"
+        " --portions {input.portions:q} --portion-prompts {input.portion_prompts:q}"
+        " --embeddings {output.embeddings:q} --prompts {output.prompts:q} --portion {params.portion:q}"
+        " --settings {params.settings:q} 2>&1 | tee {log:q}"
+
+
+use rule embed_cells as embed_cells_portion with:
+    input:
+        classes="results/1_index/classes.parquet",
+        cells="results/4_restore/cells.parquet",
+        crop_shards="results/2_crop/shards",
+        cell_shards="results/4_restore/shards",
+        portions=[],
+        portion_prompts=[],
+    output:
+        embeddings=temp("results/6_embed/portions/{portion}/embeddings.parquet"),
+        prompts=temp("results/6_embed/portions/{portion}/prompts.parquet"),
+    log:
+        "results/6_embed/logs/portions/embed_cells_{portion}.log",
+    benchmark:
+        "results/6_embed/benchmarks/portions/embed_cells_{portion}.tsv"
+    resources:
         gpu=1,
     params:
         code=code_of("buffycoat.embed.embed_cells"),
         settings=settings_of("embed.embed_cells"),
-    shell:
-        "python -m buffycoat.embed.embed_cells"
-        " --cells {input.cells:q} --classes {input.classes:q}"
-        " --embeddings {output.embeddings:q} --prompts {output.prompts:q}"
-        " --settings {params.settings:q} 2>&1 | tee {log:q}"
+        portion=PORTION,
 
 
 rule train_head:

@@ -3,17 +3,18 @@ Refine: rare cells found again by morphology and the second branch, with evidenc
 
 IN   results/1_index/, 2_crop/, 4_restore/, 5_classify/<recipe>/ (probabilities, logits of the folds), 6_embed/
 OUT  results/7_refine/morphology.parquet, reference.json, labels.parquet, suspects.parquet; alternatives.parquet for the
-     ablation alone
+     ablation alone; portions/ while they are gathered
 """
 
 
 rule measure_cells:
-    """Measure shape, size and colour of each cell inside its mask."""
+    """Measure shape, size and colour of each cell inside its mask; or gather what the portions' jobs measured."""
     input:
         crops="results/2_crop/crops.parquet",
         cells="results/4_restore/cells.parquet",
         crop_shards="results/2_crop/shards",
         cell_shards="results/4_restore/shards",
+        portions=portions_of("results/7_refine/portions/{portion}/morphology.parquet"),
     output:
         morphology="results/7_refine/morphology.parquet",
     log:
@@ -26,10 +27,31 @@ rule measure_cells:
     params:
         code=code_of("buffycoat.refine.measure_cells"),
         settings=settings_of("refine.measure_cells"),
+        portion="1/1",
     shell:
         "python -m buffycoat.refine.measure_cells"
-        " --crops {input.crops:q} --cells {input.cells:q} --morphology {output.morphology:q}"
+        " --crops {input.crops:q} --cells {input.cells:q} --portions {input.portions:q}"
+        " --morphology {output.morphology:q} --portion {params.portion:q}"
         " --threads {threads} --settings {params.settings:q} 2>&1 | tee {log:q}"
+
+
+use rule measure_cells as measure_cells_portion with:
+    input:
+        crops="results/2_crop/crops.parquet",
+        cells="results/4_restore/cells.parquet",
+        crop_shards="results/2_crop/shards",
+        cell_shards="results/4_restore/shards",
+        portions=[],
+    output:
+        morphology=temp("results/7_refine/portions/{portion}/morphology.parquet"),
+    log:
+        "results/7_refine/logs/portions/measure_cells_{portion}.log",
+    benchmark:
+        "results/7_refine/benchmarks/portions/measure_cells_{portion}.tsv"
+    params:
+        code=code_of("buffycoat.refine.measure_cells"),
+        settings=settings_of("refine.measure_cells"),
+        portion=PORTION,
 
 
 rule fit_reference:

@@ -1,10 +1,11 @@
 """Checked settings, code digests and the ranges of the wildcards; no rules."""
 
 import json
+from functools import partial
 
 from snakemake.exceptions import WorkflowError
 
-from buffycoat.config import check_run, settings_json, use_own_python
+from buffycoat.config import check_run, files_of_portions, settings_json, use_own_python
 from buffycoat.errors import InputError
 from buffycoat.provenance import code_digest
 from buffycoat.recipes import body_model
@@ -43,6 +44,10 @@ def body_of(wildcards):
 
 
 SEED = CONFIG.seed
+# The costly steps without training may be divided into portions of the rows, which they then gather.
+portions_of = partial(files_of_portions, CONFIG)
+WHOLE = int(CONFIG.portions == 1)
+PORTION = f"{{portion}}/{CONFIG.portions}"
 CONFIG_JSON = json.dumps(CONFIG.model_dump(mode="json"), sort_keys=True)
 INDEX_SOURCES = CONFIG.index.make_index.source_files()
 FOLDS = list(range(CONFIG.index.make_folds.folds))
@@ -63,5 +68,6 @@ GAN_SAMPLES = ["results/4_restore/gan_samples.png"] if PIX2PIX else []
 
 wildcard_constraints:
     fold=r"\d+",
+    portion=r"\d+",
     recipe=r"[a-z_]+",
     restoration="keep|median|pix2pix",

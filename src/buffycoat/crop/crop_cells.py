@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -15,8 +16,9 @@ from buffycoat.crop.framing import Framed, frame_cell
 from buffycoat.crop.methods import Means, Segmenter, chosen_method
 from buffycoat.crop.settings import CropCells
 from buffycoat.errors import InputError
-from buffycoat.files import whole_folder
+from buffycoat.files import link_or_copy, whole_folder
 from buffycoat.images import ImageProblem, Pixels, ShardWriter, decode_image, relative_shard
+from buffycoat.portions import ALL, gathered, rows_of_portion
 from buffycoat.progress import track
 from buffycoat.steps import run
 from buffycoat.tables.crops import CROPS
@@ -24,6 +26,7 @@ from buffycoat.tables.images import IMAGES, decodable
 from buffycoat.tables.schema import require_same_keys
 
 T = TypeVar("T")
+log = logging.getLogger("buffycoat")
 Place = tuple[str, int, int]
 """A file, its width and its height."""
 MOST_PIXELS = 256_000_000
@@ -94,28 +97,58 @@ def cropped(
         entry = {name: value for name, value in asdict(framed).items() if name not in ("crop", "mask")}
         shard = relative_shard(shards, name, crops)
         table.append({"image_id": image_id, "shard": shard, "shard_row": shard_row, "crc32": crc32, **entry})
-    return pd.DataFrame(table).assign(window_px=window_px)
+    return pd.DataFrame(table, columns=[column.name for column in CROPS.columns]).assign(window_px=window_px)
 
 
-def crop_cells(
-    *,
-    images: Path,
-    segmenter: list[Path] | None = None,
-    crops: Path,
-    shards: Path,
-    threads: int = 1,
-    settings: CropCells,
-) -> None:
-    """Find and cut out the primary cell of every decodable image; write the shards and the table of crops."""
-    rows = decodable(IMAGES.read(images))
-    trained = segmenter[0] if segmenter else None
+def gather_crops(portions: list[Path], ids: pd.Series, crops: Path, shards: Path) -> pd.DataFrame:
+    """Return the table of crops that the portions' tables make up, their shards numbered anew in `shards`."""
+    frames, count = [], 0
+    with whole_folder(shards) as folder:
+        for path in portions:
+            frame = CROPS.read(path)
+            moved = {}
+            for shard in dict.fromkeys(frame["shard"]):
+                name, count = f"{count:05d}.arrow", count + 1
+                link_or_copy(path.parent / shard, folder / name)
+                moved[shard] = relative_shard(shards, name, crops)
+            frames.append(frame.assign(shard=frame["shard"].map(moved)))
+    log.info("crop_cells: %d crops in %d shards, from %d portions", len(ids), count, len(portions))
+    return gathered(frames, ids, crops)
+
+
+def cut_out(rows: pd.DataFrame, trained: Path | None, crops: Path, shards: Path, threads: int, settings: CropCells
+            ) -> pd.DataFrame:  # fmt: skip
+    """Write the shards of the images `rows` and return their table of crops."""
     with whole_folder(shards) as folder:
         with ThreadPoolExecutor(max(1, threads)) as pool, ShardWriter(folder, settings.size_px) as writer:
             segment = chosen_method(settings, Means(pool, max(1, threads), trained))
             cells = track(framed_cells(rows, settings, pool, segment), "crop_cells", total=len(rows))
             frame = cropped(rows["image_id"], cells, settings.window_px, crops, shards, writer)
     require_same_keys(frame["image_id"], rows["image_id"], str(crops))
-    CROPS.write(frame, crops)
+    return frame
+
+
+def crop_cells(
+    *,
+    images: Path,
+    segmenter: list[Path] | None = None,
+    portions: list[Path] | None = None,
+    crops: Path,
+    shards: Path,
+    portion: str = ALL,
+    threads: int = 1,
+    settings: CropCells,
+) -> None:
+    """Find and cut out the primary cell of every decodable image; write the shards and the table of crops.
+
+    With `portion`, of these images alone; with `portions`, the tables of all portions, these are put together.
+    """
+    rows = decodable(IMAGES.read(images))
+    if portions:
+        CROPS.write(gather_crops(portions, rows["image_id"], crops, shards), crops)
+        return
+    own = rows_of_portion(rows, portion, settings.batch_images)
+    CROPS.write(cut_out(own, segmenter[0] if segmenter else None, crops, shards, threads, settings), crops)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from buffycoat.embed.encoders import Encoder, load_encoder
 from buffycoat.embed.settings import EmbedCells
 from buffycoat.errors import InputError
 from buffycoat.images import CellImages, Pixels, on_white
+from buffycoat.portions import ALL, gathered, rows_of_portion
 from buffycoat.prefetch import Prefetched
 from buffycoat.progress import Progress
 from buffycoat.steps import run
@@ -109,16 +110,30 @@ def prompts_of(classes: pd.DataFrame, encoder: Encoder, settings: EmbedCells) ->
     return pd.DataFrame({"code": ordered["code"].to_numpy(object), "prompt": texts, "embedding": list(vectors)})
 
 
-def embed_cells(*, cells: Path, classes: Path, embeddings: Path, prompts: Path, settings: EmbedCells) -> None:
-    """Embed every cell, and every class name where the encoder has text; write the tables of both."""
-    encoder = load_encoder(settings)
+def embed_cells(
+    *, cells: Path, classes: Path, portions: list[Path] | None = None, portion_prompts: list[Path] | None = None,
+    embeddings: Path, prompts: Path, portion: str = ALL, settings: EmbedCells,
+) -> None:  # fmt: skip
+    """Embed every cell, and every class name where the encoder has text; write the tables of both.
+
+    With `portion`, of these cells alone; with `portions`, the embeddings of all portions, these are put together, and
+    `portion_prompts`, of one of them, are passed on.
+    """
     frame = CELLS.read(cells)
+    if portions:
+        EMBEDDINGS.write(gathered([EMBEDDINGS.read(path) for path in portions], frame["image_id"], embeddings),
+                         embeddings)  # fmt: skip
+        PROMPTS.write(PROMPTS.read((portion_prompts or [])[0]), prompts)
+        return
+    frame = rows_of_portion(frame, portion, settings.batch)
+    encoder = load_encoder(settings)
     # Texts first, on the CPU, before the image side moves to a GPU.
-    told = prompts_of(CLASSES.read(classes), encoder, settings)
+    texts = prompts_of(CLASSES.read(classes), encoder, settings)
     vectors = embed(CellImages(frame, cells), encoder, settings)
     require_unit(vectors, frame["image_id"])
-    PROMPTS.write(told, prompts)
-    EMBEDDINGS.write(pd.DataFrame({"image_id": frame["image_id"], "embedding": list(vectors)}), embeddings)
+    PROMPTS.write(texts, prompts)
+    column = pd.Series(list(vectors), dtype=object)
+    EMBEDDINGS.write(pd.DataFrame({"image_id": frame["image_id"], "embedding": column}), embeddings)
 
 
 if __name__ == "__main__":

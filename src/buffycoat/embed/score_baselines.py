@@ -20,12 +20,13 @@ from buffycoat.tables.prompts import PROMPTS
 log = logging.getLogger("buffycoat")
 
 Floats = npt.NDArray[np.float64]
+Vectors = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
 NEAREST = 1e-4
 """Smallest cosine distance of a vote: a copy of the cell outvotes all others, but by a finite weight."""
 
 
-def votes(known: Floats, labels: Numbers, asked: Floats, classes: int, settings: ScoreBaselines) -> Floats:
+def votes(known: Vectors, labels: Numbers, asked: Vectors, classes: int, settings: ScoreBaselines) -> Floats:
     """Return the share of the votes (m, K) that each class has among the neighbours of `asked` (m, D).
 
     `known` (n, D) and `labels` (n,) are those that vote; all vectors are of length one.
@@ -33,7 +34,8 @@ def votes(known: Floats, labels: Numbers, asked: Floats, classes: int, settings:
     from sklearn.neighbors import NearestNeighbors
 
     index = NearestNeighbors(n_neighbors=min(settings.neighbours, len(known)), metric="cosine", algorithm="brute")
-    distances, places = index.fit(known).kneighbors(asked)
+    nearness, places = index.fit(known).kneighbors(asked)
+    distances = nearness.astype(np.float64)
     weight = np.ones_like(distances) if settings.vote == "uniform" else 1 / np.maximum(distances, NEAREST)
     voters = labels[places]
     if settings.vote == "balanced":
@@ -49,7 +51,8 @@ def knn_probabilities(rows: pd.DataFrame, codes: list[str], settings: ScoreBasel
 
     `rows` are those of `joined_rows`. The rows without a label get the mean over the folds.
     """
-    vectors = np.stack(rows["embedding"].to_list()).astype(np.float64)
+    # As they are stored: every vector is compared with every other, and 64 bits would take twice as long.
+    vectors = np.stack(rows["embedding"].to_list()).astype(np.float32)
     learned, fold = rows["fold"].notna().to_numpy(), rows["fold"].to_numpy(np.float64)
     numbers = rows["number"].fillna(-1).to_numpy(np.int64)
     values, folds = np.zeros((len(rows), len(codes))), np.unique(fold[learned])

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from buffycoat.images import BACKGROUND, NUCLEUS, CellImages, Pixels
+from buffycoat.portions import ALL, gathered, rows_of_portion
 from buffycoat.progress import track
 from buffycoat.quality import grey_of
 from buffycoat.refine.colour import dark_nucleus, level_and_sd, red_blue_ratio
@@ -139,10 +140,10 @@ def unmeasured(reason: str) -> Measured:
     return {"measured": False, **gaps, "reason": reason}
 
 
-def measure_cells(*, crops: Path, cells: Path, morphology: Path, threads: int = 1, settings: MeasureCells) -> None:
-    """Measure every cell that was found; write the table of morphology."""
-    frame, windows = CELLS.read(cells), CROPS.read(crops).set_index("image_id")
-    require_same_keys(frame["image_id"], windows.index.to_series(), str(cells))
+def measure_found(
+    frame: pd.DataFrame, cells: Path, windows: pd.DataFrame, threads: int, settings: MeasureCells
+) -> pd.DataFrame:
+    """Return the morphology of the cells `frame`, whose table is `cells`; `windows` are the rows of crops by image."""
     windows = windows.loc[frame["image_id"]]
     found, window_px = windows["found"].to_numpy(bool), windows["window_px"].to_numpy(float)
     images = CellImages(frame, cells)
@@ -159,7 +160,25 @@ def measure_cells(*, crops: Path, cells: Path, morphology: Path, threads: int = 
         rows = list(track(pool.map(measure, range(len(images))), "measure_cells", "cells", len(images)))
     table = pd.DataFrame(rows, columns=[column.name for column in MORPHOLOGY.columns if column.name != "image_id"])
     log.info("%d of %d cells measured", int(table["measured"].sum()), len(table))
-    MORPHOLOGY.write(table.assign(image_id=frame["image_id"].to_numpy()), morphology)
+    return table.assign(image_id=frame["image_id"].to_numpy())
+
+
+def measure_cells(
+    *, crops: Path, cells: Path, portions: list[Path] | None = None, morphology: Path, portion: str = ALL,
+    threads: int = 1, settings: MeasureCells,
+) -> None:  # fmt: skip
+    """Measure every cell that was found; write the table of morphology.
+
+    With `portion`, of these cells alone; with `portions`, the tables of all portions, these are put together.
+    """
+    frame = CELLS.read(cells)
+    if portions:
+        MORPHOLOGY.write(gathered([MORPHOLOGY.read(path) for path in portions], frame["image_id"], morphology),
+                         morphology)  # fmt: skip
+        return
+    windows = CROPS.read(crops).set_index("image_id")
+    require_same_keys(frame["image_id"], windows.index.to_series(), str(cells))
+    MORPHOLOGY.write(measure_found(rows_of_portion(frame, portion), cells, windows, threads, settings), morphology)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,246 @@
+"""Seconds and memory of every step without a network, at growing sizes up to that of WBCBench, and of a dry run.
+
+    make benchmark-scale                                  (1,000, 5,000, 20,000 and 55,012 images: an hour of two cores)
+    python -m benchmarks.scale --sizes 1000 --work-px 64  (only these; others that are in the result stay)
+
+Writes benchmarks/scale.json. Each step runs as the workflow runs it, by its command line, in a process of its own, on
+two threads. What trained networks would have said is put there (benchmarks/scale_data.py): training is measured by
+benchmarks/classify.py and others. Crops have the full size, 224 px; they are found by `stain`, whose `work_px` is the
+only setting that changes its time much.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from benchmarks.machine import machine
+from benchmarks.scale_data import DRAWN, draw_once, write_images, write_stand_ins
+from buffycoat.config import Config, check_config, settings_json
+from buffycoat.crop.settings import CropCells
+from buffycoat.files import read_json, write_json
+from buffycoat.progress import start_logging
+
+HERE = Path(__file__).parent
+SIZES = [1000, 5000, 20_000, 55_012]
+THREADS = 2
+RECIPE = "focal"
+BEFORE = ["index.make_index", "index.make_folds", "crop.crop_cells", "partition.measure_noise", "partition.flag_noisy",
+          "restore.restore_cells"]  # fmt: skip
+AFTER = ["classify.combine_folds", "embed.score_baselines", "refine.measure_cells", "refine.fit_reference",
+         "refine.refine_labels", "refine.find_suspects", "report.score_labels", "report.write_predictions",
+         "report.draw_figures", "report.write_report", "report.write_suspects"]  # fmt: skip
+"""The steps before and after what the stand-ins are for."""
+FOLDERS = {
+    "index": "1_index",
+    "crop": "2_crop",
+    "partition": "3_partition",
+    "restore": "4_restore",
+    "classify": f"5_classify/{RECIPE}",
+    "embed": "6_embed",
+    "refine": "7_refine",
+    "report": "8_report",
+}
+FILES = {
+    "images": "1_index/images.parquet",
+    "classes": "1_index/classes.parquet",
+    "test_labels": "1_index/test_labels.parquet",
+    "index_summary": "1_index/summary.json",
+    "folds": "1_index/folds.parquet",
+    "receipt": "1_index/folds_receipt.json",
+    "crops": "2_crop/crops.parquet",
+    "scores": "3_partition/noise_scores.parquet",
+    "noise": "3_partition/noise.parquet",
+    "threshold": "3_partition/threshold.json",
+    "cells": "4_restore/cells.parquet",
+    "refused": "4_restore/refused.parquet",
+    "probabilities": f"5_classify/{RECIPE}/probabilities.parquet",
+    "calibration": f"5_classify/{RECIPE}/calibration.json",
+    "embeddings": "6_embed/embeddings.parquet",
+    "prompts": "6_embed/prompts.parquet",
+    "head_probabilities": "6_embed/probabilities.parquet",
+    "knn": "6_embed/knn_probabilities.parquet",
+    "baselines": "6_embed/baselines.parquet",
+    "morphology": "7_refine/morphology.parquet",
+    "reference": "7_refine/reference.json",
+    "labels": "7_refine/labels.parquet",
+    "suspects": "7_refine/suspects.parquet",
+    "metrics": "8_report/metrics.parquet",
+    "confusions": "8_report/confusion.parquet",
+    "predictions": "8_report/predictions.parquet",
+    "submission": "8_report/submission.csv",
+    "figures": "8_report/figures",
+    "report": "8_report/report.html",
+    "page": "8_report/suspects.html",
+    "csv": "8_report/suspects.csv",
+}
+"""The file that a parameter of a step names, the same as in workflow/rules; `shards` and `summary` are each stage's."""
+NAME_OF_SUMMARY = "summary.json"
+PER_FOLD = {"logits": "logits.parquet", "histories": "history.parquet"}
+
+
+def overlay_of(work_px: int) -> dict[str, Any]:
+    """Return the configuration of a run: the workflow's at full size, without a network."""
+    return {
+        "index": {"make_index": {"source": "wbcbench", "root": "smears", "test_labels": "smears/test_labels.csv"}},
+        "crop": {"crop_cells": {"method": "stain", "window_px": 224, "size_px": 224, "work_px": work_px}},
+        "restore": {"restore_cells": {"method": "median"}},
+        "classify": {"recipe": RECIPE},
+    }
+
+
+def value_of(stage: str, name: str, config: Config) -> list[str]:
+    """Return what the workflow would give to a parameter of a step: none where it gives nothing."""
+    if name in PER_FOLD:
+        folds = range(config.index.make_folds.folds)
+        return [f"results/5_classify/{RECIPE}/fold_{fold}/{PER_FOLD[name]}" for fold in folds]
+    if name == "sources":
+        return config.index.make_index.source_files()
+    if name in ("shards", "summary"):
+        return [f"results/{FOLDERS[stage]}/{NAME_OF_SUMMARY if name == 'summary' else name}"]
+    told = {"threads": str(THREADS), "seed": str(config.seed), "config": json.dumps(config.model_dump(mode="json"))}
+    if name in told:
+        return [told[name]]
+    return [f"results/{FILES[name]}"] if name in FILES else []
+
+
+def command_of(key: str, config: Config) -> list[str]:
+    """Return the command line of a step, made from its signature as the step's own is."""
+    stage, rule = key.split(".")
+    step = getattr(importlib.import_module(f"buffycoat.{key}"), rule)
+    command = [sys.executable, "-m", f"buffycoat.{key}"]
+    for name in inspect.signature(step).parameters:
+        values = [settings_json(config, key)] if name == "settings" else value_of(stage, name, config)
+        command += [f"--{name.replace('_', '-')}", *values] if values else []
+    return command
+
+
+def peaks_of(process: int) -> dict[str, int]:
+    """Return a running process's highest resident memory so far and its memory that no file backs now, KiB."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return {}
+    values = {line.split(":")[0]: line.split()[1] for line in lines if ":" in line and len(line.split()) > 1}
+    return {name: int(values[key]) for name, key in (("resident", "VmHWM"), ("own", "RssAnon")) if key in values}
+
+
+def measured(command: list[str], folder: Path, log: Path) -> dict[str, float]:
+    """Run a command; return its seconds, processor seconds and peak memory, raising where it fails.
+
+    Memory is looked at twenty times a second and told twice: all that was resident, in which pages of mapped shards
+    count that the system may drop at any time, and the process's own. (The peak that the system itself reports of a
+    child starts at that of its parent.)
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    started, peaks = time.perf_counter(), {"resident": 0, "own": 0}
+    with log.open("w") as stream:
+        process = subprocess.Popen(command, cwd=folder, stdout=stream, stderr=subprocess.STDOUT)
+        while True:
+            ended, status, used = os.wait4(process.pid, os.WNOHANG)
+            if ended:
+                break
+            now = peaks_of(process.pid)
+            peaks = {name: max(peak, now.get(name, 0)) for name, peak in peaks.items()}
+            time.sleep(0.05)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)}: failed, see {log}")
+    return {
+        "wall_s": round(time.perf_counter() - started, 1),
+        "cpu_s": round(used.ru_utime + used.ru_stime, 1),
+        **{f"{name}_mib": round(peak / 1024) for name, peak in peaks.items()},
+    }
+
+
+def dry_runs(folder: Path, overlay: Path) -> dict[str, dict[str, float]]:
+    """Return the seconds of a dry run of what is left to do, and of one that plans everything anew."""
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", str(THREADS), "--snakefile"]
+    command += [str(HERE.parent / "Snakefile"), "--directory", str(folder), "--configfile", str(overlay)]
+    found = {}
+    for name, more in (("what_is_left", []), ("everything", ["--forceall"])):
+        found[name] = measured([*command, *more], folder, folder / "logs" / f"dry_run_{name}.log")
+    return found
+
+
+def sizes_of(results: Path) -> dict[str, int]:
+    """Return the bytes of each table and folder of shards."""
+    found = {str(f.relative_to(results)): f.stat().st_size for f in sorted(results.rglob("*.parquet"))}
+    for shards in sorted(results.rglob("shards")):
+        found[str(shards.relative_to(results))] = sum(f.stat().st_size for f in shards.iterdir())
+    found["8_report/report.html"] = (results / "8_report" / "report.html").stat().st_size
+    return found
+
+
+def run_size(images: int, work_px: int, folder: Path) -> dict[str, Any]:
+    """Return what every step costs on a data set of so many images; the data set is deleted afterwards."""
+    here = folder / f"images_{images}"
+    shutil.rmtree(here, ignore_errors=True)
+    write_images(images, draw_once(folder / "drawn"), here / "smears")
+    overlay = here / "overlay.yaml"
+    overlay.write_text(yaml.safe_dump(overlay_of(work_px)))
+    config, steps = check_config(overlay_of(work_px)), {}
+    for key in [*BEFORE, "stand_ins", *AFTER]:
+        if key == "stand_ins":
+            write_stand_ins(here / "results", RECIPE)
+            continue
+        steps[key] = measured(command_of(key, config), here, here / "logs" / f"{key}.log")
+        print(f"{images} images, {key}: {steps[key]}", flush=True)
+    told = {"images": images, "work_px": work_px, "machine": machine(), "load": os.getloadavg()[2]}
+    found = {"steps": steps, "dry_run": dry_runs(here, overlay), "bytes": sizes_of(here / "results")}
+    shutil.rmtree(here)
+    return {**told, **found}
+
+
+def slope(points: list[tuple[float, float]]) -> float:
+    """Return the exponent of growth, the slope of the line through the logarithms of (size, cost): 1 is linear."""
+    xs, ys = [math.log(x) for x, _ in points], [math.log(max(y, 0.1)) for _, y in points]
+    x0, y0 = sum(xs) / len(xs), sum(ys) / len(ys)
+    return round(sum((x - x0) * (y - y0) for x, y in zip(xs, ys, strict=True)) / sum((x - x0) ** 2 for x in xs), 2)
+
+
+def growth(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return each step's exponent of processor seconds, over all sizes and over the two largest, and of memory."""
+    found = {}
+    for key in runs[0]["steps"]:
+        seconds = [(run["images"], run["steps"][key]["cpu_s"]) for run in runs]
+        memory = [(run["images"], run["steps"][key]["own_mib"]) for run in runs]
+        found[key] = {"cpu_s": slope(seconds), "cpu_s_last_two": slope(seconds[-2:]), "own_mib": slope(memory)}
+    return found
+
+
+def main(
+    folder: Annotated[Path, typer.Option(help="where the data sets are made; only the drawn fields are kept")] = Path(
+        "local/scale"
+    ),
+    sizes: Annotated[list[int], typer.Option(help="images")] = SIZES,
+    work_px: Annotated[int, typer.Option(help="crop.crop_cells.work_px")] = CropCells().work_px,
+    result: Annotated[Path, typer.Option()] = HERE / "scale.json",
+) -> None:
+    """Run the sizes, smallest first, and put the figures into the result file."""
+    start_logging()
+    before = read_json(result)["runs"] if result.exists() else []
+    runs = {(run["work_px"], run["images"]): run for run in before}
+    for images in sorted(sizes):
+        runs[work_px, images] = run_size(images, work_px, folder.resolve())
+        ordered = [runs[key] for key in sorted(runs)]
+        alike = {px: [run for run in ordered if run["work_px"] == px] for px, _ in sorted(runs)}
+        grown = {f"work_px {px}": growth(some) for px, some in alike.items() if len(some) > 1}
+        told = {"command": "make benchmark-scale", "threads": THREADS, "drawn_fields": DRAWN.images}
+        write_json({**told, "growth": grown, "runs": ordered}, result)
+
+
+if __name__ == "__main__":
+    typer.run(main)
