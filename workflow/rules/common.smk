@@ -4,12 +4,18 @@ import json
 
 from snakemake.exceptions import WorkflowError
 
-from buffycoat.config import check_run, settings_json, use_own_python
+from buffycoat.config import (
+    check_run,
+    keep_warnings_for_trainings,
+    settings_json,
+    use_own_python,
+)
 from buffycoat.errors import InputError
 from buffycoat.provenance import code_digest
 from buffycoat.recipes import body_model
 
 use_own_python()
+keep_warnings_for_trainings()
 
 try:
     CONFIG = check_run(config)
