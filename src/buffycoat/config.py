@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -97,6 +98,15 @@ def files_of_portions(config: Config, file: str) -> list[str]:
 def use_own_python() -> None:
     """Make `python` in a rule mean the one that runs Snakemake, also where its environment was not activated."""
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
+def keep_warnings_for_trainings() -> None:
+    """Ignore SIGUSR1 in Snakemake and its shells, so that it reaches the trainings, which listen by themselves.
+
+    Slurm sends its warning before a time limit or a preemption to every process of a job step. Snakemake and the shells
+    would end of it, and Slurm would kill the training with them before it has stored its state.
+    """
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def missing_sources(config: Config, made_by_workflow: str = "results/") -> list[str]:

@@ -5,12 +5,19 @@ from functools import partial
 
 from snakemake.exceptions import WorkflowError
 
-from buffycoat.config import check_run, files_of_portions, settings_json, use_own_python
+from buffycoat.config import (
+    check_run,
+    files_of_portions,
+    keep_warnings_for_trainings,
+    settings_json,
+    use_own_python,
+)
 from buffycoat.errors import InputError
 from buffycoat.provenance import code_digest
 from buffycoat.recipes import body_model
 
 use_own_python()
+keep_warnings_for_trainings()
 
 try:
     CONFIG = check_run(config)
