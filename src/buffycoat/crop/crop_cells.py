@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -17,7 +19,7 @@ from buffycoat.crop.methods import Means, chosen_method
 from buffycoat.crop.settings import CropCells
 from buffycoat.errors import InputError
 from buffycoat.files import whole_folder
-from buffycoat.images import ImageProblem, Pixels, ShardWriter, decode_image, relative_shard
+from buffycoat.images import ImageProblem, Pixels, ShardWriter, decode_bytes, relative_shard
 from buffycoat.progress import Progress
 from buffycoat.steps import run
 from buffycoat.tables.crops import CROPS
@@ -25,17 +27,23 @@ from buffycoat.tables.images import IMAGES, decodable
 from buffycoat.tables.schema import require_same_keys
 
 T = TypeVar("T")
+RESTORE = "put the file back, or index anew (--forcerun make_index)"
+"""What to do about an image that is not the one that was indexed."""
 
 
-def load_again(path: str, width: int, height: int) -> Pixels:
+def load_again(path: str, sha256: str) -> Pixels:
     """Return an image that the index has seen; raises InputError where it has vanished or changed since."""
     try:
-        image = decode_image(Path(path))
+        data = Path(path).read_bytes()
+    except OSError as problem:
+        raise InputError(f"{path}: {problem.strerror}; it was sound when indexed: {RESTORE}") from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise InputError(f"{path}: has changed since it was indexed: {RESTORE}")
+    try:
+        # The index has judged its size.
+        return decode_bytes(data, max_pixels=sys.maxsize)
     except ImageProblem as problem:
-        raise InputError(f"{problem}; it was sound when indexed: restore it, or delete results/1_index") from None
-    if image.shape[:2] != (height, width):
-        raise InputError(f"{path}: its size has changed since it was indexed; delete results/1_index and run again")
-    return image
+        raise InputError(f"{path}: {problem}; it was sound when indexed: {RESTORE}") from None
 
 
 def one_ahead(items: Iterable[T]) -> Iterator[T]:
@@ -54,7 +62,7 @@ def framed_cells(
     """Yield the framed cell of each row, in order, whatever the number of threads."""
     # OpenCV would start threads of its own inside each of ours.
     cv2.setNumThreads(1)
-    places = zip(rows["path"], rows["width"].astype(int), rows["height"].astype(int), strict=True)
+    places = zip(rows["path"], rows["sha256"], strict=True)
     with ThreadPoolExecutor(max(1, threads)) as pool:
         segment = chosen_method(settings, Means(pool, max(1, threads), trained))
 

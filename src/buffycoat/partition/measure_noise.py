@@ -30,7 +30,6 @@ def measure_noise(*, images: Path, crops: Path, scores: Path, threads: int = 1, 
     cv2.setNumThreads(1)
 
     def score(position: int) -> Scores:
-        cells.check(position)
         crop, mask = cells.crop(position), cells.mask(position)
         row, col, window_px, height, width = places[position]
         part = inside_image(row, col, window_px, (height, width), crop.shape[0])
