@@ -45,6 +45,8 @@ def decode_image(path: Path, max_pixels: int = 50_000_000) -> Pixels:
         return decode_bytes(path.read_bytes(), max_pixels)
     except FileNotFoundError:
         raise ImageProblem("missing", f"{path}: no such file") from None
+    except OSError as problem:
+        raise ImageProblem("unreadable", f"{path}: cannot be read ({problem.strerror})") from None
     except ImageProblem as problem:
         raise ImageProblem(problem.status, f"{path}: {problem}") from None
 

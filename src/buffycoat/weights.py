@@ -27,10 +27,14 @@ def write_weights(model_state: Mapping[str, torch.Tensor], about: Mapping[str, A
     # The seal stands inside the JSON: safetensors writes several texts in an order that changes from run to run.
     header = json.dumps({**about, SEAL: OPEN_SEAL}, sort_keys=True)
     with whole_file(path) as partial:
+        # safetensors would write a file that none but its owner may read, whatever the umask says.
+        partial.touch()
+        mode = partial.stat().st_mode
         try:
             save_file(tensors, partial, {"buffycoat": header})
         except SafetensorError as problem:
             raise _as_os_error(problem) from None
+        partial.chmod(mode)
         close_seal(partial)
 
 

@@ -84,8 +84,8 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     """Return a Parquet file's rows as they are, None where empty; the index counts them from 1."""
     try:
         # What pandas or Arrow noted beside the columns is left aside: an index of pandas is a column like others.
+        _require_names(pq.read_schema(path).names, path)
         table = pq.read_table(path).replace_schema_metadata(None)
-        _require_names(table.schema.names, path)
         frame = table.to_pandas(integer_object_nulls=True).astype(object)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
@@ -189,8 +189,10 @@ def _read_own(settings: MakeIndex) -> Listing:
 def _own_split(frame: pd.DataFrame, settings: MakeIndex, path: Path) -> list[str | None]:
     if settings.split_column is None:
         return [None] * len(frame)
-    # The default name may be absent; a name that the user chose may not.
-    if settings.split_column not in frame.columns and "split_column" not in settings.model_fields_set:
+    # The default name may be absent; a name that the user chose may not. A rule hands on all settings, so the step
+    # cannot tell which of them were set.
+    default = MakeIndex.model_fields["split_column"].default
+    if settings.split_column not in frame.columns and settings.split_column == default:
         return [None] * len(frame)
     return _column(frame, settings.split_column, path, "split_column")
 
