@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.pipeline.workflow_run import Finished, run_to_the_end
+
 REPOSITORY = Path(__file__).parent.parent
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -22,3 +24,9 @@ def real_data() -> Path:
     if not (folder / "pbc" / "images.csv").is_file():
         pytest.skip(f"no real cell images at {folder}: set BUFFYCOAT_DATA to a folder that holds pbc/ and masks/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The whole workflow, run once at the smallest size, in a folder whose name has a space."""
+    return run_to_the_end(tmp_path_factory.mktemp("workflow") / "with space")

@@ -156,9 +156,9 @@ def test_a_flipped_byte_in_a_shard_is_found(stored: tuple[pd.DataFrame, Path, Pi
     data[place] ^= 1
     path.write_bytes(bytes(data))
     cells = CellImages(frame, table)
-    cells.check(0)
+    cells.crop(0)
     with pytest.raises(InputError, match=r"00001\.arrow.*cell 5"):
-        cells.check(5)
+        cells.mask(5)
 
 
 def test_a_missing_or_cut_shard_is_named(stored: tuple[pd.DataFrame, Path, Pixels, Pixels]) -> None:

@@ -53,7 +53,7 @@ def test_a_fault_of_the_input_is_one_line_and_status_2(
     assert call(monkeypatch, *arguments) == 2
     shown = capsys.readouterr().err
     assert "Traceback" not in shown
-    assert ("cells.csv: line 3" if fold == 13 else "no space left on the disk while writing out.parquet") in shown
+    assert ("cells.csv: line 3" if fold == 13 else "out.parquet: no space left on the disk") in shown
 
 
 @pytest.mark.parametrize(

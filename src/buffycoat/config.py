@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -109,24 +110,50 @@ def keep_warnings_for_trainings() -> None:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
-def missing_sources(config: Config, made_by_workflow: str = "results/") -> list[str]:
-    """Return a clause for each rule whose configured files neither exist nor are made by the workflow."""
+def named_sources(config: Config, made_by_workflow: str = "results/") -> dict[str, list[str]]:
+    """Return, by rule, the files and folders that the configuration names and the workflow does not make."""
     named = {
         "index.make_index": config.index.make_index.source_files(),
         "crop.train_segmenter.masks": list(config.crop.train_segmenter.masks),
     }
+    return {key: [name for name in names if not name.startswith(made_by_workflow)] for key, names in named.items()}
+
+
+def missing_sources(config: Config) -> list[str]:
+    """Return a clause for each rule whose configured files neither exist nor are made by the workflow."""
     clauses = []
-    for key, names in named.items():
-        absent = [name for name in names if not name.startswith(made_by_workflow) and not Path(name).exists()]
+    for key, names in named_sources(config).items():
+        absent = [name for name in names if not os.path.exists(name)]
         if absent:
             clauses.append(f"{key}: no such file: {', '.join(absent)}")
     return clauses
 
 
+def sources_of_tomorrow(config: Config) -> list[str]:
+    """Return a clause for each configured file whose time lies ahead: what is made from it would always seem too old.
+
+    Snakemake then deletes what a step has made. A minute is allowed, for clocks on a network differ.
+    """
+    latest = time.time() + 60
+    clauses = []
+    for key, names in named_sources(config).items():
+        for name in names:
+            if os.path.exists(name) and os.path.getmtime(name) > latest:
+                when = time.strftime("%Y-%m-%d %H:%M", time.localtime(os.path.getmtime(name)))
+                clauses.append(f"{key}: {name}: its time lies in the future ({when}); see to the clock, then touch it")
+    return clauses
+
+
 def check_run(raw: Mapping[str, Any]) -> Config:
-    """Return the checked settings of a run; raises InputError where they are wrong or name files that do not exist."""
+    """Return the checked settings of a run.
+
+    Raises InputError where they are wrong, or name files that do not exist or whose time lies in the future.
+    """
     config = check_config(raw)
     absent = missing_sources(config)
     if absent:
         raise InputError(f"config: {'; '.join(absent)}: correct the path, or put the data there")
+    ahead = sources_of_tomorrow(config)
+    if ahead:
+        raise InputError(f"config: {'; '.join(ahead)}")
     return config

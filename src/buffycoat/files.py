@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,17 +23,51 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def _partial(path: Path, stem: str, suffix: str) -> Path:
+    """Return this process's temporary path beside `path`, after deleting those that killed processes left there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = re.compile(re.escape(f".{stem}.partial-") + r"(\d+)" + re.escape(suffix))
+    for other in path.parent.iterdir():
+        if (found := name.fullmatch(other.name)) and not _runs(int(found[1])):
+            shutil.rmtree(other) if other.is_dir() else other.unlink(missing_ok=True)
+    return path.with_name(f".{stem}.partial-{os.getpid()}{suffix}")
+
+
+def _runs(process: int) -> bool:
+    """Return whether a process of this number runs on this machine; this one's leftovers do not count."""
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Give an error of the system that does not say which file it is about the name of `path`."""
+    try:
+        yield
+    except OSError as problem:
+        if problem.filename is None:
+            problem.filename = str(path)
+        raise
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; move it there, synced, when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix is kept at the end because libraries choose a format by it.
-    partial = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
+    partial = _partial(path, path.stem, path.suffix)
     try:
-        yield partial
-        _sync(partial)
-        os.replace(partial, path)
-        _sync(path.parent)
+        with _named(path):
+            yield partial
+            _sync(partial)
+            os.replace(partial, path)
+            _sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -40,18 +75,17 @@ def whole_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside `path`; it replaces `path` when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = _partial(path, path.name, "")
     partial.mkdir()
     try:
-        yield partial
-        for file in partial.rglob("*"):
-            _sync(file)
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(partial, path)
-        _sync(path.parent)
+        with _named(path):
+            yield partial
+            for file in partial.rglob("*"):
+                _sync(file)
+            if path.exists():
+                shutil.rmtree(path)
+            os.replace(partial, path)
+            _sync(path.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

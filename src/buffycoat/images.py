@@ -45,6 +45,8 @@ def decode_image(path: Path, max_pixels: int = 50_000_000) -> Pixels:
         return decode_bytes(path.read_bytes(), max_pixels)
     except FileNotFoundError:
         raise ImageProblem("missing", f"{path}: no such file") from None
+    except OSError as problem:
+        raise ImageProblem("unreadable", f"{path}: cannot be read ({problem.strerror})") from None
     except ImageProblem as problem:
         raise ImageProblem(problem.status, f"{path}: {problem}") from None
 
@@ -102,15 +104,22 @@ def _as_rgb(image: PIL.Image.Image) -> Pixels:
     from PIL import Image
 
     if image.mode.startswith(("I", "F")):
-        values = np.asarray(image, np.float64)
-        # 16-bit images keep their scale: 65535 is white. 32-bit ones have none, so their own maximum is.
-        top = 65535.0 if image.mode.startswith("I;16") or values.max() > 255 else 255.0
-        grey = np.clip(values * (255.0 / top), 0, 255).round().astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
+        return _grey_as_rgb(np.asarray(image, np.float64), image.mode)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return np.asarray(Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"), np.uint8)
     return np.array(image.convert("RGB"), np.uint8)
+
+
+def _grey_as_rgb(values: npt.NDArray[np.float64], mode: str) -> Pixels:
+    """Return grey values of 16 or 32 bits as RGB; raises ImageProblem where some are no numbers."""
+    if not np.isfinite(values).all():
+        raise ImageProblem("unreadable", "holds values that are no numbers (NaN or infinity)")
+    # 16-bit images keep their scale: 65535 is white. 32-bit ones name none: the least usual one that holds them all.
+    tops = (65535.0,) if mode.startswith("I;16") else (255.0, 65535.0) if mode == "I" else (1.0, 255.0, 65535.0)
+    top = next((top for top in tops if values.max() <= top), tops[-1])
+    grey = np.clip(values * (255.0 / top), 0, 255).round().astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
 
 
 def pixels_crc32(crop: Pixels, mask: Pixels) -> int:
@@ -186,7 +195,10 @@ def relative_shard(shards: Path, name: str, table: Path) -> str:
 
 
 class CellImages:
-    """Crops and masks of a table that has the columns image_id, shard, shard_row, crc32; memory-mapped."""
+    """Crops and masks of a table that has the columns image_id, shard, shard_row, crc32; memory-mapped.
+
+    A cell is compared with its checksum when it is first looked at: no damaged pixel is ever handed out.
+    """
 
     def __init__(self, frame: pd.DataFrame, table: Path) -> None:
         """Map the shards that `frame` names, relative to the folder of `table`; positions are the frame's rows."""
@@ -194,6 +206,7 @@ class CellImages:
         shards = [str(shard) for shard in frame["shard"]]
         self._crc = frame["crc32"].to_numpy(np.int64)
         self._source = table
+        self._sound = np.zeros(len(self.ids), bool)
         self._batches = {shard: _open_shard(table.parent / shard) for shard in sorted(set(shards))}
         self._places = list(zip(shards, frame["shard_row"].to_numpy(np.int64).tolist(), strict=True))
 
@@ -203,11 +216,11 @@ class CellImages:
 
     def crop(self, position: int) -> Pixels:
         """Return one crop, (size, size, 3) uint8 RGB: a read-only view of the file."""
-        return self._look(position, 1)
+        return self._look(position, 0)
 
     def mask(self, position: int) -> Pixels:
         """Return one mask, (size, size) uint8 of BACKGROUND, CYTOPLASM, NUCLEUS: a read-only view of the file."""
-        return self._look(position, 2)
+        return self._look(position, 1)
 
     def crops(self, positions: Iterable[int]) -> Pixels:
         """Return a copy of several crops, (n, size, size, 3) uint8 RGB."""
@@ -217,40 +230,55 @@ class CellImages:
         """Return a copy of several masks, (n, size, size) uint8."""
         return np.stack([self.mask(int(position)) for position in positions])
 
-    def check(self, position: int) -> None:
+    def __iter__(self) -> Iterator[tuple[str, Pixels, Pixels]]:
+        """Yield (image_id, crop, mask)."""
+        for position, image_id in enumerate(self.ids):
+            yield image_id, self.crop(position), self.mask(position)
+
+    def _look(self, position: int, column: int) -> Pixels:
+        if not self._sound[position]:
+            self._check(position)
+            self._sound[position] = True
+        return self._stored(position)[column]
+
+    def _check(self, position: int) -> None:
         """Raise InputError where the pixels are not those that the table was written with."""
-        if pixels_crc32(self.crop(position), self.mask(position)) != int(self._crc[position]):
+        try:
+            crop, mask = self._stored(position)
+            sound = pixels_crc32(crop, mask) == int(self._crc[position])
+        except IndexError:
+            sound = False
+        if not sound:
             shard = self._places[position][0]
             raise InputError(
                 f"{self._source.parent / shard}: the pixels of {self.ids[position]!r} do not match the checksum in"
                 f" {self._source}; delete both and run again"
             )
 
-    def __iter__(self) -> Iterator[tuple[str, Pixels, Pixels]]:
-        """Yield (image_id, crop, mask), each checked against its checksum."""
-        for position, image_id in enumerate(self.ids):
-            self.check(position)
-            yield image_id, self.crop(position), self.mask(position)
-
-    def _look(self, position: int, column: int) -> Pixels:
+    def _stored(self, position: int) -> tuple[Pixels, Pixels]:
         shard, row = self._places[position]
         starts, batches = self._batches[shard]
         batch = int(np.searchsorted(starts, row, side="right")) - 1
-        pixels: Pixels = batches[batch][column][row - int(starts[batch])]
-        return pixels
+        crops, masks = batches[batch]
+        place = row - int(starts[batch])
+        return crops[place], masks[place]
 
 
-def _open_shard(path: Path) -> tuple[npt.NDArray[np.int64], list[tuple[pa.Array, Pixels, Pixels]]]:
-    """Return the first row of each record batch, and per batch its ids, crops and masks without a copy."""
+def _open_shard(path: Path) -> tuple[npt.NDArray[np.int64], list[tuple[Pixels, Pixels]]]:
+    """Return the first row of each record batch, and per batch its crops and masks without a copy."""
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
-    except (FileNotFoundError, pa.ArrowInvalid) as problem:
+        for batch in batches:
+            # Lengths that a damaged header makes up would be read from beyond the file.
+            batch.validate()
+        opened = [
+            (batch.column("crop").to_numpy_ndarray(), batch.column("mask").to_numpy_ndarray()) for batch in batches
+        ]
+    except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError) as problem:
+        # Arrow raises whatever it stumbles on in a damaged file.
         raise InputError(f"{path}: missing or damaged image shard ({problem}); run its stage again") from None
-    opened = [
-        (batch.column(0), batch.column(1).to_numpy_ndarray(), batch.column(2).to_numpy_ndarray()) for batch in batches
-    ]
-    starts = np.cumsum([0] + [batch.num_rows for batch in batches[:-1]], dtype=np.int64)
+    starts = np.cumsum([0] + [len(crops) for crops, _ in opened[:-1]], dtype=np.int64)
     return starts, opened
 
 

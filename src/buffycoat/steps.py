@@ -10,7 +10,7 @@ import logging
 import sys
 import typing
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -20,6 +20,16 @@ from buffycoat.progress import start_logging
 from buffycoat.settings import Settings
 
 log = logging.getLogger("buffycoat")
+
+ADVICE = {
+    errno.ENOSPC: "no space left on the disk: free some and run again",
+    errno.EDQUOT: "your quota of the disk is used up: free some and run again",
+    errno.EFBIG: "larger than this system lets a file become (ulimit -f, or the file system): raise that and run again",
+    errno.EROFS: "the disk is mounted read-only: put the results elsewhere (--directory)",
+    errno.EACCES: "permission denied: give this user the right to it, or put the results elsewhere (--directory)",
+    errno.EIO: "the disk reports an error: look after it first, then run again",
+}
+"""What to do about faults of the machine that a person can mend."""
 
 
 def describe_validation(problem: ValidationError, where: str) -> str:
@@ -94,15 +104,18 @@ def run(step: Callable[..., None]) -> None:
     try:
         app(args=_repeat_option_names(sys.argv[1:]), prog_name=f"python -m {step.__module__}")
     except InputError as problem:
-        print(f"{step.__name__}: error: {problem}", file=sys.stderr)
-        sys.exit(2)
+        _give_up(step, str(problem))
     except Interrupted as problem:
         print(f"{step.__name__}: interrupted by {problem}", file=sys.stderr)
         # What a shell reports of a process that a signal ended: workflow engines and Slurm run it again.
         sys.exit(128 + problem.number)
     except OSError as problem:
-        if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if problem.errno not in ADVICE:
             raise
-        where = f" while writing {problem.filename}" if problem.filename else ""
-        print(f"{step.__name__}: error: no space left on the disk{where}: free some and run again", file=sys.stderr)
-        sys.exit(2)
+        _give_up(step, f"{problem.filename or 'a file'}: {ADVICE[problem.errno]}")
+
+
+def _give_up(step: Callable[..., None], said: str) -> NoReturn:
+    """End the process with one line, whatever names it holds (a file's name may hold line breaks)."""
+    print(f"{step.__name__}: error: {' '.join(said.splitlines())}", file=sys.stderr)
+    sys.exit(2)

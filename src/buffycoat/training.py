@@ -13,13 +13,12 @@ from types import FrameType, TracebackType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from buffycoat.errors import Interrupted
-from buffycoat.files import sha256_of, whole_file
+from buffycoat.errors import InputError, Interrupted
+from buffycoat.files import sha256_of
 from buffycoat.randomness import stream_seed
 from buffycoat.settings import Settings
+from buffycoat.weights import read_weights, write_weights
 
 log = logging.getLogger("buffycoat")
 
@@ -39,7 +38,7 @@ def fingerprint(settings: Settings, inputs: Mapping[str, Path], code: str, **oth
 def _flatten(state: Any, prefix: str, tensors: dict[str, torch.Tensor]) -> Any:
     """Move the tensors of a nested state to `tensors`; return the rest, with a marker where each one stood."""
     if isinstance(state, torch.Tensor):
-        tensors[prefix] = state.detach().cpu().contiguous().clone()
+        tensors[prefix] = state
         return {"__tensor__": prefix}
     if isinstance(state, Mapping):
         return {"__dict__": [[key, _flatten(value, f"{prefix}/{key}", tensors)] for key, value in state.items()]}
@@ -70,25 +69,22 @@ class Checkpoint:
     def save(self, state: Mapping[str, Any]) -> None:
         """Write a nested state of tensors, numbers and texts, whole or not at all."""
         tensors: dict[str, torch.Tensor] = {}
-        structure = json.dumps(_flatten(state, "state", tensors))
-        with whole_file(self.path) as partial:
-            save_file(tensors, partial, {"structure": structure, "fingerprint": self.fingerprint})
+        structure = _flatten(state, "state", tensors)
+        write_weights(tensors, {"structure": structure, "fingerprint": self.fingerprint}, self.path)
 
     def load(self) -> dict[str, Any] | None:
         """Return the stored state; None where there is none, it belongs to other inputs, or it is damaged."""
         if not self.path.exists():
             return None
         try:
-            with safe_open(str(self.path), "pt") as stored:
-                about = stored.metadata() or {}
-                if about.get("fingerprint") != self.fingerprint:
-                    log.info("%s belongs to other settings, inputs or code: starting anew", self.path)
-                    return None
-                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        except SafetensorError as problem:
-            log.warning("%s is damaged (%s): starting anew", self.path, problem)
+            tensors, about = read_weights(self.path)
+        except InputError as problem:
+            log.warning("%s: starting anew", problem)
             return None
-        state: dict[str, Any] = _unflatten(json.loads(about["structure"]), tensors)
+        if about.get("fingerprint") != self.fingerprint:
+            log.info("%s belongs to other settings, inputs or code: starting anew", self.path)
+            return None
+        state: dict[str, Any] = _unflatten(about["structure"], tensors)
         return state
 
     def remove(self) -> None:

@@ -16,6 +16,7 @@ from buffycoat.crop.segmenter import network_kind
 from buffycoat.crop.settings import CropCells, TrainSegmenter
 from buffycoat.crop.train_segmenter import train_segmenter
 from buffycoat.errors import InputError
+from buffycoat.files import sha256_of
 from buffycoat.tables.crops import CROPS
 from buffycoat.tables.images import IMAGES
 from buffycoat.tables.segmenter_history import SEGMENTER_HISTORY
@@ -124,7 +125,8 @@ def test_the_rule_fine_tunes_cellpose_and_cropping_uses_it(
         cell = add_cell(image, 48, 46 + k, 22)
         cv2.imwrite(str(tmp_path / f"{k}.png"), image[..., ::-1])
         cv2.imwrite(str(tmp_path / f"{k}_mask.png"), cell * 128)
-        rows.append({"image_id": f"{k}.png", "path": str(tmp_path / f"{k}.png"), "width": 96, "height": 96})
+        rows.append({"image_id": f"{k}.png", "path": str(tmp_path / f"{k}.png"), "width": 96, "height": 96,
+                     "sha256": sha256_of(tmp_path / f"{k}.png")})  # fmt: skip
     (tmp_path / "masks.csv").write_text("image,mask\n" + "".join(f"{k}.png,{k}_mask.png\n" for k in range(3)))
     settings = TrainSegmenter(masks=("m",), network="cellpose", weights=str(weights), held_out=0.3, epochs=2, batch=2)
     assert settings.rate() == 1e-5
@@ -135,9 +137,7 @@ def test_the_rule_fine_tunes_cellpose_and_cropping_uses_it(
     assert network_kind(made) == "cellpose"
     history = SEGMENTER_HISTORY.read(tmp_path / "h.parquet")
     assert history["step"].tolist() == [1, 2] and history["cell_iou"].notna().tolist() == [False, True]
-    frame = pd.DataFrame(rows).assign(
-        status="ok", label="SNE", role="train", split=None, group=None, sha256=None, reason=""
-    )
+    frame = pd.DataFrame(rows).assign(status="ok", label="SNE", role="train", split=None, group=None, reason="")
     frame[["width", "height"]] = frame[["width", "height"]].astype("Int32")
     IMAGES.write(frame, tmp_path / "images.parquet")
     used: list[Path] = []

@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.workflow_run import Project, copy_project
+from tests.pipeline.workflow_run import Finished, Project
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = copy_project(tmp_path_factory.mktemp("workflow") / "with space")
-    shown = project.snakemake()
-    assert shown.returncode == 0, (shown.stdout + shown.stderr)[-6000:]
+def finished(undisturbed: Finished) -> Project:
+    project = undisturbed.project
     # It trains every recipe, so only when asked.
     assert not list((project.folder / "results").rglob("ablation.*"))
     shown = project.snakemake(targets=("ablation", "bundle"))

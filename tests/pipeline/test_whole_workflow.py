@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from buffycoat.files import read_json
 from buffycoat.tables.ablation import ABLATION
@@ -24,7 +20,7 @@ from buffycoat.tables.noise import NOISE
 from buffycoat.tables.predictions import PREDICTIONS
 from buffycoat.tables.probabilities import PROBABILITIES
 from buffycoat.tables.robustness import ROBUSTNESS
-from tests.pipeline.workflow_run import TINY, Project, copy_project
+from tests.pipeline.workflow_run import TINY, Project
 
 
 def results(project: Project) -> Path:
@@ -140,30 +136,3 @@ def test_the_ablation_trains_every_recipe_that_is_asked_for_once(finished: Proje
     overlay.write_text("report: {compare_recipes: {recipes: [cross_entropy, crt, logit_adjustment, ldam]}}")
     jobs = finished.planned_jobs("--configfile", TINY, str(overlay), targets=("ablation",))
     assert jobs == {"train_fold": 6, "predict_fold": 6, "combine_folds": 3, "compare_recipes": 1}
-
-
-def test_a_killed_run_continues_and_ends_with_the_same_tables(
-    finished: Project, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    project = copy_project(tmp_path_factory.mktemp("killed"))
-    environment = {**os.environ, "PYTHONPATH": str(project.folder / "src")}
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "tests/pipeline/tiny.yaml"]
-    run = subprocess.Popen(
-        command, cwd=project.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )  # fmt: skip
-    table = project.folder / "results" / "2_crop" / "crops.parquet"
-    until = time.monotonic() + 240
-    while not table.exists() and run.poll() is None and time.monotonic() < until:
-        time.sleep(0.2)
-    assert run.poll() is None, "the run ended before it could be killed"
-    os.killpg(run.pid, signal.SIGKILL)
-    run.wait()
-    project.snakemake("--unlock")
-    shown = project.snakemake("--rerun-incomplete")
-    assert shown.returncode == 0, (shown.stdout + shown.stderr)[-3000:]
-    for name in ("5_classify/focal/probabilities.parquet", "6_embed/probabilities.parquet", "7_refine/labels.parquet"):
-        ours, theirs = (pd.read_parquet(p.folder / "results" / name) for p in (finished, project))
-        numbers = ours.select_dtypes("number").columns
-        assert np.array_equal(ours[numbers], theirs[numbers]), name
-        assert ours["image_id"].tolist() == theirs["image_id"].tolist()

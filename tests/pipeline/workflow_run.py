@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+import pandas as pd
 
 REPOSITORY = Path(__file__).parent.parent.parent
 TINY = "tests/pipeline/tiny.yaml"
@@ -54,6 +58,48 @@ class Project:
         for maker, user in re.findall(r"(\d+) -> (\d+)", shown.stdout):
             users[names[maker]].add(names[user])
         return users
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A project that ran to its end, and what it had written then."""
+
+    project: Project
+    contents: dict[str, object]
+    """By path below results/: what must not differ between two runs."""
+    commands: dict[str, list[str]]
+    """By rule: the command of one of its jobs, in words, without what keeps its log."""
+
+
+def commands_of(shown: str) -> dict[str, list[str]]:
+    """Return the command of a job of each rule, from what Snakemake prints with --printshellcmds."""
+    found = re.findall(r"^rule (\w+):\n(?:    .*\n)+Shell command: (.*) 2>&1 \| tee ", shown, re.M)
+    return {rule: shlex.split(command) for rule, command in found}
+
+
+def contents_of(results: Path) -> dict[str, object]:
+    """Return all that a run has written, by path: digests, and tables with speeds without these. Logs do not count."""
+    found: dict[str, object] = {}
+    for path in sorted(results.rglob("*")):
+        name = path.relative_to(results).as_posix()
+        if path.is_dir() or re.search(r"(^|/)(logs|benchmarks)/", name):
+            continue
+        if "history" in name:
+            # Speeds stand beside losses.
+            frame = pd.read_parquet(path)
+            timed = [column for column in frame.columns if column.endswith("_per_s")]
+            found[name] = frame.drop(columns=timed).to_csv(index=False)
+        else:
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def run_to_the_end(folder: Path) -> Finished:
+    """Run a copy of the project in `folder`."""
+    project = copy_project(folder)
+    shown = project.snakemake("--printshellcmds")
+    assert shown.returncode == 0, (shown.stdout + shown.stderr)[-6000:]
+    return Finished(project, contents_of(folder / "results"), commands_of(shown.stdout + shown.stderr))
 
 
 def downstream(users: dict[str, set[str]], rules: set[str]) -> set[str]:

@@ -93,7 +93,7 @@ def test_recovered_patients_are_told_from_given_ones() -> None:
 def test_the_submission_keeps_ids_and_warns_of_formulas(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_submission([("=1+1.png", "LY"), ("b,c.png", "PC")], tmp_path / "s.csv")
     assert (tmp_path / "s.csv").read_text() == 'ID,labels\n=1+1.png,LY\n"b,c.png",PC\n'
-    assert "1 IDs begin as a formula" in caplog.text
+    assert "1 IDs or labels begin as a formula" in caplog.text
     caplog.clear()
     write_submission([("b.png", "LY")], tmp_path / "s.csv")
     assert not caplog.text

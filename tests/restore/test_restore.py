@@ -176,7 +176,7 @@ def test_the_median_restores_noisy_crops_and_passes_on_the_others(partitioned: P
     before = CellImages(originals, partitioned / "2_crop" / "crops.parquet")
     after = CellImages(frame, partitioned / "4_restore" / "cells.parquet")
     for k in range(24):
-        after.check(k)
+        after.crop(k)
         expected = cv2.medianBlur(np.array(before.crop(k)), 3) if k >= 16 else before.crop(k)
         assert np.array_equal(after.crop(k), expected)
         assert np.array_equal(after.mask(k), before.mask(k))
@@ -213,6 +213,6 @@ def test_refused_restorations_are_kept_beside_the_originals(partitioned: Path, m
     originals = CROPS.read(partitioned / "2_crop" / "crops.parquet")
     before = CellImages(originals, partitioned / "2_crop" / "crops.parquet")
     for k in range(8):
-        pixels.check(k)
+        pixels.crop(k)
         assert np.array_equal(kept.crop(16 + k), before.crop(16 + k))
         assert not np.array_equal(pixels.crop(k), before.crop(16 + k))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -17,7 +19,7 @@ from buffycoat.crop.methods import Means, Segmenter, chosen_method
 from buffycoat.crop.settings import CropCells
 from buffycoat.errors import InputError
 from buffycoat.files import link_or_copy, whole_folder
-from buffycoat.images import ImageProblem, Pixels, ShardWriter, decode_image, relative_shard
+from buffycoat.images import ImageProblem, Pixels, ShardWriter, decode_bytes, relative_shard
 from buffycoat.portions import ALL, gathered, rows_of_portion
 from buffycoat.progress import track
 from buffycoat.steps import run
@@ -27,21 +29,27 @@ from buffycoat.tables.schema import require_same_keys
 
 T = TypeVar("T")
 log = logging.getLogger("buffycoat")
-Place = tuple[str, int, int]
-"""A file, its width and its height."""
+Place = tuple[str, str, int]
+"""A file, its SHA-256 and its number of pixels."""
 MOST_PIXELS = 256_000_000
 """Pixels of the images that are decoded at once: 0.8 GB, twice as many while the next ones are in the making."""
+RESTORE = "put the file back, or index anew (--forcerun make_index)"
+"""What to do about an image that is not the one that was indexed."""
 
 
-def load_again(path: str, width: int, height: int) -> Pixels:
+def load_again(path: str, sha256: str) -> Pixels:
     """Return an image that the index has seen; raises InputError where it has vanished or changed since."""
     try:
-        image = decode_image(Path(path))
+        data = Path(path).read_bytes()
+    except OSError as problem:
+        raise InputError(f"{path}: {problem.strerror}; it was sound when indexed: {RESTORE}") from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise InputError(f"{path}: has changed since it was indexed: {RESTORE}")
+    try:
+        # The index has judged its size.
+        return decode_bytes(data, max_pixels=sys.maxsize)
     except ImageProblem as problem:
-        raise InputError(f"{problem}; it was sound when indexed: restore it, or delete results/1_index") from None
-    if image.shape[:2] != (height, width):
-        raise InputError(f"{path}: its size has changed since it was indexed; delete results/1_index and run again")
-    return image
+        raise InputError(f"{path}: {problem}; it was sound when indexed: {RESTORE}") from None
 
 
 def one_ahead(items: Iterable[T]) -> Iterator[T]:
@@ -59,12 +67,11 @@ def chunks_of(places: Iterable[Place], most: int) -> Iterator[list[Place]]:
     chunk: list[Place] = []
     pixels = 0
     for place in places:
-        size = place[1] * place[2]
-        if chunk and (len(chunk) == most or pixels + size > MOST_PIXELS):
+        if chunk and (len(chunk) == most or pixels + place[2] > MOST_PIXELS):
             yield chunk
             chunk, pixels = [], 0
         chunk.append(place)
-        pixels += size
+        pixels += place[2]
     if chunk:
         yield chunk
 
@@ -75,11 +82,12 @@ def framed_cells(
     """Yield the framed cell of each row, in order, whatever the number of threads of the pool."""
     # OpenCV would start threads of its own inside each of ours.
     cv2.setNumThreads(1)
-    places = zip(rows["path"], rows["width"].astype(int), rows["height"].astype(int), strict=True)
+    sizes = rows["width"].astype(int) * rows["height"].astype(int)
+    places = zip(rows["path"], rows["sha256"], sizes, strict=True)
 
     def begun() -> Iterator[tuple[list[Pixels], Iterable[tuple[Pixels, int]]]]:
         for chunk in chunks_of(places, settings.batch_images):
-            images = list(pool.map(lambda place: load_again(*place), chunk))
+            images = list(pool.map(lambda place: load_again(*place[:2]), chunk))
             yield images, segment(images)
 
     for images, found in one_ahead(begun()):

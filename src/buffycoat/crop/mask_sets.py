@@ -80,7 +80,10 @@ def _clear_part(stain: npt.NDArray[np.float32], cell: Bools) -> tuple[Bools, Boo
 
 
 def _inside(root: Path, name: str, table: Path, row: int) -> Path:
-    path = (root / name).resolve()
+    try:
+        path = (root / name).resolve()
+    except (OSError, ValueError, RuntimeError) as problem:
+        raise InputError(f"{table}: row {row}: {name[:80]!r} is not a path ({problem})") from None
     if not path.is_relative_to(root.resolve()):
         raise InputError(f"{table}: row {row}: {name!r} leads out of the table's folder")
     return path
@@ -123,6 +126,8 @@ def read_mask_set(table: Path) -> list[MaskedImage]:
         frame = pd.read_csv(table, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{table}: no such file; crop.train_segmenter.masks names it") from None
+    except OSError as problem:
+        raise InputError(f"{table}: cannot be read ({problem.strerror})") from None
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as problem:
         raise InputError(f"{table}: not a CSV ({problem})") from None
     if missing := [name for name in ("image", "mask") if name not in frame.columns]:

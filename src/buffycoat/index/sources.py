@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,27 +35,36 @@ class Listing:
 
 
 def read_text(path: Path) -> str:
-    """Return a text file's content: UTF-8 with or without byte-order mark, otherwise Latin-1."""
+    """Return a text file's content: UTF-8 with or without byte-order mark, UTF-16 with one, otherwise Latin-1."""
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    try:
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return data.decode("utf-16")
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return data.decode("latin-1")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as problem:
+        raise InputError(f"{path}: cannot be read ({problem.strerror})") from None
+
+
+def _require_names(header: list[str], path: Path) -> None:
+    if "" in header or len(set(header)) != len(header):
+        raise InputError(f"{path}: the header has an empty or repeated name: {header}")
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """Return a CSV's rows as text, with the column `line` (number in the file); raises InputError on ragged rows."""
+    """Return a CSV's rows as text; the index is the line in the file. Raises InputError on ragged rows."""
     csv.field_size_limit(1_000_000)
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     rows: list[list[str]] = []
     lines: list[int] = []
     try:
         for row in reader:
-            if any(cell.strip() for cell in row):
-                rows.append([cell.strip() for cell in row])
+            cells = [cell.strip() for cell in row]
+            if any(cells):
+                rows.append(cells)
                 lines.append(reader.line_num)
     except csv.Error as problem:
         raise InputError(f"{path}: line {reader.line_num}: not valid CSV ({problem})") from None
@@ -62,42 +73,48 @@ def read_csv(path: Path) -> pd.DataFrame:
     header = rows[0]
     while header and not header[-1]:
         header = header[:-1]
-    if "" in header or len(set(header)) != len(header):
-        raise InputError(f"{path}: the header has an empty or repeated name: {header}")
+    _require_names(header, path)
     for row, line in zip(rows[1:], lines[1:], strict=True):
         if len(row) < len(header) or any(row[len(header) :]):
             raise InputError(f"{path}: line {line}: {len(row)} values, but the header names {len(header)} columns")
-    frame = pd.DataFrame([row[: len(header)] for row in rows[1:]], columns=header, dtype=object)
-    frame["line"] = lines[1:]
-    return frame
+    return pd.DataFrame([row[: len(header)] for row in rows[1:]], columns=header, index=lines[1:], dtype=object)
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    """Return a Parquet file's rows as they are, None where empty; the index counts them from 1."""
+    try:
+        # What pandas or Arrow noted beside the columns is left aside: an index of pandas is a column like others.
+        _require_names(pq.read_schema(path).names, path)
+        table = pq.read_table(path).replace_schema_metadata(None)
+        frame = table.to_pandas(integer_object_nulls=True).astype(object)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, MemoryError) as problem:
+        # Arrow raises whatever it stumbles on in a damaged file.
+        raise InputError(f"{path}: not a readable Parquet file ({problem})") from None
+    frame.index += 1
+    values: pd.DataFrame = frame.where(frame.notna(), None)
+    return values
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Return a CSV's or Parquet file's rows as text (None where empty), with the column `line`."""
-    if path.suffix.lower() not in (".parquet", ".pq"):
-        frame = read_csv(path)
-    else:
-        try:
-            table = pq.read_table(path)
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file") from None
-        except (pa.ArrowInvalid, OSError) as problem:
-            raise InputError(f"{path}: not a readable Parquet file ({problem})") from None
-        frame = table.to_pandas().astype(object)
-        frame["line"] = range(1, len(frame) + 1)
+    """Return the rows of a CSV or Parquet file; the index is the line or row, for messages."""
+    frame = _read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else read_csv(path)
     if frame.empty:
         raise InputError(f"{path}: no rows: the table needs at least one image")
     return frame
 
 
 def _texts(column: pd.Series) -> list[str | None]:
-    return [None if pd.isna(value) or str(value).strip() == "" else str(value).strip() for value in column]
+    return [None if value is None else str(value).strip() or None for value in column]
 
 
 def _column(frame: pd.DataFrame, name: str, path: Path, setting: str) -> list[str | None]:
     if name not in frame.columns:
-        found = ", ".join(str(column) for column in frame.columns if column != "line")
+        found = ", ".join(str(column) for column in frame.columns)
         raise InputError(f"{path}: no column '{name}' (found: {found}); name yours in index.make_index.{setting}")
+    if any(isinstance(value, (bytes, list, dict, np.ndarray)) for value in frame[name].head(1)):
+        raise InputError(f"{path}: column '{name}' holds {type(frame[name].iloc[0]).__name__}s, not texts or numbers")
     return _texts(frame[name])
 
 
@@ -129,7 +146,7 @@ def _read_wbcbench(settings: MakeIndex) -> Listing:
         part["label"] = _column(frame, "labels", path, "root")
         part["split"] = _texts(frame["split"]) if "split" in frame.columns else folder.replace("/", "_")
         part["role"] = "test" if folder == "phase2/test" else "train"
-        part["where"] = [f"{path}: line {line}" for line in frame["line"]]
+        part["where"] = [f"{path}: line {line}" for line in frame.index]
         parts.append(part)
     frame = pd.concat(parts, ignore_index=True)
     if frame.empty:
@@ -152,7 +169,7 @@ def _read_answers(settings: MakeIndex) -> dict[str, str]:
 def _read_own(settings: MakeIndex) -> Listing:
     path = Path(str(settings.table))
     frame = read_table(path)
-    lines = [f"{path}: line {line}" for line in frame["line"]]
+    lines = [f"{path}: line {line}" for line in frame.index]
     ids = _check_ids(_column(frame, settings.image_column, path, "image_column"), lines)
     listed = pd.DataFrame({"image_id": ids, "file": ids}, dtype=object)
     listed["label"] = _column(frame, settings.label_column, path, "label_column")
@@ -172,8 +189,10 @@ def _read_own(settings: MakeIndex) -> Listing:
 def _own_split(frame: pd.DataFrame, settings: MakeIndex, path: Path) -> list[str | None]:
     if settings.split_column is None:
         return [None] * len(frame)
-    # The default name may be absent; a name that the user chose may not.
-    if settings.split_column not in frame.columns and "split_column" not in settings.model_fields_set:
+    # The default name may be absent; a name that the user chose may not. A rule hands on all settings, so the step
+    # cannot tell which of them were set.
+    default = MakeIndex.model_fields["split_column"].default
+    if settings.split_column not in frame.columns and settings.split_column == default:
         return [None] * len(frame)
     return _column(frame, settings.split_column, path, "split_column")
 

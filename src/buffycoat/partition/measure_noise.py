@@ -29,7 +29,6 @@ def score_crops(frame: pd.DataFrame, crops: Path, sizes: pd.DataFrame, threads: 
     cv2.setNumThreads(1)
 
     def score(position: int) -> Scores:
-        cells.check(position)
         crop, mask = cells.crop(position), cells.mask(position)
         row, col, window_px, height, width = places[position]
         part = inside_image(row, col, window_px, (height, width), crop.shape[0])

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from buffycoat.errors import InputError
 from buffycoat.files import whole_file
 from buffycoat.refine.outliers import ClassModel, Values
+from buffycoat.seals import OPEN_SEAL, close_seal, is_whole
 
 PARTS = ("centre", "axes", "whitening", "means")
 
@@ -34,12 +35,15 @@ def write_familiar(familiar: Familiar, path: Path) -> None:
     for fold, model in familiar.models.items():
         tensors |= {f"fold_{fold}.{part}": np.ascontiguousarray(getattr(model, part)) for part in PARTS}
     with whole_file(path) as partial:
-        save_file(tensors, partial)
+        partial.write_bytes(save(tensors, {"seal": OPEN_SEAL}))
+        close_seal(partial)
 
 
 def read_familiar(path: Path) -> Familiar:
     """Read what `write_familiar` wrote; raises InputError where the file is missing, damaged or of another form."""
     try:
+        if not is_whole(path):
+            raise ValueError("its bytes are not those that were written")
         tensors = load_file(path)
         energies, distances = tensors.pop("energies"), tensors.pop("distances")
         folds = sorted({int(name.partition(".")[0].removeprefix("fold_")) for name in tensors})

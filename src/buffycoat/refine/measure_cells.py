@@ -152,7 +152,6 @@ def measure_found(
     def measure(position: int) -> Measured:
         if not found[position]:
             return unmeasured("no white cell was found in the image")
-        images.check(position)
         crop, mask = images.crop(position), images.mask(position)
         return measure_cell(crop, mask, window_px[position] / len(mask), settings)
 

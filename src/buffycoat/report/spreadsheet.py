@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -18,9 +20,16 @@ def disarmed(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
 
 
+def quoting_of(texts: Iterable[Any]) -> Literal[0, 1]:
+    """Return how a CSV of these texts must be quoted; Python's csv takes a lone carriage return for harmless."""
+    lone = any(isinstance(text, str) and "\r" in text for text in texts)
+    return csv.QUOTE_ALL if lone else csv.QUOTE_MINIMAL
+
+
 def write_spreadsheet(frame: pd.DataFrame, path: Path) -> None:
     """Write a table as CSV, UTF-8, text columns disarmed and numbers to six digits; gaps are empty cells."""
     texts = [name for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name])]
     safe = frame.assign(**{name: frame[name].map(disarmed) for name in texts})
+    quoting = quoting_of(text for name in texts for text in safe[name])
     with whole_file(path) as partial:
-        safe.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n")
+        safe.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n", quoting=quoting)

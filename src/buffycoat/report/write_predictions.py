@@ -11,6 +11,7 @@ import pandas as pd
 
 from buffycoat.files import whole_file
 from buffycoat.report.settings import WritePredictions
+from buffycoat.report.spreadsheet import FORMULA_STARTS, quoting_of
 from buffycoat.steps import run
 from buffycoat.tables.cells import CELLS
 from buffycoat.tables.classes import CLASSES, class_codes
@@ -23,7 +24,6 @@ from buffycoat.tables.probabilities import PROBABILITIES
 from buffycoat.tables.schema import require_same_keys
 
 log = logging.getLogger("buffycoat")
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def join_predictions(
@@ -61,18 +61,19 @@ def submission_rows(predictions: pd.DataFrame, commonest: str) -> list[tuple[str
 
 
 def write_submission(rows: list[tuple[str, str]], path: Path) -> None:
-    """Write `ID,labels`, one row per test image, the IDs exactly as given: whoever marks the file compares them.
+    """Write `ID,labels`, one row per test image, all exactly as given: whoever marks the file compares them.
 
-    So an ID that a spreadsheet would take for a formula is not disarmed but named in a warning.
+    So an ID or label that a spreadsheet would take for a formula is not disarmed but named in a warning.
     """
-    formulas = [image_id for image_id, _ in rows if image_id.startswith(FORMULA_STARTS)]
+    formulas = [text for row in rows for text in row if text.startswith(FORMULA_STARTS)]
     if formulas:
         log.warning(
-            "%s: %d IDs begin as a formula does (%s ...): do not open this file in a spreadsheet",
+            "%s: %d IDs or labels begin as a formula does (%r ...): do not open this file in a spreadsheet",
             path, len(formulas), formulas[0],
         )  # fmt: skip
     with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
+        quoting = quoting_of(text for row in rows for text in row)
+        writer = csv.writer(stream, lineterminator="\n", quoting=quoting)
         writer.writerow(("ID", "labels"))
         writer.writerows(rows)
 

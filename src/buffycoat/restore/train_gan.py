@@ -93,7 +93,8 @@ def train_gan(
     gan = Gan(settings, seed, pick_device())
     told, sheet = train(gan, fit, Judge(held, settings, seed), checkpoint)
     with whole_file(samples) as partial:
-        cv2.imwrite(str(partial), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+        # OpenCV's own writing says nothing where the disk is full.
+        partial.write_bytes(cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())
     GAN_HISTORY.write(told, history)
     write_weights(gan.averaged.state_dict(), settings.model_dump(mode="json"), generator)
     checkpoint.remove()

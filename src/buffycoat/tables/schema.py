@@ -11,6 +11,10 @@ import pyarrow.parquet as pq
 
 from buffycoat.errors import InputError
 from buffycoat.files import whole_file
+from buffycoat.seals import OPEN_SEAL, close_seal, is_whole
+
+PARQUET = b"PAR1"
+"""The first bytes of every Parquet file."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Table:
         fields = [pa.field(column.name, column.type, nullable=column.gaps) for column in self.columns]
         if self.classes is not None:
             fields += [pa.field(name, self.classes, nullable=False) for name in self.class_columns(names)]
-        return pa.schema(fields, metadata={"buffycoat.table": self.name})
+        return pa.schema(fields, metadata={"buffycoat.table": self.name, "buffycoat.seal": OPEN_SEAL})
 
     def write(self, frame: pd.DataFrame, path: Path) -> None:
         """Check `frame` and write it whole as Parquet; raises InputError on missing columns, gaps or repeated keys."""
@@ -56,18 +60,15 @@ class Table:
             raise InputError(f"{path}: table '{self.name}': {problem}") from problem
         with whole_file(path) as partial:
             pq.write_table(table, partial, compression="zstd")
+            close_seal(partial)
 
     def read(self, path: Path) -> pd.DataFrame:
         """Read a table of this kind; raises InputError where the file is missing, damaged or another kind."""
-        try:
-            table = pq.read_table(path)
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file") from None
-        except (pa.ArrowInvalid, OSError) as problem:
-            raise InputError(f"{path}: damaged table ({problem}); delete it and run again") from None
+        _require_whole(path)
+        table = pq.read_table(path)
         kind = (table.schema.metadata or {}).get(b"buffycoat.table", b"").decode()
         if kind != self.name:
-            raise InputError(f"{path}: expected the table '{self.name}', found '{kind or 'a foreign Parquet file'}'")
+            raise InputError(f"{path}: expected the table '{self.name}', found '{kind}'")
         self._check_columns(table.schema.names, path)
         frame: pd.DataFrame = table.to_pandas()
         return frame
@@ -95,6 +96,23 @@ class Table:
         if twice.any():
             example = frame.loc[twice, list(self.key)].iloc[0].to_dict()
             raise InputError(f"{path}: table '{self.name}': the key {example} appears more than once")
+
+
+def _require_whole(path: Path) -> None:
+    """Raise InputError unless the file is, byte for byte, one that `Table.write` wrote."""
+    try:
+        whole = is_whole(path)
+        with path.open("rb") as stream:
+            head = stream.read(len(PARQUET))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as problem:
+        raise InputError(f"{path}: cannot be read ({problem.strerror})") from None
+    if whole:
+        return
+    if whole is None and head == PARQUET:
+        raise InputError(f"{path}: no table of this version, but a foreign Parquet file or a damaged table")
+    raise InputError(f"{path}: damaged table: its bytes are not those that were written; delete it and run again")
 
 
 def require_same_keys(found: pd.Series, expected: pd.Series, what: str) -> None:
