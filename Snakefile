@@ -22,7 +22,7 @@ include: "workflow/rules/9_ablation.smk"
 
 
 rule all:
-    """The report, the suspects, one prediction per image, the submission, and what branch B is worth without training."""
+    """The report, suspects, a prediction per image, the submission, what branch B is worth untrained, and provenance."""
     default_target: True
     input:
         report="results/8_report/report.html",
@@ -30,6 +30,8 @@ rule all:
         predictions="results/8_report/predictions.parquet",
         submission="results/8_report/submission.csv",
         baselines="results/6_embed/baselines.parquet",
+        provenance="results/8_report/provenance.json",
+        sbom="results/8_report/sbom.json",
 
 
 rule ablation:

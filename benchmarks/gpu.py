@@ -146,7 +146,8 @@ def with_shares(stages: dict[str, Any]) -> dict[str, Any]:
 
 def projection(stages: dict[str, Any]) -> dict[str, Any]:
     """Return the time that all of WBCBench would take at these rates, piece by piece beside its floor."""
-    pieces, missing = [], []
+    pieces: list[dict[str, Any]] = []
+    missing: list[str] = []
     for work in WORK:
         rates = {rate["what"]: rate["per_s"] for rate in stages.get(work.stage, {}).get("rates", [])}
         per_s = rates.get(work.what)
@@ -156,7 +157,7 @@ def projection(stages: dict[str, Any]) -> dict[str, Any]:
             {"stage": work.stage, "work": work.told, "units": work.units, "s": seconds, "floor_h200_s": work.floor_s,
              "counted": work.counted}
         )  # fmt: skip
-    total = sum(piece["s"] or 0 for piece in pieces if piece["counted"])
+    total = sum(float(piece["s"] or 0) for piece in pieces if piece["counted"])
     return {"pieces": pieces, "sum_s": None if missing else round(total, 1), "missing": missing}
 
 

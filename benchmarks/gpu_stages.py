@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -35,14 +35,16 @@ from buffycoat.classify.predict_fold import predict_views
 from buffycoat.classify.settings import PredictFold
 from buffycoat.crop.cellpose_method import flows_of, load_model, normalised, reduced
 from buffycoat.crop.cellpose_weights import build_network
-from buffycoat.crop.crop_cells import crop_cells, framed_cells
+from buffycoat.crop.crop_cells import crop_cells, one_ahead
+from buffycoat.crop.framing import frame_cell
+from buffycoat.crop.methods import Means, Segmenter, chosen_method
 from buffycoat.crop.segmenter import SIDE_PX, load_network, predict_maps
 from buffycoat.crop.settings import CropCells
 from buffycoat.device import mixed_precision, pick_device
 from buffycoat.embed.embed_cells import embed
 from buffycoat.embed.settings import EmbedCells
 from buffycoat.embed.siglip import MEDSIGLIP, SigLIP
-from buffycoat.images import decode_image
+from buffycoat.images import Pixels, decode_image
 from buffycoat.randomness import stream
 from buffycoat.restore.settings import TrainGan
 from buffycoat.simulate.painting import draw_field, draw_slide
@@ -59,6 +61,7 @@ class Size:
 
     drawn: int = 256
     """Different images; they are listed again and again where more are needed."""
+    threads: int = field(default_factory=lambda: os.cpu_count() or 1)
     crop_px: int = 224
     gan: TrainGan = field(default_factory=lambda: TrainGan(depth=5, width=64, batch=32))
     gan_times: int = 50
@@ -84,7 +87,7 @@ def _tiny() -> Size:
     siglip = SigLIP.model_validate({"vision_config": image, "text_config": tower})
     gan = TrainGan(depth=3, width=4, discriminator_width=4, batch=2, lambda_features=0.0)
     return Size(
-        drawn=6, crop_px=32, gan=gan, gan_times=1, swin=swin, train_batch=4, train_steps=2, predict_batch=4,
+        drawn=6, threads=1, crop_px=32, gan=gan, gan_times=1, swin=swin, train_batch=4, train_steps=2, predict_batch=4,
         siglip=siglip, embed_batch=2, small_cellpose=True, cellpose_tiles=2, least_calls=1, patience=0.0,
         probe=128,
     )  # fmt: skip
@@ -163,8 +166,20 @@ def draw_images(size: Size, folder: Path) -> None:
     IMAGES.write(frame, folder / "images.parquet")
 
 
-def _framed(settings: CropCells, rows: pd.DataFrame) -> int:
-    return sum(1 for _ in framed_cells(rows, settings, os.cpu_count() or 1))
+def _framed(segment: Segmenter, pool: ThreadPoolExecutor, paths: list[Path], settings: CropCells) -> int:
+    """Decode, segment and frame as the step does, and return how many; the method is ready, so loading is not timed."""
+
+    def begun() -> Iterator[tuple[list[Pixels], Iterable[tuple[Pixels, int]]]]:
+        for start in range(0, len(paths), settings.batch_images):
+            images = list(pool.map(decode_image, paths[start : start + settings.batch_images]))
+            yield images, segment(images)
+
+    done = 0
+    for images, found in one_ahead(begun()):
+        for image, (mask, cells) in zip(images, found, strict=True):
+            frame_cell(image, mask, cells, settings.window_px, settings.size_px)
+            done += 1
+    return done
 
 
 def crop_embedded(size: Size, folder: Path, seconds: float) -> list[dict[str, Any]]:
@@ -173,19 +188,18 @@ def crop_embedded(size: Size, folder: Path, seconds: float) -> list[dict[str, An
     settings = CropCells(method="embedded", size_px=size.crop_px)
     crop_cells(
         images=folder / "images.parquet", crops=folder / "crops.parquet", shards=folder / "shards",
-        threads=os.cpu_count() or 1, settings=settings,
+        threads=size.threads, settings=settings,
     )  # fmt: skip
-    rows = IMAGES.read(folder / "images.parquet")
+    paths = [Path(path) for path in IMAGES.read(folder / "images.parquet")["path"]]
     device = pick_device()
     network = load_network().to(device)
     view = np.zeros((SIDE_PX, SIDE_PX, 3), np.float32)
     # Each image is seen twice at least: as a whole, and as a close-up.
     flop = 2 * flop_of(lambda: predict_maps(network, [view]))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        decoded = per_second(
-            lambda: len(list(pool.map(decode_image, map(Path, rows["path"])))), seconds / 4, size.least_calls
-        )
-    whole = per_second(partial(_framed, settings, rows), seconds, size.least_calls)
+    with ThreadPoolExecutor(size.threads) as pool:
+        decoded = per_second(lambda: len(list(pool.map(decode_image, paths))), seconds / 4, size.least_calls)
+        segment = chosen_method(settings, Means(pool, size.threads, None))
+        whole = per_second(partial(_framed, segment, pool, paths, settings), seconds, size.least_calls)
     return [rate("decode", "images", decoded), rate("decode, segment, frame", "images", whole, flop)]
 
 
@@ -212,15 +226,15 @@ def crop_cellpose(size: Size, folder: Path, seconds: float) -> list[dict[str, An
         settings = CropCells(
             method="cellpose", weights=str(weights), size_px=size.crop_px, cellpose_tiles=size.cellpose_tiles
         )
-        rows = IMAGES.read(folder / "images.parquet")
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        paths = [Path(path) for path in IMAGES.read(folder / "images.parquet")["path"][: 2 * size.cellpose_tiles]]
+        with ThreadPoolExecutor(size.threads) as pool:
             model = load_model(settings, pool, 1)
-            paths = [Path(path) for path in rows["path"][: size.cellpose_tiles]]
-            images = np.stack([normalised(reduced(decode_image(path), settings.cellpose_px)) for path in paths])
+            one_batch = paths[: size.cellpose_tiles]
+            images = np.stack([normalised(reduced(decode_image(path), settings.cellpose_px)) for path in one_batch])
             flop = flop_of(lambda: flows_of(model, images[:1]))
             network = per_second(lambda: len(flows_of(model, images)), seconds / 2, size.least_calls)
-        some = rows.head(2 * size.cellpose_tiles)
-        whole = per_second(partial(_framed, settings, some), seconds / 2, 1)
+            segment = chosen_method(settings, Means(pool, size.threads, None))
+            whole = per_second(partial(_framed, segment, pool, paths, settings), seconds / 2, 1)
     return [rate("network", "images", network, flop), rate("whole method", "images", whole, flop)]
 
 

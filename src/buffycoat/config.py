@@ -73,6 +73,16 @@ def check_config(raw: Mapping[str, Any]) -> Config:
         raise InputError("config: " + "; ".join(clauses)) from None
 
 
+def step_names() -> list[str]:
+    """Return `<stage>.<rule>` of every rule, in the order of the stages."""
+    return [
+        f"{stage}.{rule}"
+        for stage, section in Config.model_fields.items()
+        for rule, held in getattr(section.annotation, "model_fields", {}).items()
+        if isinstance(held.annotation, type) and issubclass(held.annotation, Settings)
+    ]
+
+
 def settings_json(config: Config, key: str, **changed: Any) -> str:
     """Return the settings of one rule, named `<stage>.<rule>`, some of them changed, as canonical JSON."""
     section: Any = config

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import csv
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 
-from buffycoat.files import read_json
+from buffycoat.config import step_names
+from buffycoat.files import read_json, sha256_of
 from buffycoat.tables.ablation import ABLATION
 from buffycoat.tables.folds import FOLDS
 from buffycoat.tables.images import IMAGES, decodable, trainable
@@ -24,7 +21,7 @@ from buffycoat.tables.noise import NOISE
 from buffycoat.tables.predictions import PREDICTIONS
 from buffycoat.tables.probabilities import PROBABILITIES
 from buffycoat.tables.robustness import ROBUSTNESS
-from tests.pipeline.workflow_run import TINY, Project, copy_project
+from tests.pipeline.workflow_run import TINY, Project
 
 
 def results(project: Project) -> Path:
@@ -142,28 +139,20 @@ def test_the_ablation_trains_every_recipe_that_is_asked_for_once(finished: Proje
     assert jobs == {"train_fold": 6, "predict_fold": 6, "combine_folds": 3, "compare_recipes": 1}
 
 
-def test_a_killed_run_continues_and_ends_with_the_same_tables(
-    finished: Project, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    project = copy_project(tmp_path_factory.mktemp("killed"))
-    environment = {**os.environ, "PYTHONPATH": str(project.folder / "src")}
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "tests/pipeline/tiny.yaml"]
-    run = subprocess.Popen(
-        command, cwd=project.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )  # fmt: skip
-    table = project.folder / "results" / "2_crop" / "crops.parquet"
-    until = time.monotonic() + 240
-    while not table.exists() and run.poll() is None and time.monotonic() < until:
-        time.sleep(0.2)
-    assert run.poll() is None, "the run ended before it could be killed"
-    os.killpg(run.pid, signal.SIGKILL)
-    run.wait()
-    project.snakemake("--unlock")
-    shown = project.snakemake("--rerun-incomplete")
-    assert shown.returncode == 0, (shown.stdout + shown.stderr)[-3000:]
+def test_a_killed_run_continues_and_ends_with_the_same_tables(finished: Project, continued: Project) -> None:
     for name in ("5_classify/focal/probabilities.parquet", "6_embed/probabilities.parquet", "7_refine/labels.parquet"):
-        ours, theirs = (pd.read_parquet(p.folder / "results" / name) for p in (finished, project))
+        ours, theirs = (pd.read_parquet(p.folder / "results" / name) for p in (finished, continued))
         numbers = ours.select_dtypes("number").columns
         assert np.array_equal(ours[numbers], theirs[numbers]), name
         assert ours["image_id"].tolist() == theirs["image_id"].tolist()
+
+
+def test_the_run_tells_what_it_was_made_with(finished: Project) -> None:
+    made = results(finished) / "8_report"
+    told = read_json(made / "provenance.json")
+    assert told["results"]["results/8_report/predictions.parquet"] == sha256_of(made / "predictions.parquet")
+    assert told["inputs"]["images"] == len(IMAGES.read(results(finished) / "1_index" / "images.parquet"))
+    assert "results/0_simulate/smears/phase2_test.csv" in told["inputs"]["sources"]
+    assert told["settings"]["simulate"]["draw_smears"]["images"] == 130
+    assert set(told["code"]) == set(step_names()) and len(set(told["code"].values())) > 20
+    assert read_json(made / "sbom.json")["bomFormat"] == "CycloneDX"

@@ -4,7 +4,7 @@ import json
 
 from snakemake.exceptions import WorkflowError
 
-from buffycoat.config import check_run, settings_json, use_own_python
+from buffycoat.config import check_run, settings_json, step_names, use_own_python
 from buffycoat.errors import InputError
 from buffycoat.provenance import code_digest
 from buffycoat.recipes import body_model
@@ -44,6 +44,7 @@ def body_of(wildcards):
 
 SEED = CONFIG.seed
 CONFIG_JSON = json.dumps(CONFIG.model_dump(mode="json"), sort_keys=True)
+CODE_JSON = json.dumps({key: code_digest(f"buffycoat.{key}") for key in step_names()})
 INDEX_SOURCES = CONFIG.index.make_index.source_files()
 FOLDS = list(range(CONFIG.index.make_folds.folds))
 MAIN_RECIPE = CONFIG.classify.recipe
