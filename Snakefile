@@ -1,11 +1,16 @@
 """buffycoat: from raw smear images to explained labels. Table of contents of the workflow."""
 
+import os
+
 from snakemake.utils import min_version
 
 min_version("9.0")
 
 
-configfile: f"{workflow.basedir}/config.yaml"
+configfile: os.path.join(workflow.current_basedir, "config.yaml")
+
+
+report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"

@@ -53,7 +53,7 @@ rule write_predictions:
         labels="results/7_refine/labels.parquet",
     output:
         predictions="results/8_report/predictions.parquet",
-        submission="results/8_report/submission.csv",
+        submission=shown("results/8_report/submission.csv", "Tables"),
     log:
         "results/8_report/logs/write_predictions.log",
     benchmark:
@@ -88,7 +88,7 @@ rule draw_figures:
         summary="results/8_report/summary.json",
         calibration=f"results/5_classify/{MAIN_RECIPE}/calibration.json",
     output:
-        figures=directory("results/8_report/figures"),
+        figures=shown(directory("results/8_report/figures"), "Figures", "{file}.png"),
     log:
         "results/8_report/logs/draw_figures.log",
     benchmark:
@@ -131,7 +131,7 @@ rule write_report:
         calibration=f"results/5_classify/{MAIN_RECIPE}/calibration.json",
         figures="results/8_report/figures",
     output:
-        report="results/8_report/report.html",
+        report=shown("results/8_report/report.html", "Pages"),
     log:
         "results/8_report/logs/write_report.log",
     benchmark:
@@ -162,8 +162,8 @@ rule write_suspects:
         crop_shards="results/2_crop/shards",
         cell_shards="results/4_restore/shards",
     output:
-        page="results/8_report/suspects.html",
-        csv="results/8_report/suspects.csv",
+        page=shown("results/8_report/suspects.html", "Pages"),
+        csv=shown("results/8_report/suspects.csv", "Tables"),
     log:
         "results/8_report/logs/write_suspects.log",
     benchmark:
@@ -195,8 +195,8 @@ rule write_provenance:
             "results/8_report/submission.csv",
         ],
     output:
-        provenance="results/8_report/provenance.json",
-        sbom="results/8_report/sbom.json",
+        provenance=shown("results/8_report/provenance.json", "Provenance"),
+        sbom=shown("results/8_report/sbom.json", "Provenance"),
     log:
         "results/8_report/logs/write_provenance.log",
     benchmark:

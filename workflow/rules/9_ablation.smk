@@ -13,6 +13,16 @@ OTHERWISE = [
 ]
 
 
+def restored_otherwise(wildcards):
+    """Return the settings of restoration by the method that the ablation asks for, for `params`."""
+    return settings_json(CONFIG, "restore.restore_cells", method=wildcards.restoration)
+
+
+def generator_otherwise(wildcards):
+    """Return the trained generator in a list; an empty one where the method needs none."""
+    return TRAINED_GENERATOR * (wildcards.restoration == "pix2pix")
+
+
 use rule restore_cells as restore_otherwise with:
     input:
         crops="results/2_crop/crops.parquet",
@@ -108,8 +118,8 @@ rule compare_recipes:
         ),
     output:
         ablation="results/8_report/ablation.parquet",
-        csv="results/8_report/ablation.csv",
-        page="results/8_report/ablation.html",
+        csv=shown("results/8_report/ablation.csv", "Ablation"),
+        page=shown("results/8_report/ablation.html", "Ablation"),
     log:
         "results/8_report/logs/compare_recipes.log",
     benchmark:
@@ -144,7 +154,7 @@ rule score_robustness:
         ),
     output:
         robustness="results/8_report/robustness.parquet",
-        page="results/8_report/robustness.html",
+        page=shown("results/8_report/robustness.html", "Ablation"),
     log:
         "results/8_report/logs/score_robustness.log",
     benchmark:
