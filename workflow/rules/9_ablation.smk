@@ -13,16 +13,6 @@ OTHERWISE = [
 ]
 
 
-def restored_otherwise(wildcards):
-    """Return the settings of restoration by the method that the ablation asks for, for `params`."""
-    return settings_json(CONFIG, "restore.restore_cells", method=wildcards.restoration)
-
-
-def generator_otherwise(wildcards):
-    """Return the trained generator in a list; an empty one where the method needs none."""
-    return TRAINED_GENERATOR * (wildcards.restoration == "pix2pix")
-
-
 use rule restore_cells as restore_otherwise with:
     input:
         crops="results/2_crop/crops.parquet",

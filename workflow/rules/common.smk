@@ -4,6 +4,7 @@ import json
 
 from snakemake.exceptions import WorkflowError
 
+from buffycoat.captions import shown_as
 from buffycoat.config import check_run, settings_json, step_names, use_own_python
 from buffycoat.errors import InputError
 from buffycoat.provenance import code_digest
@@ -27,6 +28,16 @@ def code_of(module):
     return code_digest(module)
 
 
+def restored_otherwise(wildcards):
+    """Return the settings of restoration by the method that the ablation asks for, for `params`."""
+    return settings_json(CONFIG, "restore.restore_cells", method=wildcards.restoration)
+
+
+def generator_otherwise(wildcards):
+    """Return the trained generator in a list; an empty one where the method needs none."""
+    return TRAINED_GENERATOR * (wildcards.restoration == "pix2pix")
+
+
 def body_of(wildcards):
     """Return the model that a recipe's fold starts from, in a list; an empty one where it starts by itself."""
     return body_model(wildcards.recipe, wildcards.fold, wildcards.get("restoration"))
@@ -34,12 +45,7 @@ def body_of(wildcards):
 
 def shown(path, category, pattern=None):
     """Return an output that `snakemake --report` shows; its caption is workflow/report/<its name>.rst."""
-    name = path.rpartition("/")[2]
-    caption = f"../report/{name.partition('.')[0]}.rst"
-    label = {"file": "{file}" if pattern else name}
-    return report(
-        path, caption, category, labels=label, patterns=[pattern] * bool(pattern)
-    )
+    return report(path, category=category, **shown_as(path, pattern))
 
 
 SEED = CONFIG.seed
