@@ -7,7 +7,7 @@ bin := .venv/bin
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format docs segmenter benchmark-crop benchmark-partition benchmark-restore benchmark-classify benchmark-measure benchmark-embed benchmark-refine benchmark-scale clean
+.PHONY: help setup demo test check format docs segmenter benchmark-crop benchmark-partition benchmark-restore benchmark-classify benchmark-measure benchmark-embed benchmark-refine benchmark-scale benchmark-gpu clean
 
 help:
 	@echo "make demo    install, simulate a small data set, run all stages, show where the report is"
@@ -24,6 +24,7 @@ help:
 	@echo "make benchmark-embed      parity, speed and worth of branch B's encoders and head (a quarter of an hour)"
 	@echo "make benchmark-refine     three drawn twins of WBCBench, refined, beside the paper's constants (an hour)"
 	@echo "make benchmark-scale      every step without a network on 1,000 to 55,012 drawn images (an hour)"
+	@echo "make benchmark-gpu        every stage's GPU path on one GPU, at most eight minutes: benchmarks/gpu.json"
 	@echo "make clean   delete what the demo made (results/)"
 
 setup: $(ready)
@@ -91,6 +92,9 @@ benchmark-refine: $(ready)
 
 benchmark-scale: $(ready)
 	$(bin)/python -m benchmarks.scale
+
+benchmark-gpu: $(ready)
+	$(bin)/python -m benchmarks.gpu
 
 clean:
 	rm -rf results

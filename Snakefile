@@ -1,11 +1,16 @@
 """buffycoat: from raw smear images to explained labels. Table of contents of the workflow."""
 
+import os
+
 from snakemake.utils import min_version
 
 min_version("9.0")
 
 
-configfile: f"{workflow.basedir}/config.yaml"
+configfile: os.path.join(workflow.current_basedir, "config.yaml")
+
+
+report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
@@ -23,7 +28,7 @@ include: "workflow/rules/ablation.smk"
 
 
 rule all:
-    """The report, the suspects, one prediction per image, the submission, and what branch B is worth without training."""
+    """The report, suspects, a prediction per image, the submission, what branch B is worth untrained, and provenance."""
     default_target: True
     input:
         report="results/8_report/report.html",
@@ -31,6 +36,8 @@ rule all:
         predictions="results/8_report/predictions.parquet",
         submission="results/8_report/submission.csv",
         baselines="results/6_embed/baselines.parquet",
+        provenance="results/8_report/provenance.json",
+        sbom="results/8_report/sbom.json",
 
 
 rule ablation:

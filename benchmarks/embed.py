@@ -115,8 +115,9 @@ class Crops:
         return crop
 
 
-def _medsiglip() -> Encoder:
-    tower: Any = untrained(MEDSIGLIP).visual.to_empty(device="cpu")  # type: ignore[union-attr]
+def random_siglip(sizes: SigLIP = MEDSIGLIP) -> Encoder:
+    """Return the image tower of a SigLIP of these sizes, with random weights."""
+    tower: Any = untrained(sizes).visual.to_empty(device="cpu")  # type: ignore[union-attr]
     for parameter in tower.parameters():
         nn.init.normal_(parameter, std=0.02)
     return Encoder(tower.eval().requires_grad_(False), HALF, HALF, antialias=False)
@@ -137,7 +138,7 @@ ENCODERS = {
     "efficientnet_lite0, 128 px": (_efficientnet, 128, 64),
     "efficientnet_lite0, 160 px": (_efficientnet, 160, 64),
     "DinoBloom-S (ViT-S/14), 224 px": (_dinobloom, 224, 16),
-    "MedSigLIP, 448 px": (_medsiglip, 448, 1),
+    "MedSigLIP, 448 px": (random_siglip, 448, 1),
 }
 """How to make an encoder, the side of its images, and how many batches of four a CPU is timed with."""
 

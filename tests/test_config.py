@@ -1,13 +1,24 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from buffycoat.config import Config, check_config, check_run, files_of_portions, missing_sources, settings_json
+from buffycoat import config
+from buffycoat.config import (
+    Config,
+    check_config,
+    check_run,
+    files_of_portions,
+    missing_sources,
+    settings_json,
+    use_own_python,
+)
 from buffycoat.errors import InputError
 from tests.conftest import REPOSITORY
 
@@ -115,3 +126,20 @@ def test_every_portion_has_a_file_and_one_portion_has_none() -> None:
     config = check_config({**DEMO, "portions": 2})
     assert files_of_portions(config, "a/{portion}/b") == ["a/1/b", "a/2/b"]
     assert files_of_portions(check_config(DEMO), "a/{portion}/b") == []
+
+
+def test_rules_run_this_python_and_this_package_wherever_they_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/elsewhere")
+    monkeypatch.setenv("PYTHONPATH", "/mine")
+    use_own_python()
+    use_own_python()
+    assert os.environ["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
+    assert os.environ["PYTHONPATH"].split(os.pathsep) == [str(REPOSITORY / "src"), "/mine"]
+
+
+def test_an_installed_copy_sends_no_other_python_to_its_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/elsewhere")
+    monkeypatch.setenv("PYTHONPATH", "/mine")
+    monkeypatch.setattr(config, "ROOT", Path("/usr/lib/python3.12/site-packages"))
+    use_own_python()
+    assert os.environ["PYTHONPATH"] == "/mine"

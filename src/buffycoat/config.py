@@ -21,6 +21,7 @@ from buffycoat.embed.settings import Embed
 from buffycoat.errors import InputError
 from buffycoat.index.settings import Index
 from buffycoat.partition.settings import Partition
+from buffycoat.provenance import ROOT
 from buffycoat.refine.settings import Refine
 from buffycoat.report.settings import Report
 from buffycoat.restore.settings import Restore
@@ -83,6 +84,16 @@ def check_config(raw: Mapping[str, Any]) -> Config:
         raise InputError("config: " + "; ".join(clauses)) from None
 
 
+def step_names() -> list[str]:
+    """Return `<stage>.<rule>` of every rule, in the order of the stages."""
+    return [
+        f"{stage}.{rule}"
+        for stage, section in Config.model_fields.items()
+        for rule, held in getattr(section.annotation, "model_fields", {}).items()
+        if isinstance(held.annotation, type) and issubclass(held.annotation, Settings)
+    ]
+
+
 def settings_json(config: Config, key: str, **changed: Any) -> str:
     """Return the settings of one rule, named `<stage>.<rule>`, some of them changed, as canonical JSON."""
     section: Any = config
@@ -97,8 +108,16 @@ def files_of_portions(config: Config, file: str) -> list[str]:
 
 
 def use_own_python() -> None:
-    """Make `python` in a rule mean the one that runs Snakemake, also where its environment was not activated."""
+    """Make `python` and `buffycoat` in a rule mean those that run Snakemake, also in an environment without them.
+
+    An environment that Snakemake makes (`--sdm conda`) comes before our `python`, and has every package but ours.
+    """
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    # An installed copy stands among the packages of one Python, which another must not be sent to.
+    if ROOT.name == "src":
+        known = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+        if str(ROOT) not in known:
+            os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *known])
 
 
 def keep_warnings_for_trainings() -> None:

@@ -45,7 +45,7 @@ CHANGED_SETTINGS: dict[str, dict[str, object]] = {
     "bundle.pack_bundle": {"name": "other"},
 }
 """Another value of one setting of each rule."""
-WITHOUT_SETTINGS = ("partition.measure_noise", "report.write_predictions")
+WITHOUT_SETTINGS = ("partition.measure_noise", "report.write_predictions", "report.write_provenance")
 OTHERWISE = {
     "restore_cells": "restore_otherwise",
     "train_fold": "train_fold_otherwise",
@@ -102,8 +102,8 @@ def test_a_changed_setting_reruns_its_rule_and_what_depends_on_it(
     stage, rule = key.split(".")
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text(yaml.safe_dump({stage: {rule: CHANGED_SETTINGS[key]}}))
-    # The report shows the configuration and the bundle holds it, so any setting reaches them.
-    shown = {"write_report", "pack_bundle"}
+    # The report shows the configuration and the bundle holds it, the provenance tells it: any setting reaches them.
+    shown = {"write_report", "pack_bundle", "write_provenance"}
     assert finished.planned("--configfile", TINY, str(overlay)) == downstream(users, with_twin(rule) | shown)
 
 
@@ -114,7 +114,8 @@ def test_a_changed_line_of_code_reruns_its_rule_and_what_depends_on_it(
     stage, rule = key.split(".")
     module = finished.folder / "src" / "buffycoat" / stage / f"{rule}.py"
     with edited(module, module.read_text() + "\nADDED = 1\n"):
-        assert finished.planned() == downstream(users, with_twin(rule))
+        # The provenance tells the digest of every step's code.
+        assert finished.planned() == downstream(users, {*with_twin(rule), "write_provenance"})
 
 
 def test_portions_divide_their_rules_and_no_other(
@@ -170,7 +171,7 @@ def test_moving_the_project_reruns_nothing(finished: Project) -> None:
 
 def test_a_deleted_product_is_made_again(finished: Project) -> None:
     with moved_away(finished.folder / "results" / "8_report" / "submission.csv"):
-        assert "write_predictions" in finished.planned() <= {"write_predictions", "write_report"}
+        assert "write_predictions" in finished.planned() <= {"write_predictions", "write_report", "write_provenance"}
 
 
 def test_a_deleted_intermediate_is_made_again_when_something_needs_it(

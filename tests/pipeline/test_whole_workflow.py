@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from buffycoat.files import read_json
+from buffycoat.config import step_names
+from buffycoat.files import read_json, sha256_of
 from buffycoat.tables.ablation import ABLATION
 from buffycoat.tables.folds import FOLDS
 from buffycoat.tables.images import IMAGES, decodable, trainable
@@ -136,3 +137,14 @@ def test_the_ablation_trains_every_recipe_that_is_asked_for_once(finished: Proje
     overlay.write_text("report: {compare_recipes: {recipes: [cross_entropy, crt, logit_adjustment, ldam]}}")
     jobs = finished.planned_jobs("--configfile", TINY, str(overlay), targets=("ablation",))
     assert jobs == {"train_fold": 6, "predict_fold": 6, "combine_folds": 3, "compare_recipes": 1}
+
+
+def test_the_run_tells_what_it_was_made_with(finished: Project) -> None:
+    made = results(finished) / "8_report"
+    told = read_json(made / "provenance.json")
+    assert told["results"]["results/8_report/predictions.parquet"] == sha256_of(made / "predictions.parquet")
+    assert told["inputs"]["images"] == len(IMAGES.read(results(finished) / "1_index" / "images.parquet"))
+    assert "results/0_simulate/smears/phase2_test.csv" in told["inputs"]["sources"]
+    assert told["settings"]["simulate"]["draw_smears"]["images"] == 130
+    assert set(told["code"]) == set(step_names()) and len(set(told["code"].values())) > 20
+    assert read_json(made / "sbom.json")["bomFormat"] == "CycloneDX"

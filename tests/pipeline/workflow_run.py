@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from buffycoat.files import read_json
+
 REPOSITORY = Path(__file__).parent.parent.parent
 TINY = "tests/pipeline/tiny.yaml"
 TARGETS = ("all", "ablation", "bundle")
@@ -89,6 +91,9 @@ def contents_of(results: Path) -> dict[str, object]:
             frame = pd.read_parquet(path)
             timed = [column for column in frame.columns if column.endswith("_per_s")]
             found[name] = frame.drop(columns=timed).to_csv(index=False)
+        elif path.name == "provenance.json":
+            # It tells when it was written.
+            found[name] = {key: value for key, value in read_json(path).items() if key != "written"}
         else:
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found

@@ -40,7 +40,7 @@ rule train_gan:
     output:
         generator="results/4_restore/generator.safetensors",
         history="results/4_restore/gan_history.parquet",
-        samples="results/4_restore/gan_samples.png",
+        samples=shown("results/4_restore/gan_samples.png", "Figures"),
     log:
         "results/4_restore/logs/train_gan.log",
     benchmark:

@@ -3,7 +3,7 @@ Report: scores with intervals, one prediction per image, the submission, and a p
 
 IN   the tables of all stages
 OUT  results/8_report/metrics.parquet, confusion.parquet, summary.json, predictions.parquet, submission.csv, figures/,
-     report.html, suspects.html, suspects.csv
+     report.html, suspects.html, suspects.csv, provenance.json, sbom.json
 """
 
 
@@ -53,7 +53,7 @@ rule write_predictions:
         labels="results/7_refine/labels.parquet",
     output:
         predictions="results/8_report/predictions.parquet",
-        submission="results/8_report/submission.csv",
+        submission=shown("results/8_report/submission.csv", "Tables"),
     log:
         "results/8_report/logs/write_predictions.log",
     benchmark:
@@ -88,7 +88,7 @@ rule draw_figures:
         summary="results/8_report/summary.json",
         calibration=f"results/5_classify/{MAIN_RECIPE}/calibration.json",
     output:
-        figures=directory("results/8_report/figures"),
+        figures=shown(directory("results/8_report/figures"), "Figures", "{file}.png"),
     log:
         "results/8_report/logs/draw_figures.log",
     benchmark:
@@ -131,7 +131,7 @@ rule write_report:
         calibration=f"results/5_classify/{MAIN_RECIPE}/calibration.json",
         figures="results/8_report/figures",
     output:
-        report="results/8_report/report.html",
+        report=shown("results/8_report/report.html", "Pages"),
     log:
         "results/8_report/logs/write_report.log",
     benchmark:
@@ -162,8 +162,8 @@ rule write_suspects:
         crop_shards="results/2_crop/shards",
         cell_shards="results/4_restore/shards",
     output:
-        page="results/8_report/suspects.html",
-        csv="results/8_report/suspects.csv",
+        page=shown("results/8_report/suspects.html", "Pages"),
+        csv=shown("results/8_report/suspects.csv", "Tables"),
     log:
         "results/8_report/logs/write_suspects.log",
     benchmark:
@@ -177,3 +177,40 @@ rule write_suspects:
     shell:
         "python -m buffycoat.report.write_suspects --suspects {input.suspects:q} --cells {input.cells:q}"
         " --page {output.page:q} --csv {output.csv:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
+
+
+rule write_provenance:
+    """Write what the results were made with and from, and the software bill of materials."""
+    input:
+        images="results/1_index/images.parquet",
+        sources=INDEX_SOURCES,
+        results=[
+            "results/2_crop/crops.parquet",
+            "results/4_restore/cells.parquet",
+            f"results/5_classify/{MAIN_RECIPE}/probabilities.parquet",
+            "results/6_embed/probabilities.parquet",
+            "results/7_refine/labels.parquet",
+            "results/8_report/metrics.parquet",
+            "results/8_report/predictions.parquet",
+            "results/8_report/submission.csv",
+        ],
+    output:
+        provenance=shown("results/8_report/provenance.json", "Provenance"),
+        sbom=shown("results/8_report/sbom.json", "Provenance"),
+    log:
+        "results/8_report/logs/write_provenance.log",
+    benchmark:
+        "results/8_report/benchmarks/write_provenance.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    params:
+        code=code_of("buffycoat.report.write_provenance"),
+        settings=settings_of("report.write_provenance"),
+        config=CONFIG_JSON,
+        steps=CODE_JSON,
+    shell:
+        "python -m buffycoat.report.write_provenance"
+        " --images {input.images:q} --sources {input.sources:q} --results {input.results:q}"
+        " --config {params.config:q} --steps {params.steps:q} --provenance {output.provenance:q} --sbom {output.sbom:q}"
+        " --settings {params.settings:q} 2>&1 | tee {log:q}"

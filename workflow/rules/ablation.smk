@@ -108,8 +108,8 @@ rule compare_recipes:
         ),
     output:
         ablation="results/8_report/ablation.parquet",
-        csv="results/8_report/ablation.csv",
-        page="results/8_report/ablation.html",
+        csv=shown("results/8_report/ablation.csv", "Ablation"),
+        page=shown("results/8_report/ablation.html", "Ablation"),
     log:
         "results/8_report/logs/compare_recipes.log",
     benchmark:
@@ -144,7 +144,7 @@ rule score_robustness:
         ),
     output:
         robustness="results/8_report/robustness.parquet",
-        page="results/8_report/robustness.html",
+        page=shown("results/8_report/robustness.html", "Ablation"),
     log:
         "results/8_report/logs/score_robustness.log",
     benchmark:

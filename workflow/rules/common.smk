@@ -5,11 +5,13 @@ from functools import partial
 
 from snakemake.exceptions import WorkflowError
 
+from buffycoat.captions import shown_as
 from buffycoat.config import (
     check_run,
     files_of_portions,
     keep_warnings_for_trainings,
     settings_json,
+    step_names,
     use_own_python,
 )
 from buffycoat.errors import InputError
@@ -50,12 +52,18 @@ def body_of(wildcards):
     return body_model(wildcards.recipe, wildcards.fold, wildcards.get("restoration"))
 
 
+def shown(path, category, pattern=None):
+    """Return an output that `snakemake --report` shows; its caption is workflow/report/<its name>.rst."""
+    return report(path, category=category, **shown_as(path, pattern))
+
+
 SEED = CONFIG.seed
 # The costly steps without training may be divided into portions of the rows, which they then gather.
 portions_of = partial(files_of_portions, CONFIG)
 WHOLE = int(CONFIG.portions == 1)
 PORTION = f"{{portion}}/{CONFIG.portions}"
 CONFIG_JSON = json.dumps(CONFIG.model_dump(mode="json"), sort_keys=True)
+CODE_JSON = json.dumps({key: code_digest(f"buffycoat.{key}") for key in step_names()})
 INDEX_SOURCES = CONFIG.index.make_index.source_files()
 FOLDS = list(range(CONFIG.index.make_folds.folds))
 MAIN_RECIPE = CONFIG.classify.recipe

@@ -74,6 +74,10 @@ class WriteSuspects(Settings):
     thumbnail_px: int = Field(default=120, ge=32, le=400, description="Side of the pictures, pixels.")
 
 
+class WriteProvenance(Settings):
+    """What the results were made with and from: nothing to set."""
+
+
 class Report(Settings):
     """Settings of the stage."""
 
@@ -84,3 +88,4 @@ class Report(Settings):
     compare_recipes: CompareRecipes = CompareRecipes()
     score_robustness: ScoreRobustness = ScoreRobustness()
     write_suspects: WriteSuspects = WriteSuspects()
+    write_provenance: WriteProvenance = WriteProvenance()
