@@ -41,10 +41,10 @@ def _of_table(table: Path, column: str) -> list[dict[str, str]]:
     """Return a row for every row of a table, whose paths are relative to its folder."""
     frame = read_table(table)
     if column not in frame.columns:
-        found = ", ".join(str(name) for name in frame.columns if name != "line")
+        found = ", ".join(str(name) for name in frame.columns)
         raise InputError(f"{table}: no column {column!r} (found: {found}); name yours with --image-column")
     rows = []
-    for line, name in zip(frame["line"], frame[column], strict=True):
+    for line, name in zip(frame.index, frame[column], strict=True):
         if pd.isna(name) or not str(name).strip():
             raise InputError(f"{table}: line {line}: the image's name is empty")
         rows.append(_row(str(name).strip(), str(name).strip(), table.parent))
