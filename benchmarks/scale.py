@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import itertools
 import json
 import math
 import os
@@ -211,14 +212,34 @@ def slope(points: list[tuple[float, float]]) -> float:
     return round(sum((x - x0) * (y - y0) for x, y in zip(xs, ys, strict=True)) / sum((x - x0) ** 2 for x in xs), 2)
 
 
-def growth(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return each step's exponent of processor seconds, over all sizes and over the two largest, and of memory."""
+def growth(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return how each step grows: exponents of processor seconds and memory, and what each further image costs.
+
+    The exponents are over all sizes, the seconds' also over the two largest. What a step takes whatever the size, such
+    as importing, lowers them; milliseconds per further image, from each size to the next, are free of it, and rise
+    where a step is worse than linear.
+    """
     found = {}
     for key in runs[0]["steps"]:
         seconds = [(run["images"], run["steps"][key]["cpu_s"]) for run in runs]
         memory = [(run["images"], run["steps"][key]["own_mib"]) for run in runs]
-        found[key] = {"cpu_s": slope(seconds), "cpu_s_last_two": slope(seconds[-2:]), "own_mib": slope(memory)}
+        further = [1000 * (t1 - t0) / (n1 - n0) for (n0, t0), (n1, t1) in itertools.pairwise(seconds)]
+        found[key] = {
+            "cpu_s": slope(seconds),
+            "cpu_s_last_two": slope(seconds[-2:]),
+            "own_mib": slope(memory),
+            "cpu_ms_per_further_image": [round(value, 2) for value in further],
+        }
     return found
+
+
+def write_result(runs: list[dict[str, Any]], result: Path) -> None:
+    """Write the runs, in order of their sizes, and the growth over those that differ in size alone."""
+    ordered = sorted(runs, key=lambda run: (run["work_px"], run["images"]))
+    alike = {run["work_px"]: [other for other in ordered if other["work_px"] == run["work_px"]] for run in ordered}
+    grown = {f"work_px {px}": growth(some) for px, some in alike.items() if len(some) > 1}
+    told = {"command": "make benchmark-scale", "threads": THREADS, "drawn_fields": DRAWN.images}
+    write_json({**told, "growth": grown, "runs": ordered}, result)
 
 
 def main(
@@ -235,11 +256,7 @@ def main(
     runs = {(run["work_px"], run["images"]): run for run in before}
     for images in sorted(sizes):
         runs[work_px, images] = run_size(images, work_px, folder.resolve())
-        ordered = [runs[key] for key in sorted(runs)]
-        alike = {px: [run for run in ordered if run["work_px"] == px] for px, _ in sorted(runs)}
-        grown = {f"work_px {px}": growth(some) for px, some in alike.items() if len(some) > 1}
-        told = {"command": "make benchmark-scale", "threads": THREADS, "drawn_fields": DRAWN.images}
-        write_json({**told, "growth": grown, "runs": ordered}, result)
+        write_result(list(runs.values()), result)
 
 
 if __name__ == "__main__":
