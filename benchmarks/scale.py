@@ -36,6 +36,7 @@ from buffycoat.progress import start_logging
 
 HERE = Path(__file__).parent
 SIZES = [1000, 5000, 20_000, 55_012]
+PORTIONS = [1, 100, 1000]
 THREADS = 2
 RECIPE = "focal"
 BEFORE = ["index.make_index", "index.make_folds", "crop.crop_cells", "partition.measure_noise", "partition.flag_noisy",
@@ -166,14 +167,26 @@ def measured(command: list[str], folder: Path, log: Path) -> dict[str, float]:
     }
 
 
+def dry_run(folder: Path, name: str, *options: str) -> dict[str, float]:
+    """Return what a dry run in `folder` costs."""
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "--cores", str(THREADS)]
+    command += ["--snakefile", str(HERE.parent / "Snakefile"), "--directory", str(folder)]
+    folder.mkdir(parents=True, exist_ok=True)
+    return measured([*command, *options], folder, folder / "logs" / f"dry_run_{name}.log")
+
+
 def dry_runs(folder: Path, overlay: Path) -> dict[str, dict[str, float]]:
-    """Return the seconds of a dry run of what is left to do, and of one that plans everything anew."""
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", str(THREADS), "--snakefile"]
-    command += [str(HERE.parent / "Snakefile"), "--directory", str(folder), "--configfile", str(overlay)]
-    found = {}
-    for name, more in (("what_is_left", []), ("everything", ["--forceall"])):
-        found[name] = measured([*command, *more], folder, folder / "logs" / f"dry_run_{name}.log")
-    return found
+    """Return what a dry run of what is left to do costs, and one that plans everything anew."""
+    options = ["--configfile", str(overlay)]
+    return {
+        "what_is_left": dry_run(folder, "what_is_left", *options),
+        "everything": dry_run(folder, "everything", *options, "--forceall"),
+    }
+
+
+def dry_runs_of_portions(folder: Path) -> dict[str, dict[str, float]]:
+    """Return what a dry run of the demo costs with its four divisible steps in so many portions."""
+    return {str(n): dry_run(folder / "portions", f"portions_{n}", "--config", f"portions={n}") for n in PORTIONS}
 
 
 def sizes_of(results: Path) -> dict[str, int]:
@@ -233,13 +246,13 @@ def growth(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def write_result(runs: list[dict[str, Any]], result: Path) -> None:
-    """Write the runs, in order of their sizes, and the growth over those that differ in size alone."""
+def write_result(runs: list[dict[str, Any]], planned: dict[str, Any], result: Path) -> None:
+    """Write the runs, in order of their sizes, the growth over those that differ in size alone, and the dry runs."""
     ordered = sorted(runs, key=lambda run: (run["work_px"], run["images"]))
     alike = {run["work_px"]: [other for other in ordered if other["work_px"] == run["work_px"]] for run in ordered}
     grown = {f"work_px {px}": growth(some) for px, some in alike.items() if len(some) > 1}
     told = {"command": "make benchmark-scale", "threads": THREADS, "drawn_fields": DRAWN.images}
-    write_json({**told, "growth": grown, "runs": ordered}, result)
+    write_json({**told, "growth": grown, "dry_runs_of_portions": planned, "runs": ordered}, result)
 
 
 def main(
@@ -252,11 +265,12 @@ def main(
 ) -> None:
     """Run the sizes, smallest first, and put the figures into the result file."""
     start_logging()
+    planned = dry_runs_of_portions(folder.resolve())
     before = read_json(result)["runs"] if result.exists() else []
     runs = {(run["work_px"], run["images"]): run for run in before}
     for images in sorted(sizes):
         runs[work_px, images] = run_size(images, work_px, folder.resolve())
-        write_result(list(runs.values()), result)
+        write_result(list(runs.values()), planned, result)
 
 
 if __name__ == "__main__":
