@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import itertools
 import json
 import math
 import os
@@ -35,6 +36,7 @@ from buffycoat.progress import start_logging
 
 HERE = Path(__file__).parent
 SIZES = [1000, 5000, 20_000, 55_012]
+PORTIONS = [1, 100, 1000]
 THREADS = 2
 RECIPE = "focal"
 BEFORE = ["index.make_index", "index.make_folds", "crop.crop_cells", "partition.measure_noise", "partition.flag_noisy",
@@ -165,14 +167,26 @@ def measured(command: list[str], folder: Path, log: Path) -> dict[str, float]:
     }
 
 
+def dry_run(folder: Path, name: str, *options: str) -> dict[str, float]:
+    """Return what a dry run in `folder` costs."""
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "--cores", str(THREADS)]
+    command += ["--snakefile", str(HERE.parent / "Snakefile"), "--directory", str(folder)]
+    folder.mkdir(parents=True, exist_ok=True)
+    return measured([*command, *options], folder, folder / "logs" / f"dry_run_{name}.log")
+
+
 def dry_runs(folder: Path, overlay: Path) -> dict[str, dict[str, float]]:
-    """Return the seconds of a dry run of what is left to do, and of one that plans everything anew."""
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", str(THREADS), "--snakefile"]
-    command += [str(HERE.parent / "Snakefile"), "--directory", str(folder), "--configfile", str(overlay)]
-    found = {}
-    for name, more in (("what_is_left", []), ("everything", ["--forceall"])):
-        found[name] = measured([*command, *more], folder, folder / "logs" / f"dry_run_{name}.log")
-    return found
+    """Return what a dry run of what is left to do costs, and one that plans everything anew."""
+    options = ["--configfile", str(overlay)]
+    return {
+        "what_is_left": dry_run(folder, "what_is_left", *options),
+        "everything": dry_run(folder, "everything", *options, "--forceall"),
+    }
+
+
+def dry_runs_of_portions(folder: Path) -> dict[str, dict[str, float]]:
+    """Return what a dry run of the demo costs with its four divisible steps in so many portions."""
+    return {str(n): dry_run(folder / "portions", f"portions_{n}", "--config", f"portions={n}") for n in PORTIONS}
 
 
 def sizes_of(results: Path) -> dict[str, int]:
@@ -211,14 +225,34 @@ def slope(points: list[tuple[float, float]]) -> float:
     return round(sum((x - x0) * (y - y0) for x, y in zip(xs, ys, strict=True)) / sum((x - x0) ** 2 for x in xs), 2)
 
 
-def growth(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return each step's exponent of processor seconds, over all sizes and over the two largest, and of memory."""
+def growth(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return how each step grows: exponents of processor seconds and memory, and what each further image costs.
+
+    The exponents are over all sizes, the seconds' also over the two largest. What a step takes whatever the size, such
+    as importing, lowers them; milliseconds per further image, from each size to the next, are free of it, and rise
+    where a step is worse than linear.
+    """
     found = {}
     for key in runs[0]["steps"]:
         seconds = [(run["images"], run["steps"][key]["cpu_s"]) for run in runs]
         memory = [(run["images"], run["steps"][key]["own_mib"]) for run in runs]
-        found[key] = {"cpu_s": slope(seconds), "cpu_s_last_two": slope(seconds[-2:]), "own_mib": slope(memory)}
+        further = [1000 * (t1 - t0) / (n1 - n0) for (n0, t0), (n1, t1) in itertools.pairwise(seconds)]
+        found[key] = {
+            "cpu_s": slope(seconds),
+            "cpu_s_last_two": slope(seconds[-2:]),
+            "own_mib": slope(memory),
+            "cpu_ms_per_further_image": [round(value, 2) for value in further],
+        }
     return found
+
+
+def write_result(runs: list[dict[str, Any]], planned: dict[str, Any], result: Path) -> None:
+    """Write the runs, in order of their sizes, the growth over those that differ in size alone, and the dry runs."""
+    ordered = sorted(runs, key=lambda run: (run["work_px"], run["images"]))
+    alike = {run["work_px"]: [other for other in ordered if other["work_px"] == run["work_px"]] for run in ordered}
+    grown = {f"work_px {px}": growth(some) for px, some in alike.items() if len(some) > 1}
+    told = {"command": "make benchmark-scale", "threads": THREADS, "drawn_fields": DRAWN.images}
+    write_json({**told, "growth": grown, "dry_runs_of_portions": planned, "runs": ordered}, result)
 
 
 def main(
@@ -231,15 +265,12 @@ def main(
 ) -> None:
     """Run the sizes, smallest first, and put the figures into the result file."""
     start_logging()
+    planned = dry_runs_of_portions(folder.resolve())
     before = read_json(result)["runs"] if result.exists() else []
     runs = {(run["work_px"], run["images"]): run for run in before}
     for images in sorted(sizes):
         runs[work_px, images] = run_size(images, work_px, folder.resolve())
-        ordered = [runs[key] for key in sorted(runs)]
-        alike = {px: [run for run in ordered if run["work_px"] == px] for px, _ in sorted(runs)}
-        grown = {f"work_px {px}": growth(some) for px, some in alike.items() if len(some) > 1}
-        told = {"command": "make benchmark-scale", "threads": THREADS, "drawn_fields": DRAWN.images}
-        write_json({**told, "growth": grown, "runs": ordered}, result)
+        write_result(list(runs.values()), planned, result)
 
 
 if __name__ == "__main__":
