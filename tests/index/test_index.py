@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -240,6 +240,8 @@ def test_a_full_disk_is_one_line(
     assert "no space left on the disk" in last and "images.out" in last
 
 
+# However busy the machine is.
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.lists(st.text('ab,"\n é=;', max_size=5), min_size=2, max_size=2), min_size=1, max_size=6))
 def test_csv_cells_survive_whatever_they_hold(tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]]) -> None:
     import csv

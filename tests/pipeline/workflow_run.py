@@ -75,7 +75,7 @@ class Finished:
 
 def commands_of(shown: str) -> dict[str, list[str]]:
     """Return the command of a job of each rule, from what Snakemake prints with --printshellcmds."""
-    found = re.findall(r"^rule (\w+):\n(?:    .*\n)+Shell command: (.*) 2>&1 \| tee ", shown, re.M)
+    found = re.findall(r"^(?:local)?rule (\w+):\n(?:    .*\n)+Shell command: (.*) 2>&1 \| tee ", shown, re.M)
     return {rule: shlex.split(command) for rule, command in found}
 
 
