@@ -1,13 +1,22 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from buffycoat.config import Config, check_config, check_run, missing_sources, settings_json
+from buffycoat.config import (
+    Config,
+    check_config,
+    check_run,
+    keep_warnings_for_trainings,
+    missing_sources,
+    settings_json,
+)
 from buffycoat.errors import InputError
 from tests.conftest import REPOSITORY
 
@@ -109,3 +118,15 @@ def test_some_settings_of_a_rule_may_be_changed() -> None:
     config = check_config(DEMO)
     told = json.loads(settings_json(config, "restore.restore_cells", method="median"))
     assert told == {**json.loads(settings_json(config, "restore.restore_cells")), "method": "median"}
+
+
+def test_the_shells_of_a_job_outlive_the_warning_that_is_for_its_training() -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        keep_warnings_for_trainings()
+        signal.raise_signal(signal.SIGUSR1)
+        shell = "kill -USR1 $$; python3 -c 'import signal; print(signal.getsignal(signal.SIGUSR1).name)' | tee /dev/null"
+        shown = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert shown.stdout == "SIG_IGN\n"
