@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from buffycoat.config import (
     check_config,
     check_run,
     files_of_portions,
+    keep_warnings_for_trainings,
     missing_sources,
     settings_json,
     use_own_python,
@@ -143,3 +146,15 @@ def test_an_installed_copy_sends_no_other_python_to_its_packages(monkeypatch: py
     monkeypatch.setattr(config, "ROOT", Path("/usr/lib/python3.12/site-packages"))
     use_own_python()
     assert os.environ["PYTHONPATH"] == "/mine"
+
+
+def test_the_shells_of_a_job_outlive_the_warning_that_is_for_its_training() -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        keep_warnings_for_trainings()
+        signal.raise_signal(signal.SIGUSR1)
+        shell = "kill -USR1 $$; bash -c 'kill -USR1 $$; echo alive' | tee /dev/null"
+        shown = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert shown.stdout == "alive\n"

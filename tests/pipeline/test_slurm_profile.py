@@ -13,7 +13,7 @@ from tests.pipeline.workflow_run import REPOSITORY, Project, copy_project, downs
 RULE = re.compile(
     r"^(?:rule (?P<name>\w+)|use rule (?P<base>\w+) as (?P<twin>\w+) with):\n(?P<body>.*?)(?=^\S|\Z)", re.M | re.S
 )
-TRAININGS = {"train_segmenter", "train_gan", "train_fold", "train_fold_otherwise"}
+WARNED = {"train_fold", "train_fold_otherwise"}
 """The rules that store their state when they are warned."""
 
 
@@ -38,7 +38,7 @@ def test_the_profile_names_rules_alone_and_every_rule_with_a_gpu(
     assert with_gpu <= set(profile["set-resources"])
     assert with_gpu.isdisjoint(profile["groups"]), "a group would hold a GPU for all of its steps"
     warned = {rule for rule, wishes in profile["set-resources"].items() if "slurm_extra" in wishes}
-    assert warned == TRAININGS
+    assert warned == WARNED
     assert all(
         wishes.get("slurm_extra", "'--signal=USR1@120'") == "'--signal=USR1@120'"
         for wishes in profile["set-resources"].values()
