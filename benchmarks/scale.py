@@ -251,7 +251,11 @@ def write_result(runs: list[dict[str, Any]], planned: dict[str, Any], result: Pa
     ordered = sorted(runs, key=lambda run: (run["work_px"], run["images"]))
     alike = {run["work_px"]: [other for other in ordered if other["work_px"] == run["work_px"]] for run in ordered}
     grown = {f"work_px {px}": growth(some) for px, some in alike.items() if len(some) > 1}
-    told = {"command": "make benchmark-scale", "threads": THREADS, "drawn_fields": DRAWN.images}
+    told = {
+        "command": "python -m benchmarks.scale --sizes IMAGES --work-px PX, as each run tells",
+        "threads": THREADS,
+        "drawn_fields": DRAWN.images,
+    }
     write_json({**told, "growth": grown, "dry_runs_of_portions": planned, "runs": ordered}, result)
 
 

@@ -42,6 +42,7 @@ def _tree_of(module: str) -> ast.Module | None:
     return None if file is None else _without_docstrings(ast.parse(file.read_text(encoding="utf-8"), str(file)))
 
 
+@cache
 def _imported_by(tree: ast.Module) -> set[str]:
     """Return the names of our own modules that a tree imports, wherever in it the import stands."""
     names: set[str] = set()

@@ -59,8 +59,9 @@ def joined_rows(
     head_label = pd.Series(np.array(codes, object)[head[codes].to_numpy().argmax(axis=1)], index=head["image_id"])
     # Without the traces, which are most of the table: they would be copied with every join.
     phases = [column for column in dict.fromkeys(PHASES.values()) if column in labels]
-    told = images[["image_id", "group", "role"]]
-    frame = labels[["image_id", *phases]].merge(told, on="image_id", validate="one_to_one")
+    frame = labels[["image_id", *phases]].merge(
+        images[["image_id", "group", "role"]], on="image_id", validate="one_to_one"
+    )
     frame["head_label"] = frame["image_id"].map(head_label)
     answers = test_labels.set_index("image_id")["label"]
     return frame.assign(answer=frame["image_id"].map(answers))
