@@ -185,8 +185,9 @@ def require_slurm() -> None:
     settings = SETTINGS / "slurm.conf"
     if settings.exists() and not _is_ours(settings):
         raise CannotStart(f"{settings} is that of another Slurm")
-    if settings.exists() and ask("scontrol", "ping").count(" UP"):
-        raise CannotStart(f"{settings} belongs to another run of these tests, which is not over")
+    if settings.exists() and " is UP" in ask("scontrol", "ping"):
+        (folder,) = re.findall(r"^SlurmdSpoolDir=(.*)/node$", settings.read_text(), re.M)
+        raise CannotStart(f"an earlier one still runs: `python -m tests.cluster.slurm stop {folder}` ends it")
 
 
 def install_slurm() -> None:
@@ -242,5 +243,10 @@ def _end(pid_file: Path) -> None:
 
 
 if __name__ == "__main__":
-    action, folder = sys.argv[1], Path(sys.argv[2]).resolve()
-    {"start": Slurm(folder).start, "stop": Slurm(folder).stop}[action]()
+    if len(sys.argv) != 3 or sys.argv[1] not in ("start", "stop"):
+        sys.exit("python -m tests.cluster.slurm start|stop FOLDER")
+    slurm = Slurm(Path(sys.argv[2]).resolve())
+    try:
+        slurm.start() if sys.argv[1] == "start" else slurm.stop()
+    except CannotStart as reason:
+        sys.exit(f"no Slurm: {reason}")

@@ -20,8 +20,8 @@ FOR_THIS_CLUSTER = (
     "--workflow-profile", PROFILE,
     # Two cores do the work of all nodes, one disk is the shared file system, and nobody keeps accounts.
     "--jobs", "4", "--max-threads", "2", "--latency-wait", "10", "--slurm-status-command", "squeue",
-    # After a job has ended the plugin asks after 4 seconds, then after 14, 24, ...: most jobs here take about 15.
-    "--slurm-init-seconds-before-status-checks", "4", "--seconds-between-status-checks", "1",
+    # After a job has ended the plugin asks after 2 seconds, then after 12, 22, ... more: most jobs here take about 10.
+    "--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "1",
 )  # fmt: skip
 
 
