@@ -30,3 +30,8 @@ def real_data() -> Path:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """The whole workflow, run once at the smallest size, in a folder whose name has a space."""
     return run_to_the_end(tmp_path_factory.mktemp("workflow") / "with space")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Last, because they are the ones that a time limit may leave out.
+    items.sort(key=lambda item: (REPOSITORY / "tests" / "cluster") in item.path.parents)

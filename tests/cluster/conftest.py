@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,10 +18,23 @@ INSTALL = "BUFFYCOAT_INSTALL_SLURM"
 """Set to 1, it lets the tests install Debian's packages of Slurm where there is none."""
 
 
+WITHIN = "BUFFYCOAT_SLURM_WITHIN_MIN"
+"""Set to a number, it leaves these tests out where the others have taken more minutes: a CI has a time limit."""
+STARTED = time.monotonic()
+
+
+def require_time() -> None:
+    """Raise CannotStart where the tests have run longer than the environment allows."""
+    minutes = (time.monotonic() - STARTED) / 60
+    if minutes > float(os.environ.get(WITHIN, "inf")):
+        raise CannotStart(f"the other tests have taken {minutes:.0f} minutes, and {WITHIN} is {os.environ[WITHIN]}")
+
+
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     started = Slurm(tmp_path_factory.mktemp("slurm"))
     try:
+        require_time()
         if os.environ.get(INSTALL) == "1" and shutil.which("slurmctld") is None:
             install_slurm()
         started.start()
