@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from buffycoat import device
 from buffycoat.device import claim_gpu, mixed_precision, visible_gpus
 
 
@@ -17,9 +18,12 @@ def test_visible_gpus_honour_the_environment(monkeypatch: pytest.MonkeyPatch) ->
     assert visible_gpus() == []
 
 
-def test_two_jobs_never_share_a_gpu(tmp_path: Path) -> None:
+def test_two_jobs_never_share_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What this process claims here is no GPU: later tests must not take it for one.
+    monkeypatch.setattr(device, "_held_slots", [])
     code = (
-        "import sys, time; from pathlib import Path; from buffycoat.device import claim_gpu;"
+        "import sys, time; from pathlib import Path; from buffycoat import device
+from buffycoat.device import claim_gpu;"
         f"print(claim_gpu(['0', '1'], Path({str(tmp_path)!r})), flush=True); sys.stdin.read()"
     )
     jobs = [
