@@ -33,6 +33,7 @@ from buffycoat.crop.crop_cells import crop_cells
 from buffycoat.crop.settings import CropCells
 from buffycoat.device import mixed_precision, pick_device
 from buffycoat.efficientnet import MEAN, STD
+from buffycoat.files import sha256_of
 from buffycoat.images import decode_image
 from buffycoat.randomness import stream
 from buffycoat.simulate.painting import draw_field, draw_slide
@@ -97,7 +98,8 @@ def cut_out(source: pd.DataFrame, folder: Path, size_px: int) -> float:
     images = pd.DataFrame(
         {"image_id": [str(k) for k in range(len(source))], "path": source["image"], "label": source["label"],
          "role": "train", "split": "train", "group": None, "width": [shape[1] for shape in shapes],
-         "height": [shape[0] for shape in shapes], "sha256": None, "status": "ok", "reason": ""}
+         "height": [shape[0] for shape in shapes], "sha256": [sha256_of(Path(path)) for path in source["image"]],
+         "status": "ok", "reason": ""}
     )  # fmt: skip
     IMAGES.write(images, folder / "images.parquet")
     started = time.perf_counter()

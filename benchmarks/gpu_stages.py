@@ -44,6 +44,7 @@ from buffycoat.device import mixed_precision, pick_device
 from buffycoat.embed.embed_cells import embed
 from buffycoat.embed.settings import EmbedCells
 from buffycoat.embed.siglip import MEDSIGLIP, SigLIP
+from buffycoat.files import sha256_of
 from buffycoat.images import Pixels, decode_image
 from buffycoat.randomness import stream
 from buffycoat.restore.settings import TrainGan
@@ -161,8 +162,9 @@ def draw_images(size: Size, folder: Path) -> None:
         pixels = draw_field(code, slides[k % len(slides)], stream(SEED, "field", k))[0]
         path = folder / "fields" / f"{k:05d}.jpg"
         Image.fromarray(pixels).save(path, quality=JPEG_QUALITY)
-        rows.append({"image_id": str(k), "path": str(path), "label": code, "height": len(pixels), "width": len(pixels)})
-    frame = pd.DataFrame(rows).assign(role="train", split="train", group=None, sha256=None, status="ok", reason="")
+        sizes = {"height": len(pixels), "width": len(pixels)}
+        rows.append({"image_id": str(k), "path": str(path), "label": code, "sha256": sha256_of(path), **sizes})
+    frame = pd.DataFrame(rows).assign(role="train", split="train", group=None, status="ok", reason="")
     IMAGES.write(frame, folder / "images.parquet")
 
 

@@ -18,7 +18,7 @@ from buffycoat.classify.settings import TrainFold
 from buffycoat.crop.crop_cells import crop_cells
 from buffycoat.crop.settings import CropCells
 from buffycoat.errors import InputError
-from buffycoat.files import whole_file
+from buffycoat.files import sha256_of, whole_file
 from buffycoat.images import CellImages, Pixels, decode_image
 from buffycoat.randomness import stream, stream_seed
 from buffycoat.tables.cells import CELLS
@@ -63,7 +63,7 @@ def listed_images() -> pd.DataFrame:
             "group": None,
             "width": [shape[1] for shape in shapes],
             "height": [shape[0] for shape in shapes],
-            "sha256": None,
+            "sha256": [sha256_of(folder / name) for name in rows["image"]],
             "status": "ok",
             "reason": "",
         }
