@@ -6,17 +6,18 @@ import hashlib
 import json
 import logging
 import shutil
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from packaging.utils import canonicalize_name
 from safetensors import SafetensorError, safe_open
 
 from buffycoat import bundle_format as form
 from buffycoat.bundle.model_card import model_card
 from buffycoat.bundle.settings import PackBundle
 from buffycoat.bundle_format import Manifest, Outside, Part
+from buffycoat.environment import installed, version
 from buffycoat.errors import InputError
 from buffycoat.files import read_json, sha256_of, whole_folder, write_json
 from buffycoat.hub import cached_folder
@@ -37,13 +38,8 @@ SHIPPED_SEGMENTER = Path(__file__).parent.parent / "crop" / form.SEGMENTER
 
 def versions() -> dict[str, str]:
     """Return the versions of the packages that results depend on; of those that are installed."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    found = installed()
+    return {name: found[name].version for name in map(canonicalize_name, PACKAGES) if name in found}
 
 
 def header_of(path: Path) -> dict[str, Any]:
@@ -156,7 +152,7 @@ def pack_bundle(
     about = {
         "format": 1,
         "name": settings.name,
-        "buffycoat": version("buffycoat"),
+        "buffycoat": version(),
         "code": code_digest("buffycoat.predict.predictor"),
         "seed": seed,
         "recipe": recipe,
