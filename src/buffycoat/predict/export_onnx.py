@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import torch
@@ -40,6 +41,9 @@ def export_fold(bundle: Path, fold: int, out: Path) -> str:
         import onnxscript  # noqa: F401
     except ImportError as problem:
         raise InputError(f"ONNX is not installed ({problem}): pip install 'buffycoat[onnx]'") from None
+    # They tell every node that they rewrite.
+    for name in ("onnxscript", "onnx_ir"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     manifest = form.read_manifest(bundle)
     form.check_parts(bundle, manifest)
     if fold not in manifest.folds:
