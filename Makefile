@@ -39,7 +39,7 @@ $(ready): requirements.txt pyproject.toml
 
 demo: $(ready)
 	$(bin)/snakemake --cores $(CORES) --workflow-profile workflow/profiles/local
-	@$(bin)/python -m buffycoat.report.show_summary --summary results/8_report/summary.json --report results/8_report/report.html
+	@$(bin)/python -m buffycoat.report.show_summary --summary results/report/summary.json --report results/report/report.html
 
 check: $(ready)
 	$(bin)/ruff check

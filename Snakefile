@@ -14,6 +14,7 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/gather.smk"
 include: "workflow/rules/0_simulate.smk"
 include: "workflow/rules/1_index.smk"
 include: "workflow/rules/2_crop.smk"
@@ -21,36 +22,32 @@ include: "workflow/rules/3_partition.smk"
 include: "workflow/rules/4_restore.smk"
 include: "workflow/rules/5_classify.smk"
 include: "workflow/rules/6_embed.smk"
-include: "workflow/rules/7_refine.smk"
-include: "workflow/rules/8_report.smk"
-include: "workflow/rules/9_bundle.smk"
+include: "workflow/rules/7_measure.smk"
+include: "workflow/rules/8_refine.smk"
+include: "workflow/rules/9_review.smk"
+include: "workflow/rules/report.smk"
 include: "workflow/rules/ablation.smk"
+include: "workflow/rules/bundle.smk"
 
 
 rule all:
     """The report, suspects, a prediction per image, the submission, what branch B is worth untrained, and provenance."""
     default_target: True
     input:
-        report="results/8_report/report.html",
-        suspects="results/8_report/suspects.html",
-        predictions="results/8_report/predictions.parquet",
-        submission="results/8_report/submission.csv",
+        report="results/report/report.html",
+        suspects="results/9_review/suspects.html",
+        predictions="results/report/predictions.parquet",
+        submission="results/report/submission.csv",
         baselines="results/6_embed/baselines.parquet",
-        provenance="results/8_report/provenance.json",
-        sbom="results/8_report/sbom.json",
+        provenance="results/report/provenance.json",
+        sbom="results/report/sbom.json",
 
 
 rule ablation:
     """Recipes, restorations and what is done after branch A, side by side, and robustness; trains what is not there yet."""
     input:
-        table="results/8_report/ablation.parquet",
-        csv="results/8_report/ablation.csv",
-        page="results/8_report/ablation.html",
-        robustness="results/8_report/robustness.parquet",
-        curves="results/8_report/robustness.html",
-
-
-rule bundle:
-    """Everything that was learned, in one folder that others can use."""
-    input:
-        bundle="results/9_bundle/bundle",
+        table="results/report/ablation.parquet",
+        csv="results/report/ablation.csv",
+        page="results/report/ablation.html",
+        robustness="results/report/robustness.parquet",
+        curves="results/report/robustness.html",

@@ -23,8 +23,8 @@ from benchmarks.classify_compare import measured, with_bars
 from benchmarks.classify_gpu import gpu_figures
 from benchmarks.classify_loops import Setting
 from benchmarks.machine import machine
-from buffycoat.files import read_json, write_json
-from buffycoat.progress import start_logging
+from buffycoat.core.files import read_json, write_json
+from buffycoat.core.progress import start_logging
 
 HERE = Path(__file__).parent
 BARS = {"compute_bound": 1.0, "data_bound": 1.5}

@@ -23,23 +23,23 @@ from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 from torchvision.transforms import v2
 
 from benchmarks.segmenter_data import DATA
-from buffycoat.cell_types import CELL_TYPES
 from buffycoat.classify.backbones import build_backbone
-from buffycoat.classify.data import Crops
+from buffycoat.classify.crops import Crops
 from buffycoat.classify.fold_training import FoldTraining
 from buffycoat.classify.predict_fold import predict_views
 from buffycoat.classify.settings import PredictFold, TrainFold
+from buffycoat.core.files import sha256_of
+from buffycoat.core.random import stream
 from buffycoat.crop.crop_cells import crop_cells
 from buffycoat.crop.settings import CropCells
-from buffycoat.device import mixed_precision, pick_device
-from buffycoat.efficientnet import MEAN, STD
-from buffycoat.files import sha256_of
-from buffycoat.images import decode_image
-from buffycoat.randomness import stream
+from buffycoat.data.cell_types import CELL_TYPES
+from buffycoat.data.images import decode_image
+from buffycoat.data.tables.crop import CROPS
+from buffycoat.data.tables.index import IMAGES
+from buffycoat.data.tables.restore import CELLS
+from buffycoat.nets.device import mixed_precision, pick_device
+from buffycoat.nets.efficientnet import MEAN, STD
 from buffycoat.simulate.painting import draw_field, draw_slide
-from buffycoat.tables.cells import CELLS
-from buffycoat.tables.crops import CROPS
-from buffycoat.tables.images import IMAGES
 
 SEED = 1
 WINDOW_PX = 280

@@ -26,17 +26,17 @@ from torch import nn
 
 from benchmarks.machine import machine
 from benchmarks.segmenter_data import DATA, rows_of
-from buffycoat.cell_types import CELL_TYPES
-from buffycoat.crop.agreement import Agreement, each_cell, nearest_cell, summarise
+from buffycoat.core.files import write_json
+from buffycoat.core.random import stream
 from buffycoat.crop.cellpose_method import load_model, segment_by_cellpose, start_masks
 from buffycoat.crop.embedded_method import all_cells, fine_nuclei, rough_nuclei, segment_by_network
-from buffycoat.crop.mask_sets import CELL_LEVEL, NUCLEUS_LEVEL, MaskedImage, masked_image
 from buffycoat.crop.segmenter import load_network
+from buffycoat.crop.segmenter_samples import CELL_LEVEL, NUCLEUS_LEVEL, MaskedImage, masked_image
+from buffycoat.crop.segmenter_training import Agreement, each_cell, nearest_cell, summarise
 from buffycoat.crop.settings import CropCells
 from buffycoat.crop.stain import group_lobes, grow_cell, nucleus_map, segment_by_stain
-from buffycoat.files import write_json
-from buffycoat.images import BACKGROUND, CYTOPLASM, NUCLEUS, Pixels, decode_image
-from buffycoat.randomness import stream
+from buffycoat.data.cell_types import CELL_TYPES
+from buffycoat.data.images import BACKGROUND, CYTOPLASM, NUCLEUS, Pixels, decode_image
 from buffycoat.simulate.painting import draw_field, draw_slide
 
 HERE = Path(__file__).parent

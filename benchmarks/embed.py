@@ -30,21 +30,19 @@ from benchmarks.classify_loops import cut_out
 from benchmarks.machine import machine
 from benchmarks.restore_data import listed_images
 from benchmarks.segmenter_data import DATA
+from buffycoat.core.files import read_json, write_json
+from buffycoat.core.progress import start_logging
+from buffycoat.data.images import Pixels
+from buffycoat.data.tables.classify import PROBABILITIES
+from buffycoat.data.tables.crop import CROPS
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES
+from buffycoat.data.tables.restore import CELLS
 from buffycoat.embed.embed_cells import embed, embed_cells
 from buffycoat.embed.encoders import Encoder, load_encoder
 from buffycoat.embed.score_baselines import score_baselines
 from buffycoat.embed.settings import EmbedCells, ScoreBaselines, TrainHead
 from buffycoat.embed.siglip import MEDSIGLIP, SigLIP, load_published, untrained
 from buffycoat.embed.train_head import fit_head, train_head
-from buffycoat.files import read_json, write_json
-from buffycoat.images import Pixels
-from buffycoat.progress import start_logging
-from buffycoat.tables.cells import CELLS
-from buffycoat.tables.classes import CLASSES
-from buffycoat.tables.crops import CROPS
-from buffycoat.tables.folds import FOLDS
-from buffycoat.tables.images import IMAGES
-from buffycoat.tables.probabilities import PROBABILITIES
 
 HERE = Path(__file__).parent
 SEED = 1

@@ -28,8 +28,8 @@ import typer
 from benchmarks import gpu_stages
 from benchmarks.gpu_stages import FULL, TINY, Size
 from benchmarks.machine import machine
-from buffycoat.files import write_json
-from buffycoat.progress import start_logging
+from buffycoat.core.files import write_json
+from buffycoat.core.progress import start_logging
 
 RESULT = Path(__file__).parent / "gpu.json"
 COMMAND = "make benchmark-gpu"

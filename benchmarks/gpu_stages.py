@@ -28,11 +28,12 @@ from benchmarks.classify_loops import SEED, Setting, listed_cells, our_rate
 from benchmarks.embed import Crops as RandomCrops
 from benchmarks.embed import random_siglip
 from benchmarks.restore_gpu import measure
-from buffycoat.cell_types import CELL_TYPES
 from buffycoat.classify.backbones import build_backbone
-from buffycoat.classify.data import Crops
+from buffycoat.classify.crops import Crops
 from buffycoat.classify.predict_fold import predict_views
 from buffycoat.classify.settings import PredictFold
+from buffycoat.core.files import sha256_of
+from buffycoat.core.random import stream
 from buffycoat.crop.cellpose_method import flows_of, load_model, normalised, reduced
 from buffycoat.crop.cellpose_weights import build_network
 from buffycoat.crop.crop_cells import crop_cells, one_ahead
@@ -40,17 +41,16 @@ from buffycoat.crop.framing import frame_cell
 from buffycoat.crop.methods import Means, Segmenter, chosen_method
 from buffycoat.crop.segmenter import SIDE_PX, load_network, predict_maps
 from buffycoat.crop.settings import CropCells
-from buffycoat.device import mixed_precision, pick_device
+from buffycoat.data.cell_types import CELL_TYPES
+from buffycoat.data.images import Pixels, decode_image
+from buffycoat.data.tables.index import IMAGES
 from buffycoat.embed.embed_cells import embed
 from buffycoat.embed.settings import EmbedCells
 from buffycoat.embed.siglip import MEDSIGLIP, SigLIP
-from buffycoat.files import sha256_of
-from buffycoat.images import Pixels, decode_image
-from buffycoat.randomness import stream
+from buffycoat.nets.device import mixed_precision, pick_device
+from buffycoat.nets.weights import write_weights
 from buffycoat.restore.settings import TrainGan
 from buffycoat.simulate.painting import draw_field, draw_slide
-from buffycoat.tables.images import IMAGES
-from buffycoat.weights import write_weights
 
 SWIN = "swin_tiny_patch4_window7_224"
 JPEG_QUALITY = 92

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from typing import Any
 
-from buffycoat.environment import hardware
+from buffycoat.core.environment import hardware
 
 
 def machine() -> dict[str, Any]:

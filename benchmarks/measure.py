@@ -27,15 +27,14 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.classify_loops import cut_out, source_images
 from benchmarks.machine import machine
 from benchmarks.segmenter_data import DATA
-from buffycoat.files import write_json
-from buffycoat.images import BACKGROUND, NUCLEUS, CellImages, Pixels
-from buffycoat.progress import start_logging
-from buffycoat.quality import grey_of
-from buffycoat.randomness import stream
-from buffycoat.refine.measure_cells import measure_cell, measure_cells
-from buffycoat.refine.settings import MeasureCells
-from buffycoat.tables.crops import CROPS
-from buffycoat.tables.morphology import MORPHOLOGY
+from buffycoat.core.files import write_json
+from buffycoat.core.progress import start_logging
+from buffycoat.core.random import stream
+from buffycoat.data.images import BACKGROUND, NUCLEUS, CellImages, Pixels, grey_of
+from buffycoat.data.tables.crop import CROPS
+from buffycoat.data.tables.measure import MORPHOLOGY
+from buffycoat.measure.measure_cells import measure_cell, measure_cells
+from buffycoat.measure.settings import MeasureCells
 
 HERE = Path(__file__).parent
 LEAST_CELLS_PER_S, LEAST_AUC = 250.0, 0.8
@@ -135,7 +134,7 @@ def agreement(folder: Path) -> dict[str, Any] | str:
 
 
 def _as_cells(crops: pd.DataFrame, path: Path) -> None:
-    from buffycoat.tables.cells import CELLS
+    from buffycoat.data.tables.restore import CELLS
 
     cells = crops[["image_id", "shard", "shard_row", "crc32"]].assign(
         restored=False, noise_before=0.0, noise_after=np.nan, nucleus_change=np.nan, cell_change=np.nan, reason="clean"

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.machine import machine
-from buffycoat.files import read_json, write_json
+from buffycoat.core.files import read_json, write_json
 
 RUNS = Path(__file__).parent / "runs.json"
 
@@ -49,7 +49,7 @@ def record(
         "wall_s": wall_s,
         "job_seconds_per_stage": seconds,
         "peak_job_memory_mib": peak,
-        "scores": read_json(results / "8_report" / "summary.json")["headline"],
+        "scores": read_json(results / "report" / "summary.json")["headline"],
     }
     write_json(list(runs.values()), RUNS)
     print(json.dumps(runs[name], indent=2))

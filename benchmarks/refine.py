@@ -21,27 +21,23 @@ import typer
 import yaml
 
 from benchmarks.machine import machine
-from buffycoat.bootstrap import cluster_matrices, interval, resample, resampled_scores
-from buffycoat.files import read_json, write_json
-from buffycoat.progress import start_logging
-from buffycoat.refine.evidence import read_evidence
-from buffycoat.refine.fit_reference import fit_reference, fit_rulebook
+from buffycoat.core.files import read_json, write_json
+from buffycoat.core.progress import start_logging
+from buffycoat.data.tables.index import CLASSES, IMAGES, TEST_LABELS, class_codes, decodable
+from buffycoat.data.tables.refine import ALTERNATIVES, REFINED_LABELS
+from buffycoat.refine.evidence import read_evidence, training_cells
+from buffycoat.refine.fit_rules import fit_rulebook, fit_rules
 from buffycoat.refine.fitting import Training
 from buffycoat.refine.refine_labels import refine_labels
-from buffycoat.refine.rulebook import read_rulebook
-from buffycoat.refine.settings import FitReference, RefineLabels
-from buffycoat.refine.training_cells import training_cells
-from buffycoat.scores import class_scores, confusion
-from buffycoat.tables.alternatives import ALTERNATIVES
-from buffycoat.tables.classes import CLASSES, class_codes
-from buffycoat.tables.images import IMAGES, decodable
-from buffycoat.tables.labels import LABELS
-from buffycoat.tables.test_labels import TEST_LABELS
+from buffycoat.refine.rules import read_rulebook
+from buffycoat.refine.settings import FitRules, RefineLabels
+from buffycoat.stats.bootstrap import cluster_matrices, interval, resample, resampled_scores
+from buffycoat.stats.scores import class_scores, confusion
 
 HERE = Path(__file__).parent
 RARE = ("PC", "PLY")
 TWIN = {"images": 3000, "patients": 90, "least_per_class": 10}
-TARGETS = ("results/7_refine/labels.parquet", "results/7_refine/alternatives.parquet")
+TARGETS = ("results/8_refine/refined_labels.parquet", "results/8_refine/alternatives.parquet")
 BRANCH_A: dict[str, dict[str, Any]] = {
     "focal": {"recipe": "focal"},
     "cross_entropy": {"recipe": "cross_entropy", "train_fold": {"epochs": 15}},
@@ -70,22 +66,22 @@ def inputs_of(results: Path, recipe: str) -> dict[str, Path]:
         "folds": results / "1_index/folds.parquet",
         "probabilities": results / "5_classify" / recipe / "probabilities.parquet",
         "head_probabilities": results / "6_embed/probabilities.parquet",
-        "morphology": results / "7_refine/morphology.parquet",
+        "morphology": results / "7_measure/morphology.parquet",
     }
 
 
 def labels_of_ways(results: Path, inputs: dict[str, Path]) -> dict[str, pd.Series]:
     """Return the label by image of branch A, of each phase and way, and of the paper's constants."""
-    labels = LABELS.read(results / "7_refine/labels.parquet").set_index("image_id")
+    labels = REFINED_LABELS.read(results / "8_refine/refined_labels.parquet").set_index("image_id")
     found = {"branch_a": labels["base_label"]}
-    for way, rows in ALTERNATIVES.read(results / "7_refine/alternatives.parquet").groupby("way", sort=False):
+    for way, rows in ALTERNATIVES.read(results / "8_refine/alternatives.parquet").groupby("way", sort=False):
         found[str(way)] = rows.set_index("image_id")["label"]
-    paper = yaml.safe_load((HERE.parent / "workflow/presets/paper.yaml").read_text())["refine"]["fit_reference"]
+    paper = yaml.safe_load((HERE.parent / "workflow/presets/paper.yaml").read_text())["refine"]["fit_rules"]
     with tempfile.TemporaryDirectory() as name:
-        reference, out = Path(name) / "reference.json", Path(name) / "labels.parquet"
-        fit_reference(**inputs, reference=reference, settings=FitReference.model_validate(paper))
-        refine_labels(**inputs, reference=reference, labels=out, settings=RefineLabels())
-        found["paper_constants"] = LABELS.read(out).set_index("image_id")["label"]
+        rules, out = Path(name) / "rules.json", Path(name) / "labels.parquet"
+        fit_rules(**inputs, rules=rules, settings=FitRules.model_validate(paper))
+        refine_labels(**inputs, rules=rules, labels=out, settings=RefineLabels())
+        found["paper_constants"] = REFINED_LABELS.read(out).set_index("image_id")["label"]
     return found
 
 
@@ -148,7 +144,7 @@ def score(results: Path, inputs: dict[str, Path]) -> dict[str, Any]:
 
 def decisions(results: Path) -> list[dict[str, Any]]:
     """Return each rule with its state and reason."""
-    rules = read_rulebook(results / "7_refine/reference.json").rules
+    rules = read_rulebook(results / "8_refine/rules.json").rules
     return [{"rescued": one.rule.rescued, "hides_in": one.rule.hides_in, "state": one.state, "reason": one.reason}
             for one in rules]  # fmt: skip
 
@@ -170,7 +166,7 @@ def permutation_test(inputs: dict[str, Path]) -> dict[str, Any]:
     seen = decodable(IMAGES.read(inputs["images"]))
     tables = {key: inputs[key] for key in ("classes", "probabilities", "head_probabilities", "morphology")}
     training, _ = training_cells(seen, read_evidence(seen["image_id"], **tables), inputs["folds"])
-    books = [fit_rulebook(shuffled(training, seed), FitReference()) for seed in range(SHUFFLES)]
+    books = [fit_rulebook(shuffled(training, seed), FitRules()) for seed in range(SHUFFLES)]
     tried = [rule for book in books for rule in book.rules if rule.macro_f1_with is not None]
     gains = [float(rule.macro_f1_with or 0) - float(rule.macro_f1_without or 0) for rule in tried if rule.state == "on"]
     return {

@@ -36,20 +36,19 @@ from benchmarks.restore_data import (
     train_classifier,
 )
 from benchmarks.restore_gpu import gpu_figures
-from buffycoat.degradations import DEGRADATIONS
-from buffycoat.errors import InputError
-from buffycoat.files import read_json, write_json
-from buffycoat.images import Pixels
-from buffycoat.progress import start_logging, track
-from buffycoat.randomness import stream
-from buffycoat.restore.gan import Gan, generator_of
+from buffycoat.core.errors import InputError
+from buffycoat.core.files import read_json, write_json
+from buffycoat.core.progress import start_logging, track
+from buffycoat.core.random import stream
+from buffycoat.data.degradations import DEGRADATIONS
+from buffycoat.data.images import Pixels
+from buffycoat.data.tables.restore import GAN_HISTORY
+from buffycoat.nets.weights import read_weights
+from buffycoat.restore.gan import Gan, Judge, checkerboard, generator_of, restored_by
 from buffycoat.restore.guard import judge_restoration
-from buffycoat.restore.judging import Judge, checkerboard, restored_by
 from buffycoat.restore.pairs import CleanCrops, psnr, ssim, training_batch
 from buffycoat.restore.settings import RestoreCells, TrainGan
 from buffycoat.restore.train_gan import train_gan
-from buffycoat.tables.gan_history import GAN_HISTORY
-from buffycoat.weights import read_weights
 
 HERE = Path(__file__).parent
 PARTS = ("classifier", "generator", "norms", "restored", "pixels", "labels", "sheet", "gpu")

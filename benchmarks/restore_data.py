@@ -12,21 +12,20 @@ from torch import nn
 
 from benchmarks.segmenter_data import DATA
 from buffycoat.classify.backbones import build_backbone, normalise
-from buffycoat.classify.data import Crops
+from buffycoat.classify.crops import Crops
 from buffycoat.classify.fold_training import FoldTraining
 from buffycoat.classify.settings import TrainFold
+from buffycoat.core.errors import InputError
+from buffycoat.core.files import sha256_of, whole_file
+from buffycoat.core.random import stream, stream_seed
 from buffycoat.crop.crop_cells import crop_cells
 from buffycoat.crop.settings import CropCells
-from buffycoat.errors import InputError
-from buffycoat.files import sha256_of, whole_file
-from buffycoat.images import CellImages, Pixels, decode_image
-from buffycoat.randomness import stream, stream_seed
-from buffycoat.tables.cells import CELLS
-from buffycoat.tables.crops import CROPS
-from buffycoat.tables.images import IMAGES
-from buffycoat.tables.pairs import PAIRS
-from buffycoat.training import Checkpoint
-from buffycoat.weights import read_weights, write_weights
+from buffycoat.data.images import CellImages, Pixels, decode_image
+from buffycoat.data.tables.crop import CROPS
+from buffycoat.data.tables.index import IMAGES
+from buffycoat.data.tables.restore import CELLS, PAIRS
+from buffycoat.nets.training import Checkpoint
+from buffycoat.nets.weights import read_weights, write_weights
 
 SEED = 1
 HELD_OUT = 0.1

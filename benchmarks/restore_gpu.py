@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from buffycoat.prefetch import Prefetched
-from buffycoat.restore.gan import Gan
-from buffycoat.restore.judging import restored_by
+from buffycoat.nets.batches import Prefetched
+from buffycoat.restore.gan import Gan, restored_by
 from buffycoat.restore.pairs import CleanCrops, training_batch
 from buffycoat.restore.settings import TrainGan
 

@@ -30,9 +30,9 @@ import yaml
 from benchmarks.machine import machine
 from benchmarks.scale_data import DRAWN, draw_once, write_images, write_stand_ins
 from buffycoat.config import Config, check_config, settings_json
+from buffycoat.core.files import read_json, write_json
+from buffycoat.core.progress import start_logging
 from buffycoat.crop.settings import CropCells
-from buffycoat.files import read_json, write_json
-from buffycoat.progress import start_logging
 
 HERE = Path(__file__).parent
 SIZES = [1000, 5000, 20_000, 55_012]
@@ -41,7 +41,7 @@ THREADS = 2
 RECIPE = "focal"
 BEFORE = ["index.make_index", "index.make_folds", "crop.crop_cells", "partition.measure_noise", "partition.flag_noisy",
           "restore.restore_cells"]  # fmt: skip
-AFTER = ["classify.combine_folds", "embed.score_baselines", "refine.measure_cells", "refine.fit_reference",
+AFTER = ["classify.combine_folds", "embed.score_baselines", "refine.measure_cells", "refine.fit_rules",
          "refine.refine_labels", "refine.find_suspects", "report.score_labels", "report.write_predictions",
          "report.draw_figures", "report.write_report", "report.write_suspects"]  # fmt: skip
 """The steps before and after what the stand-ins are for."""
@@ -52,8 +52,8 @@ FOLDERS = {
     "restore": "4_restore",
     "classify": f"5_classify/{RECIPE}",
     "embed": "6_embed",
-    "refine": "7_refine",
-    "report": "8_report",
+    "refine": "8_refine",
+    "report": "report",
 }
 FILES = {
     "images": "1_index/images.parquet",
@@ -61,7 +61,7 @@ FILES = {
     "test_labels": "1_index/test_labels.parquet",
     "index_summary": "1_index/summary.json",
     "folds": "1_index/folds.parquet",
-    "receipt": "1_index/folds_receipt.json",
+    "receipt": "1_index/folds_report.json",
     "crops": "2_crop/crops.parquet",
     "scores": "3_partition/noise_scores.parquet",
     "noise": "3_partition/noise.parquet",
@@ -75,18 +75,18 @@ FILES = {
     "head_probabilities": "6_embed/probabilities.parquet",
     "knn": "6_embed/knn_probabilities.parquet",
     "baselines": "6_embed/baselines.parquet",
-    "morphology": "7_refine/morphology.parquet",
-    "reference": "7_refine/reference.json",
-    "labels": "7_refine/labels.parquet",
-    "suspects": "7_refine/suspects.parquet",
-    "metrics": "8_report/metrics.parquet",
-    "confusions": "8_report/confusion.parquet",
-    "predictions": "8_report/predictions.parquet",
-    "submission": "8_report/submission.csv",
-    "figures": "8_report/figures",
-    "report": "8_report/report.html",
-    "page": "8_report/suspects.html",
-    "csv": "8_report/suspects.csv",
+    "morphology": "7_measure/morphology.parquet",
+    "rules": "8_refine/rules.json",
+    "labels": "8_refine/refined_labels.parquet",
+    "suspects": "9_review/suspects.parquet",
+    "metrics": "report/metrics.parquet",
+    "confusions": "report/confusion.parquet",
+    "predictions": "report/predictions.parquet",
+    "submission": "report/submission.csv",
+    "figures": "report/figures",
+    "report": "report/report.html",
+    "page": "9_review/suspects.html",
+    "csv": "9_review/suspects.csv",
 }
 """The file that a parameter of a step names, the same as in workflow/rules; `shards` and `summary` are each stage's."""
 NAME_OF_SUMMARY = "summary.json"
@@ -194,7 +194,7 @@ def sizes_of(results: Path) -> dict[str, int]:
     found = {str(f.relative_to(results)): f.stat().st_size for f in sorted(results.rglob("*.parquet"))}
     for shards in sorted(results.rglob("shards")):
         found[str(shards.relative_to(results))] = sum(f.stat().st_size for f in shards.iterdir())
-    found["8_report/report.html"] = (results / "8_report" / "report.html").stat().st_size
+    found["report/report.html"] = (results / "report" / "report.html").stat().st_size
     return found
 
 

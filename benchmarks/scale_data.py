@@ -9,20 +9,14 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from buffycoat.files import whole_folder
-from buffycoat.randomness import stream
+from buffycoat.core.files import whole_folder
+from buffycoat.core.random import stream
+from buffycoat.data.tables.classify import LOGITS, PROBABILITIES, TRAINING_HISTORY
+from buffycoat.data.tables.embed import EMBEDDINGS, PROMPTS
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, TEST_LABELS, class_codes, decodable
 from buffycoat.simulate.draw_smears import FOLDERS, draw_smears, write_lists
 from buffycoat.simulate.patients import plan_dataset
 from buffycoat.simulate.settings import DrawSmears
-from buffycoat.tables.classes import CLASSES, class_codes
-from buffycoat.tables.embeddings import EMBEDDINGS
-from buffycoat.tables.folds import FOLDS
-from buffycoat.tables.images import IMAGES, decodable
-from buffycoat.tables.logits import LOGITS
-from buffycoat.tables.probabilities import PROBABILITIES
-from buffycoat.tables.prompts import PROMPTS
-from buffycoat.tables.test_labels import TEST_LABELS
-from buffycoat.tables.training_history import TRAINING_HISTORY
 
 SEED = 1
 PATIENTS = 493

@@ -19,21 +19,18 @@ import typer
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from benchmarks.machine import machine
+from buffycoat.core.files import write_json
+from buffycoat.core.progress import start_logging
+from buffycoat.core.random import stream
+from buffycoat.data.tables.classify import PROBABILITIES
+from buffycoat.data.tables.embed import EMBEDDINGS
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, TEST_LABELS, class_codes
+from buffycoat.data.tables.review import SUSPECTS
 from buffycoat.embed.settings import TrainHead
 from buffycoat.embed.train_head import fit_head, head_probabilities
-from buffycoat.files import write_json
-from buffycoat.progress import start_logging
-from buffycoat.randomness import stream
-from buffycoat.refine.doubts import label_doubts
-from buffycoat.refine.outliers import fit_classes
-from buffycoat.tables.classes import CLASSES, class_codes
-from buffycoat.tables.embeddings import EMBEDDINGS
-from buffycoat.tables.folds import FOLDS
-from buffycoat.tables.images import IMAGES
-from buffycoat.tables.probabilities import PROBABILITIES
-from buffycoat.tables.suspects import SUSPECTS
-from buffycoat.tables.test_labels import TEST_LABELS
-from buffycoat.weights import read_weights
+from buffycoat.nets.weights import read_weights
+from buffycoat.review.find_suspects import label_doubts
+from buffycoat.review.outliers import fit_classes
 
 COMPONENTS = (16, 64, 256)
 SHARE = 0.03
@@ -142,7 +139,7 @@ def main(
         errors[kind] |= {name: found_errors(chances, labels, held, planted) for name, chances in judges.items()}
     found = {
         "machine": machine(),
-        "mistakes_of_branch_a": mistakes(SUSPECTS.read(results / "7_refine" / "suspects.parquet"), true),
+        "mistakes_of_branch_a": mistakes(SUSPECTS.read(results / "9_review" / "suspects.parquet"), true),
         "class_left_out": left_out(vectors, numbers, tested, true.map(number_of).to_numpy(np.int64), codes),
         "nothing_planted_suspect": int(label_doubts((a + b) / 2, numbers, held).contradicted.sum()),
         "planted": errors,

@@ -22,7 +22,7 @@ from buffycoat.config import (
     settings_json,
     use_own_python,
 )
-from buffycoat.errors import InputError
+from buffycoat.core.errors import InputError
 from tests.conftest import REPOSITORY
 
 PRESETS = sorted((REPOSITORY / "workflow" / "presets").glob("*.yaml"))
@@ -70,7 +70,7 @@ def test_the_paper_preset_holds_the_papers_constants() -> None:
     assert (gan.depth, gan.width, gan.norm, gan.upsampling, gan.lambda_l1) == (8, 64, "batch", "transposed", 100)
     assert (head.hidden, head.projection, head.temperature, head.contrastive_share) == ((1024, 512), 256, 0.07, 0.3)
     assert config.partition.flag_noisy.level == 20 and not config.restore.restore_cells.guard
-    rules = {rule.rescued: rule for rule in config.refine.fit_reference.rules}
+    rules = {rule.rescued: rule for rule in config.refine.fit_rules.rules}
     assert (rules["PC"].beta, rules["PC"].tau, rules["PLY"].beta, rules["PLY"].tau) == (3750, 0.01, 150, 0.35)
     assert rules["PLY"].min_spikiness == 1.35 and rules["PLY"].max_host_probability == 0.8
 

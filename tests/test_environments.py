@@ -12,8 +12,8 @@ import pytest
 import yaml
 from packaging.utils import canonicalize_name
 
-from buffycoat.environment import installed, needed_by
-from buffycoat.provenance import ROOT, import_closure
+from buffycoat.core.environment import installed, needed_by
+from buffycoat.core.provenance import ROOT, import_closure
 from tests.test_layout import RULES
 
 REPOSITORY = Path(__file__).parent.parent

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from benchmarks import gpu
 from benchmarks.gpu_stages import TINY
-from buffycoat.files import read_json
+from buffycoat.core.files import read_json
 
 
 @pytest.fixture(scope="module")

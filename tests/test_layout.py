@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from buffycoat.config import Config
-from buffycoat.provenance import import_closure
+from buffycoat.core.provenance import import_closure
 
 REPOSITORY = Path(__file__).parent.parent
 SOURCE = REPOSITORY / "src" / "buffycoat"

@@ -16,16 +16,18 @@ from pydantic import BaseModel, Field, ValidationError
 
 from buffycoat.bundle.settings import Bundle
 from buffycoat.classify.settings import Classify
+from buffycoat.core.errors import InputError
+from buffycoat.core.provenance import ROOT
+from buffycoat.core.settings import Settings
 from buffycoat.crop.settings import Crop
 from buffycoat.embed.settings import Embed
-from buffycoat.errors import InputError
 from buffycoat.index.settings import Index
+from buffycoat.measure.settings import Measure
 from buffycoat.partition.settings import Partition
-from buffycoat.provenance import ROOT
 from buffycoat.refine.settings import Refine
 from buffycoat.report.settings import Report
 from buffycoat.restore.settings import Restore
-from buffycoat.settings import Settings
+from buffycoat.review.settings import Review
 from buffycoat.simulate.settings import Simulate
 
 
@@ -33,12 +35,6 @@ class Config(Settings):
     """All settings of the workflow: one section per stage, in it one per rule."""
 
     seed: int = Field(default=1, ge=0, description="Every random stream derives from it.")
-    portions: int = Field(
-        default=1,
-        ge=1,
-        description="Into how many jobs crop_cells, measure_noise, embed_cells and measure_cells are each divided, so"
-        " that a cluster runs them side by side; no result depends on it.",
-    )
     simulate: Simulate = Simulate()
     index: Index = Index()
     crop: Crop = Crop()
@@ -46,7 +42,9 @@ class Config(Settings):
     restore: Restore = Restore()
     classify: Classify = Classify()
     embed: Embed = Embed()
+    measure: Measure = Measure()
     refine: Refine = Refine()
+    review: Review = Review()
     report: Report = Report()
     bundle: Bundle = Bundle()
 
@@ -100,11 +98,6 @@ def settings_json(config: Config, key: str, **changed: Any) -> str:
     for part in key.split("."):
         section = getattr(section, part)
     return json.dumps({**section.model_dump(mode="json"), **changed}, sort_keys=True)
-
-
-def files_of_portions(config: Config, file: str) -> list[str]:
-    """Return the file of every portion, which `{portion}` in `file` stands for; none where one job does all."""
-    return [file.format(portion=k + 1) for k in range(config.portions)] if config.portions > 1 else []
 
 
 def use_own_python() -> None:

@@ -10,11 +10,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-import buffycoat.tables
+import buffycoat.data.tables
 from buffycoat.config import Config
-from buffycoat.files import whole_file
-from buffycoat.steps import run
-from buffycoat.tables.schema import Table
+from buffycoat.core.files import whole_file
+from buffycoat.core.steps import run
+from buffycoat.data.tables.schema import Table
 
 
 def _cell(text: str) -> str:
@@ -73,7 +73,8 @@ def configuration_page() -> str:
 def tables() -> list[Table]:
     """Return every table of the data dictionary, in order of name."""
     modules = [
-        importlib.import_module(f"buffycoat.tables.{m.name}") for m in pkgutil.iter_modules(buffycoat.tables.__path__)
+        importlib.import_module(f"buffycoat.data.tables.{m.name}")
+        for m in pkgutil.iter_modules(buffycoat.data.tables.__path__)
     ]
     found = {value.name: value for module in modules for value in vars(module).values() if isinstance(value, Table)}
     return [found[name] for name in sorted(found)]
@@ -84,7 +85,7 @@ def tables_page() -> str:
     lines = [
         "# Every table",
         "",
-        "Written by `make docs` from `src/buffycoat/tables/`. All are Parquet; the key identifies a row.",
+        "Written by `make docs` from `src/buffycoat/data/tables/`. All are Parquet; the key identifies a row.",
     ]
     for table in tables():
         lines += [

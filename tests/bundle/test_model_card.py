@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from buffycoat.bundle.model_card import model_card, plain
+from buffycoat.bundle.form import Manifest
+from buffycoat.bundle.pack_bundle import model_card, plain
 from buffycoat.bundle.settings import PackBundle
-from buffycoat.bundle_format import Manifest
 from tests.test_bundle_format import CONTENT
 
 ROW = {"part": "test", "class": "all", "metric": "macro_f1", "value": 0.5, "low": 0.4, "high": 0.6, "support": 9}

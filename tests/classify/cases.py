@@ -10,11 +10,9 @@ import pandas as pd
 from buffycoat.classify.predict_fold import predict_fold
 from buffycoat.classify.settings import PredictFold, TrainFold
 from buffycoat.classify.train_fold import train_fold
-from buffycoat.images import CYTOPLASM, ShardWriter
-from buffycoat.tables.cells import CELLS
-from buffycoat.tables.classes import CLASSES
-from buffycoat.tables.folds import FOLDS
-from buffycoat.tables.images import IMAGES
+from buffycoat.data.images import CYTOPLASM, ShardWriter
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES
+from buffycoat.data.tables.restore import CELLS
 
 SWIN = {"img_size": 32, "window_size": 4, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 4]}
 TINY = TrainFold(

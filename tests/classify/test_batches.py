@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from buffycoat.classify.batches import Sampler, occurrences
-from buffycoat.classify.data import Crops
+from buffycoat.classify.crops import Crops, Sampler, occurrences
 
 LABELS = np.array([k % 3 for k in range(30)])
 

@@ -10,10 +10,9 @@ from scipy.special import softmax
 
 from buffycoat.classify.combine_folds import class_numbers, combine_folds, mean_probabilities, temperatures_of
 from buffycoat.classify.settings import CombineFolds
-from buffycoat.errors import InputError
-from buffycoat.files import read_json
-from buffycoat.tables.logits import LOGITS
-from buffycoat.tables.probabilities import PROBABILITIES
+from buffycoat.core.errors import InputError
+from buffycoat.core.files import read_json
+from buffycoat.data.tables.classify import LOGITS, PROBABILITIES
 from tests.classify.cases import predict, train
 
 

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from buffycoat.classify.augment import draw_numbers
-from buffycoat.classify.damage import DAMAGES, damage
+from buffycoat.classify.augment import DAMAGES, damage, draw_numbers
 from buffycoat.classify.settings import TrainFold
-from buffycoat.degradations import DEGRADATIONS
-from buffycoat.randomness import stream, stream_seeds
+from buffycoat.core.random import stream, stream_seeds
+from buffycoat.data.degradations import DEGRADATIONS
 
 
 def drawn(n: int) -> dict[str, torch.Tensor]:

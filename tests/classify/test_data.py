@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from buffycoat.classify.data import Crops
-from buffycoat.images import BACKGROUND, NUCLEUS, ShardWriter
-from buffycoat.tables.cells import CELLS
+from buffycoat.classify.crops import Crops
+from buffycoat.data.images import BACKGROUND, NUCLEUS, ShardWriter
+from buffycoat.data.tables.restore import CELLS
 
 CPU = torch.device("cpu")
 

@@ -13,10 +13,10 @@ from torch.nn import functional
 
 from buffycoat.classify.augment import augment
 from buffycoat.classify.backbones import classifier_names, normalise
-from buffycoat.classify.data import Crops
+from buffycoat.classify.crops import Crops
 from buffycoat.classify.fold_training import FoldTraining, pieces
 from buffycoat.classify.settings import TrainFold
-from buffycoat.errors import InputError
+from buffycoat.core.errors import InputError
 from tests.classify.cases import SWIN, TINY
 
 LABELS = np.array([0] * 14 + [1] * 15 + [2])

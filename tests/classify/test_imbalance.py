@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from buffycoat.classify.imbalance import (
+from buffycoat.classify.recipes import (
     class_weights,
     effective_number_weights,
     effective_share,

@@ -8,8 +8,16 @@ import pytest
 import torch
 from torch.nn import functional
 
-from buffycoat.classify.imbalance import ldam_margins
-from buffycoat.classify.losses import LOSSES, Balance, CosineClassifier, balanced_softmax, cross_entropy, focal, ldam
+from buffycoat.classify.recipes import (
+    LOSSES,
+    Balance,
+    CosineClassifier,
+    balanced_softmax,
+    cross_entropy,
+    focal,
+    ldam,
+    ldam_margins,
+)
 from buffycoat.classify.settings import TrainFold
 
 

@@ -7,7 +7,7 @@ import torch
 from buffycoat.classify.augment import draw_numbers
 from buffycoat.classify.mixing import boxes, mix
 from buffycoat.classify.settings import TrainFold
-from buffycoat.randomness import stream_seeds
+from buffycoat.core.random import stream_seeds
 
 
 def drawn(n: int) -> dict[str, torch.Tensor]:

@@ -8,18 +8,15 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from buffycoat.classify.data import Crops
+from buffycoat.classify.crops import Crops
 from buffycoat.classify.predict_degraded import clean_held_out, degraded_pixels, predict_degraded
 from buffycoat.classify.settings import PredictDegraded
-from buffycoat.degradations import DEGRADATIONS
-from buffycoat.errors import InputError
-from buffycoat.images import BACKGROUND
-from buffycoat.tables.classes import CLASSES
-from buffycoat.tables.degraded import DEGRADED
-from buffycoat.tables.folds import FOLDS
-from buffycoat.tables.images import IMAGES
-from buffycoat.tables.logits import LOGITS
-from buffycoat.tables.noise import NOISE
+from buffycoat.core.errors import InputError
+from buffycoat.data.degradations import DEGRADATIONS
+from buffycoat.data.images import BACKGROUND
+from buffycoat.data.tables.classify import DEGRADED, LOGITS
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES
+from buffycoat.data.tables.partition import NOISE
 from tests.classify.cases import inputs, predict, train
 
 CPU = torch.device("cpu")

@@ -6,17 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from buffycoat.classify.data import Crops
-from buffycoat.classify.fold_models import judged_rows, load_fold_model
-from buffycoat.classify.predict_fold import predict_views
+from buffycoat.classify.crops import Crops
+from buffycoat.classify.predict_fold import judged_rows, load_fold_model, predict_views, view_of
 from buffycoat.classify.settings import PredictFold
 from buffycoat.classify.train_fold import judge, labelled_rows
-from buffycoat.classify.views import view_of
-from buffycoat.errors import InputError
-from buffycoat.tables.classes import CLASSES
-from buffycoat.tables.folds import FOLDS
-from buffycoat.tables.images import IMAGES
-from buffycoat.tables.logits import LOGITS
+from buffycoat.core.errors import InputError
+from buffycoat.data.tables.classify import LOGITS
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES
 from tests.classify.cases import predict, train
 
 CODES = ["BA", "LY", "PC"]
@@ -53,7 +49,7 @@ def test_the_history_tells_the_score_of_the_stored_model(dataset: Path) -> None:
     crops = Crops(dataset / "cells.parquet", trained.background, trained.size_px, torch.device("cpu"))
     rows = labelled_rows(dataset / "images.parquet", dataset / "folds.parquet", CODES)
     loss, score = judge(network, crops, rows[rows["fold"] == 0], 3)
-    from buffycoat.tables.training_history import TRAINING_HISTORY
+    from buffycoat.data.tables.classify import TRAINING_HISTORY
 
     last = TRAINING_HISTORY.read(model.parent / "history.parquet").iloc[-1]
     assert (loss, score) == pytest.approx((last["held_out_loss"], last["held_out_macro_f1"]))

@@ -8,20 +8,23 @@ import pytest
 import torch
 from torch import nn
 
-from buffycoat.classify.imbalance import class_weights, effective_number_weights, rarity
-from buffycoat.classify.losses import LOSSES, CosineClassifier
 from buffycoat.classify.recipes import (
+    LOSSES,
+    CosineClassifier,
     adjusted_biases,
     both_act,
+    class_weights,
     draw_factors,
+    effective_number_weights,
     epochs_of,
     linear_classifier,
+    rarity,
     weights_of,
     with_classifier,
 )
 from buffycoat.classify.settings import TrainFold
-from buffycoat.errors import InputError
-from buffycoat.recipes import BODY_OF, RECIPE_NAMES
+from buffycoat.core.errors import InputError
+from buffycoat.data.methods import BODY_OF, RECIPE_NAMES
 
 COUNTS = np.array([400, 40, 4])
 

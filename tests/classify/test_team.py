@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from buffycoat.classify.team import Team, started_team
-from buffycoat.errors import InputError
-from buffycoat.tables.training_history import TRAINING_HISTORY
-from buffycoat.weights import read_weights
+from buffycoat.core.errors import InputError
+from buffycoat.data.tables.classify import TRAINING_HISTORY
+from buffycoat.nets.weights import read_weights
 from tests.classify.cases import SWIN, TINY, inputs, make_dataset, train
 
 SETTINGS = TINY.model_copy(

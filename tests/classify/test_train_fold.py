@@ -16,15 +16,15 @@ import torch
 
 from buffycoat.classify import train_fold as module
 from buffycoat.classify.backbones import classifier_names
-from buffycoat.classify.fold_models import load_fold_model
-from buffycoat.classify.imbalance import log_frequencies
+from buffycoat.classify.predict_fold import load_fold_model
+from buffycoat.classify.recipes import log_frequencies
 from buffycoat.classify.settings import TrainFold
-from buffycoat.errors import InputError, Interrupted
-from buffycoat.recipes import BODY_OF, RECIPE_NAMES
-from buffycoat.tables.images import IMAGES
-from buffycoat.tables.training_history import TRAINING_HISTORY
-from buffycoat.training import Checkpoint
-from buffycoat.weights import read_weights
+from buffycoat.core.errors import InputError, Interrupted
+from buffycoat.data.methods import BODY_OF, RECIPE_NAMES
+from buffycoat.data.tables.classify import TRAINING_HISTORY
+from buffycoat.data.tables.index import IMAGES
+from buffycoat.nets.training import Checkpoint
+from buffycoat.nets.weights import read_weights
 from tests.classify.cases import TINY, inputs, train
 
 ALIKE = ["fold", "epoch", "train_loss", "held_out_loss", "held_out_macro_f1", "kept"]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from buffycoat.classify.views import view_of
+from buffycoat.classify.predict_fold import view_of
 
 
 def test_the_eight_views_are_distinct_and_a_group() -> None:

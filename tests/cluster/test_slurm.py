@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from buffycoat.tables.images import IMAGES
-from buffycoat.tables.predictions import PREDICTIONS
+from buffycoat.data.tables.index import IMAGES
+from buffycoat.data.tables.report import PREDICTIONS
 from tests.cluster.slurm import Slurm, ask
 from tests.cluster.slurm_run import SlurmRun, environments_of
 from tests.pipeline.workflow_run import Project
@@ -34,7 +34,7 @@ def test_the_whole_workflow_runs(finished: Finished) -> None:
     project, _ = finished
     results = project.folder / "results"
     images = IMAGES.read(results / "1_index" / "images.parquet")
-    told = PREDICTIONS.read(results / "8_report" / "predictions.parquet")
+    told = PREDICTIONS.read(results / "report" / "predictions.parquet")
     assert told["image_id"].tolist() == images["image_id"].tolist() and told["label"].notna().all()
     assert project.planned(targets=("all",)) == set(), "what Slurm made is not made again on one machine"
 

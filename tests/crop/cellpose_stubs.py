@@ -16,7 +16,7 @@ from cellpose.dynamics import masks_to_flows_gpu
 from cellpose.models import CellposeModel
 
 from buffycoat.crop.cellpose_method import Cellpose
-from buffycoat.images import Pixels
+from buffycoat.data.images import Pixels
 
 Labels = npt.NDArray[np.int32]
 

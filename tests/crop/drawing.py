@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from buffycoat.images import Pixels
+from buffycoat.data.images import Pixels
 
 GLASS, RED_CELL, CYTOPLASM_INK, NUCLEUS_INK = (242, 240, 238), (225, 165, 165), (205, 190, 225), (95, 45, 140)
 

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from buffycoat.crop.agreement import Agreement, each_cell, intersection_over_union, nearest_cell, summarise
-from buffycoat.crop.mask_sets import masked_image
+from buffycoat.crop.segmenter_samples import masked_image
+from buffycoat.crop.segmenter_training import Agreement, each_cell, intersection_over_union, nearest_cell, summarise
 
 
 def two_cells(nuclei: bool = True) -> tuple[object, np.ndarray]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from buffycoat.crop.appearance import STANDARD_DENSITY, canonical, clear_glass
+from buffycoat.crop.embedded_method import STANDARD_DENSITY, canonical, clear_glass
 from tests.crop.drawing import add_cell, field
 
 

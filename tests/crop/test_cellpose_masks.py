@@ -5,7 +5,7 @@ import pytest
 import torch
 from cellpose import dynamics
 
-from buffycoat.crop.cellpose_masks import flow_errors, mask_workers, masks_of_flows, true_flows
+from buffycoat.crop.cellpose_method import flow_errors, mask_workers, masks_of_flows, true_flows
 from tests.crop.cellpose_stubs import drawn_labels, flows_and_logit, same_cells
 
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from buffycoat.core.errors import InputError
 from buffycoat.crop import cellpose_method
-from buffycoat.crop.cellpose_masks import mask_workers
 from buffycoat.crop.cellpose_method import (
     Cellpose,
     enlarged,
+    mask_workers,
     normalised,
     primary_of,
     reduced,
@@ -25,8 +26,7 @@ from buffycoat.crop.cellpose_method import (
 )
 from buffycoat.crop.settings import CropCells
 from buffycoat.crop.stain import Bools, nucleus_map
-from buffycoat.errors import InputError
-from buffycoat.images import BACKGROUND, CYTOPLASM, NUCLEUS, Pixels
+from buffycoat.data.images import BACKGROUND, CYTOPLASM, NUCLEUS, Pixels
 from tests.crop.cellpose_stubs import (
     ByColour,
     Labels,

@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
+from buffycoat.core.errors import InputError
+from buffycoat.core.files import sha256_of
 from buffycoat.crop import cellpose_method
 from buffycoat.crop.cellpose_training import fine_tune_cellpose, with_flows
 from buffycoat.crop.cellpose_weights import build_network, load_network
@@ -15,12 +17,9 @@ from buffycoat.crop.crop_cells import crop_cells
 from buffycoat.crop.segmenter import network_kind
 from buffycoat.crop.settings import CropCells, TrainSegmenter
 from buffycoat.crop.train_segmenter import train_segmenter
-from buffycoat.errors import InputError
-from buffycoat.files import sha256_of
-from buffycoat.tables.crops import CROPS
-from buffycoat.tables.images import IMAGES
-from buffycoat.tables.segmenter_history import SEGMENTER_HISTORY
-from buffycoat.weights import write_weights
+from buffycoat.data.tables.crop import CROPS, SEGMENTER_HISTORY
+from buffycoat.data.tables.index import IMAGES
+from buffycoat.nets.weights import write_weights
 from tests.crop.cellpose_stubs import drawn_labels, flows_and_logit, same_cells, small_encoder
 from tests.crop.drawing import add_cell, field
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from cellpose.models import CellposeModel
 
+from buffycoat.core.errors import InputError
+from buffycoat.core.files import sha256_of
 from buffycoat.crop.cellpose_method import flows_of, normalised, start_masks
 from buffycoat.crop.cellpose_weights import build_network, check_weights, load_network, read_state
 from buffycoat.crop.settings import CropCells
-from buffycoat.errors import InputError
-from buffycoat.files import sha256_of
-from buffycoat.weights import write_weights
+from buffycoat.nets.weights import write_weights
 from tests.crop.cellpose_stubs import in_threads, small_encoder
 from tests.crop.drawing import add_cell, field
 

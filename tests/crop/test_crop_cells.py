@@ -11,16 +11,16 @@ import pytest
 import torch
 from PIL import Image
 
+from buffycoat.core.errors import InputError
+from buffycoat.core.files import sha256_of
 from buffycoat.crop import cellpose_method
 from buffycoat.crop.crop_cells import chunks_of, crop_cells, one_ahead
 from buffycoat.crop.segmenter import build_network, half_precision
 from buffycoat.crop.settings import CropCells
-from buffycoat.errors import InputError
-from buffycoat.files import sha256_of
-from buffycoat.images import BACKGROUND, CellImages
-from buffycoat.tables.crops import CROPS
-from buffycoat.tables.images import IMAGES
-from buffycoat.weights import write_weights
+from buffycoat.data.images import BACKGROUND, CellImages
+from buffycoat.data.tables.crop import CROPS
+from buffycoat.data.tables.index import IMAGES
+from buffycoat.nets.weights import write_weights
 from tests.crop.cellpose_stubs import ByColour
 from tests.crop.drawing import add_cell, field
 

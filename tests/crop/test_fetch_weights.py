@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from buffycoat.core.errors import InputError
 from buffycoat.crop.fetch_weights import fetch_weights
-from buffycoat.errors import InputError
 
 CONTENT = np.random.default_rng(0).bytes(3_500_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

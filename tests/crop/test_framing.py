@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from buffycoat.crop.framing import cut_window, frame_cell, resize_crop, resize_mask, touches_border
-from buffycoat.images import BACKGROUND, CYTOPLASM, NUCLEUS
+from buffycoat.data.images import BACKGROUND, CYTOPLASM, NUCLEUS
 
 
 def numbered(side: int = 40) -> np.ndarray:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from buffycoat.crop.instances import CORE_DEPTH, core_of, fill_holes, separate_cells
+from buffycoat.crop.framing import CORE_DEPTH, core_of, fill_holes, separate_cells
 
 
 def disc(side: int, row: int, col: int, radius: int) -> np.ndarray:

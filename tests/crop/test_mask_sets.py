@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from buffycoat.crop.mask_sets import LONGEST_PX, masked_image, read_mask_set
-from buffycoat.errors import InputError
+from buffycoat.core.errors import InputError
+from buffycoat.crop.segmenter_samples import LONGEST_PX, masked_image, read_mask_set
 from tests.crop.drawing import add_cell, field
 
 

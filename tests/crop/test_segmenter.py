@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from buffycoat.core.errors import InputError
 from buffycoat.crop.segmenter import (
     MAPS,
     SIDE_PX,
@@ -16,9 +17,8 @@ from buffycoat.crop.segmenter import (
     predict_maps,
     shipped_weights,
 )
-from buffycoat.efficientnet import efficientnet_lite0
-from buffycoat.errors import InputError
-from buffycoat.weights import read_weights, write_weights
+from buffycoat.nets.efficientnet import efficientnet_lite0
+from buffycoat.nets.weights import read_weights, write_weights
 
 
 def views(number: int) -> list[np.ndarray]:

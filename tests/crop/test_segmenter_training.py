@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from buffycoat.core.errors import InputError
+from buffycoat.core.random import stream
 from buffycoat.crop import train_segmenter as step_module
-from buffycoat.crop.mask_sets import MaskedImage, masked_image
 from buffycoat.crop.segmenter import MAPS, SIDE_PX, load_network
-from buffycoat.crop.segmenter_samples import restain, sample_of, source_of
+from buffycoat.crop.segmenter_samples import MaskedImage, masked_image, restain, sample_of, source_of
 from buffycoat.crop.segmenter_training import SegmenterTraining, map_loss, rate_at
 from buffycoat.crop.settings import TrainSegmenter
 from buffycoat.crop.train_segmenter import divide, train_segmenter
-from buffycoat.errors import InputError
-from buffycoat.randomness import stream
-from buffycoat.tables.segmenter_history import SEGMENTER_HISTORY
+from buffycoat.data.tables.crop import SEGMENTER_HISTORY
 from tests.crop.drawing import add_cell, field
 
 
@@ -167,7 +166,7 @@ def test_an_interrupted_training_ends_with_the_same_bytes(
 def test_what_was_trained_can_be_used(table: Path, tmp_path: Path) -> None:
     run_to(tmp_path / "made", table)
     from buffycoat.crop.embedded_method import segment_by_network
-    from buffycoat.weights import read_weights
+    from buffycoat.nets.weights import read_weights
 
     network = load_network(tmp_path / "made" / "s.safetensors")
     assert segment_by_network(network, [field(120)], 0.004, 0.35)[0][0].shape == (120, 120)

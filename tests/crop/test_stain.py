@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from buffycoat.crop.stain import choose_primary, nuclear_stain, optical_density, segment_by_stain
-from buffycoat.images import BACKGROUND, NUCLEUS, Pixels
+from buffycoat.data.images import BACKGROUND, NUCLEUS, Pixels
 from tests.crop.drawing import NUCLEUS_INK, add_cell, field, iou
 
 

@@ -6,10 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from buffycoat.tables.classes import CLASSES
-from buffycoat.tables.embeddings import EMBEDDINGS
-from buffycoat.tables.folds import FOLDS
-from buffycoat.tables.images import IMAGES
+from buffycoat.data.tables.embed import EMBEDDINGS
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES
 
 
 def write_dataset(

@@ -9,16 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from buffycoat.core.errors import InputError
+from buffycoat.data.images import CYTOPLASM, ShardWriter
+from buffycoat.data.tables.embed import EMBEDDINGS, PROMPTS
+from buffycoat.data.tables.index import CLASSES
+from buffycoat.data.tables.restore import CELLS
 from buffycoat.embed import embed_cells as module
 from buffycoat.embed.embed_cells import embed_cells, prepare, require_unit, turned, unit
 from buffycoat.embed.encoders import Encoder
 from buffycoat.embed.settings import EmbedCells
-from buffycoat.errors import InputError
-from buffycoat.images import CYTOPLASM, ShardWriter
-from buffycoat.tables.cells import CELLS
-from buffycoat.tables.classes import CLASSES
-from buffycoat.tables.embeddings import EMBEDDINGS
-from buffycoat.tables.prompts import PROMPTS
 
 HALF = (0.5, 0.5, 0.5)
 SIGLIP = Encoder(nn.Identity(), HALF, HALF, antialias=False)

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import save_file
 from timm.models import save_for_hf
 
+from buffycoat.core.errors import InputError
 from buffycoat.embed.encoders import Encoder, load_encoder, with_scheme
 from buffycoat.embed.settings import EmbedCells
-from buffycoat.errors import InputError
-from buffycoat.weights import write_weights
+from buffycoat.nets.weights import write_weights
 from tests.embed.siglip_cases import CONFIG, TEXT, checkpoint
 
 VIT = "vit_tiny_patch16_224"

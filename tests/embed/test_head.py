@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from buffycoat.embed.head import Head, focal, head_loss, supervised_contrast
 from buffycoat.embed.settings import TrainHead
+from buffycoat.embed.train_head import Head, focal, head_loss, supervised_contrast
 
 SMALL = TrainHead(hidden=(16,), projection=8)
 

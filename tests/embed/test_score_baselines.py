@@ -6,13 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from buffycoat.data.tables.classify import PROBABILITIES
+from buffycoat.data.tables.embed import BASELINES, EMBEDDINGS, PROMPTS
+from buffycoat.data.tables.index import IMAGES
 from buffycoat.embed.score_baselines import nearest_prompts, score_baselines, scores, votes
 from buffycoat.embed.settings import ScoreBaselines
-from buffycoat.tables.baselines import BASELINES
-from buffycoat.tables.embeddings import EMBEDDINGS
-from buffycoat.tables.images import IMAGES
-from buffycoat.tables.probabilities import PROBABILITIES
-from buffycoat.tables.prompts import PROMPTS
 from tests.embed.conftest import write_dataset
 
 NO_PROMPTS = pd.DataFrame({"code": [], "prompt": [], "embedding": []}, dtype=object)

@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from buffycoat.embed.siglip import MEDSIGLIP, load_published, medsiglip, model_config, untrained
-from buffycoat.embed.siglip_names import convert
-from buffycoat.errors import InputError
+from buffycoat.core.errors import InputError
+from buffycoat.embed.siglip import MEDSIGLIP, convert, load_published, medsiglip, model_config, untrained
 from tests.embed.siglip_cases import CONFIG, IMAGE, TEXT, checkpoint, published, published_shapes, sizes
 
 from tests.embed.siglip_cases import slow_image, slow_text  # isort: skip

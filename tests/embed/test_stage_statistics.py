@@ -4,8 +4,8 @@ import pytest
 import timm
 import torch
 
-from buffycoat.efficientnet import efficientnet_lite0
-from buffycoat.embed.stage_statistics import StageStatistics
+from buffycoat.embed.encoders import StageStatistics
+from buffycoat.nets.efficientnet import efficientnet_lite0
 
 
 @pytest.fixture(scope="module")

@@ -8,17 +8,15 @@ import pytest
 import torch
 import yaml
 
+from buffycoat.core.errors import InputError
+from buffycoat.data.tables.classify import PROBABILITIES
+from buffycoat.data.tables.embed import EMBEDDINGS, HEAD_HISTORY
+from buffycoat.data.tables.index import FOLDS, IMAGES
 from buffycoat.embed import train_head as module
 from buffycoat.embed.settings import TrainHead
 from buffycoat.embed.train_head import chances, train_head
-from buffycoat.errors import InputError
-from buffycoat.tables.embeddings import EMBEDDINGS
-from buffycoat.tables.folds import FOLDS
-from buffycoat.tables.head_history import HEAD_HISTORY
-from buffycoat.tables.images import IMAGES
-from buffycoat.tables.probabilities import PROBABILITIES
-from buffycoat.training import Checkpoint
-from buffycoat.weights import read_weights
+from buffycoat.nets.training import Checkpoint
+from buffycoat.nets.weights import read_weights
 from tests.embed.conftest import write_dataset
 
 SMALL = TrainHead(hidden=(16,), projection=8, epochs=6, batch=16, learning_rate=5e-3)

@@ -17,23 +17,23 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-import buffycoat.tables
-from buffycoat.classify.data import Crops
+import buffycoat.data.tables
+from buffycoat.classify.crops import Crops
+from buffycoat.core.errors import InputError
+from buffycoat.core.files import close_seal, is_whole
 from buffycoat.crop.segmenter import load_network
-from buffycoat.errors import InputError
-from buffycoat.images import CellImages, Pixels, ShardWriter
-from buffycoat.seals import close_seal, is_whole
-from buffycoat.tables.cells import CELLS
-from buffycoat.tables.schema import Table
-from buffycoat.training import Checkpoint
-from buffycoat.weights import read_weights, write_weights
+from buffycoat.data.images import CellImages, Pixels, ShardWriter
+from buffycoat.data.tables.restore import CELLS
+from buffycoat.data.tables.schema import Table
+from buffycoat.nets.training import Checkpoint
+from buffycoat.nets.weights import read_weights, write_weights
 from tests.faults.steps_run import one_line
 from tests.pipeline.workflow_run import Finished
 
 TABLES = {
     found.name: found
-    for module in pkgutil.iter_modules(buffycoat.tables.__path__)
-    for found in vars(importlib.import_module(f"buffycoat.tables.{module.name}")).values()
+    for module in pkgutil.iter_modules(buffycoat.data.tables.__path__)
+    for found in vars(importlib.import_module(f"buffycoat.data.tables.{module.name}")).values()
     if isinstance(found, Table)
 }
 

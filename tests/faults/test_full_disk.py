@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from buffycoat.training import Checkpoint
+from buffycoat.nets.training import Checkpoint
 from tests.faults.steps_run import one_line, run_words
 from tests.pipeline.workflow_run import Finished
 

@@ -17,16 +17,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from buffycoat.config import Config, check_run, settings_json
-from buffycoat.crop.mask_sets import read_mask_set
-from buffycoat.errors import InputError
-from buffycoat.images import ImageProblem, decode_bytes
+from buffycoat.core.errors import InputError
+from buffycoat.core.files import OPEN_SEAL, close_seal
+from buffycoat.core.steps import _parse_settings
+from buffycoat.crop.segmenter_samples import read_mask_set
+from buffycoat.data.images import ImageProblem, decode_bytes
+from buffycoat.data.tables.classify import PROBABILITIES
+from buffycoat.data.tables.index import IMAGES
 from buffycoat.index.settings import MakeIndex
 from buffycoat.index.sources import Listing, read_listing
-from buffycoat.seals import OPEN_SEAL, close_seal
-from buffycoat.steps import _parse_settings
-from buffycoat.tables.images import IMAGES
-from buffycoat.tables.probabilities import PROBABILITIES
-from buffycoat.weights import read_weights, write_weights
+from buffycoat.nets.weights import read_weights, write_weights
 
 bounded = settings(
     derandomize=True, deadline=None, max_examples=200, database=None,

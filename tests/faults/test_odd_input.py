@@ -16,18 +16,18 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from buffycoat.core.errors import InputError
 from buffycoat.crop.crop_cells import crop_cells
-from buffycoat.crop.mask_sets import read_mask_set
+from buffycoat.crop.segmenter_samples import read_mask_set
 from buffycoat.crop.settings import CropCells
-from buffycoat.errors import InputError
-from buffycoat.images import CellImages, ImageProblem, decode_image
+from buffycoat.data.images import CellImages, ImageProblem, decode_image
+from buffycoat.data.pages import write_spreadsheet
+from buffycoat.data.tables.crop import CROPS
+from buffycoat.data.tables.index import IMAGES
 from buffycoat.index.make_index import make_index
 from buffycoat.index.settings import MakeIndex
 from buffycoat.index.sources import read_table
-from buffycoat.report.spreadsheet import write_spreadsheet
 from buffycoat.report.write_predictions import write_submission
-from buffycoat.tables.crops import CROPS
-from buffycoat.tables.images import IMAGES
 from tests.faults.steps_run import REPOSITORY, one_line, picture, run_step
 
 NAMES = [

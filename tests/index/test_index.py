@@ -14,19 +14,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from buffycoat.errors import InputError
-from buffycoat.files import read_json
+from buffycoat.core.errors import InputError
+from buffycoat.core.files import read_json
+from buffycoat.core.steps import run
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, TEST_LABELS, decodable, trainable
 from buffycoat.index.checking import check_file, inside_root
 from buffycoat.index.make_folds import assign_folds, make_folds, receipt_of
 from buffycoat.index.make_index import make_index
 from buffycoat.index.pseudo_patients import split_into_runs
 from buffycoat.index.settings import MakeFolds, MakeIndex
 from buffycoat.index.sources import read_csv
-from buffycoat.steps import run
-from buffycoat.tables.classes import CLASSES
-from buffycoat.tables.folds import FOLDS
-from buffycoat.tables.images import IMAGES, decodable, trainable
-from buffycoat.tables.test_labels import TEST_LABELS
 
 
 def picture(path: Path, seed: int, side: int = 16) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from buffycoat.images import BACKGROUND, CYTOPLASM, Pixels
+from buffycoat.data.images import BACKGROUND, CYTOPLASM, Pixels
 
 
 def cell(seed: int, side: int = 64) -> tuple[Pixels, Pixels]:

@@ -8,19 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from buffycoat.core.files import read_json
 from buffycoat.crop.framing import frame_cell
-from buffycoat.degradations import DEGRADATIONS
-from buffycoat.files import read_json
-from buffycoat.images import CYTOPLASM, CellImages, ShardWriter
+from buffycoat.data.degradations import DEGRADATIONS
+from buffycoat.data.images import CYTOPLASM, CellImages, ShardWriter
+from buffycoat.data.tables.crop import CROPS
+from buffycoat.data.tables.index import IMAGES
+from buffycoat.data.tables.partition import NOISE, NOISE_SCORES
 from buffycoat.partition.flag_noisy import flag_noisy
 from buffycoat.partition.measure_noise import measure_noise
 from buffycoat.partition.scores import measure
 from buffycoat.partition.settings import FlagNoisy, MeasureNoise
 from buffycoat.partition.verdicts import judge
-from buffycoat.tables.crops import CROPS
-from buffycoat.tables.images import IMAGES
-from buffycoat.tables.noise import NOISE
-from buffycoat.tables.noise_scores import NOISE_SCORES
 from tests.partition.drawing import cell
 
 

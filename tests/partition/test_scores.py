@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from buffycoat.degradations import DEGRADATIONS, blur
-from buffycoat.images import BACKGROUND, CYTOPLASM, Pixels
+from buffycoat.data.degradations import DEGRADATIONS, blur
+from buffycoat.data.images import BACKGROUND, CYTOPLASM, Pixels, grey_of, mean_residual, noise_score
 from buffycoat.partition.scores import Scores, blur_score, measure, percentile, smoothed
-from buffycoat.quality import grey_of, mean_residual, noise_score
 from buffycoat.simulate.painting import draw_field, draw_slide
 from tests.partition.drawing import cell
 

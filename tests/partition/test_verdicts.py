@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from buffycoat.errors import InputError
-from buffycoat.partition.light import light_deviation, usual_light
+from buffycoat.core.errors import InputError
+from buffycoat.partition.scores import light_deviation, usual_light
 from buffycoat.partition.settings import FlagNoisy
 from buffycoat.partition.verdicts import compared_noise, judge
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from buffycoat.crop.framing import PADDING, frame_cell
-from buffycoat.images import CYTOPLASM
-from buffycoat.partition.window import inside_image
+from buffycoat.data.images import CYTOPLASM
+from buffycoat.partition.measure_noise import inside_image
 
 
 @pytest.mark.parametrize("size", [100, 64, 33, 150])

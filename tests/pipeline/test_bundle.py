@@ -14,16 +14,15 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from buffycoat.errors import InputError
-from buffycoat.files import read_json, sha256_of, write_json
-from buffycoat.predict import Predictor
-from buffycoat.predict.command_line import app
-from buffycoat.predict.inputs import listed
-from buffycoat.tables.labels import LABELS
-from buffycoat.tables.new_images import NEW_IMAGES
-from buffycoat.tables.predictions import PREDICTIONS
-from buffycoat.tables.probabilities import PROBABILITIES
-from buffycoat.tables.suspects import SUSPECTS
+from buffycoat.bundle.inputs import listed
+from buffycoat.bundle.predictor import Predictor
+from buffycoat.cli import app
+from buffycoat.core.errors import InputError
+from buffycoat.core.files import read_json, sha256_of, write_json
+from buffycoat.data.tables.classify import PROBABILITIES
+from buffycoat.data.tables.refine import REFINED_LABELS
+from buffycoat.data.tables.report import PREDICTIONS
+from buffycoat.data.tables.review import NEW_IMAGES, SUSPECTS
 from tests.pipeline.workflow_run import Project
 
 Row = dict[str, Any]
@@ -31,7 +30,7 @@ Row = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def bundle(finished: Project) -> Path:
-    return finished.folder / "results" / "9_bundle" / "bundle"
+    return finished.folder / "results" / "bundle" / "bundle"
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +41,7 @@ def predictor(bundle: Path) -> Iterator[Predictor]:
 
 @pytest.fixture(scope="module")
 def tested(finished: Project) -> pd.DataFrame:
-    table = PREDICTIONS.read(finished.folder / "results" / "8_report" / "predictions.parquet")
+    table = PREDICTIONS.read(finished.folder / "results" / "report" / "predictions.parquet")
     rows = table[table["role"] == "test"].sample(frac=1, random_state=3).head(45)
     return rows.assign(path=[str(finished.folder / path) for path in rows["path"]])
 
@@ -68,7 +67,9 @@ def test_probabilities_are_the_workflow_s_to_the_last_bit(
 
 @pytest.mark.parametrize("name", ["label", "base_label", "changed", "reason", "near_miss", "near_miss_reason", "trace"])
 def test_labels_and_reasons_are_the_workflow_s(finished: Project, given: pd.DataFrame, name: str) -> None:
-    labels = LABELS.read(finished.folder / "results" / "7_refine" / "labels.parquet").set_index("image_id")
+    labels = REFINED_LABELS.read(finished.folder / "results" / "8_refine" / "refined_labels.parquet").set_index(
+        "image_id"
+    )
     assert same(given[name], labels.loc[given.index, name])
 
 
@@ -85,7 +86,7 @@ def test_labels_and_reasons_are_the_workflow_s(finished: Project, given: pd.Data
     ],
 )
 def test_suspicions_are_the_workflow_s(finished: Project, given: pd.DataFrame, name: str, stored: str) -> None:
-    suspects = SUSPECTS.read(finished.folder / "results" / "7_refine" / "suspects.parquet").set_index("image_id")
+    suspects = SUSPECTS.read(finished.folder / "results" / "9_review" / "suspects.parquet").set_index("image_id")
     assert same(given[name], suspects.loc[given.index, stored])
 
 
@@ -234,7 +235,7 @@ def test_an_exported_model_agrees_with_the_network(bundle: Path, tmp_path: Path)
     import torch
 
     from buffycoat.classify.backbones import normalise
-    from buffycoat.classify.fold_models import load_fold_model
+    from buffycoat.classify.predict_fold import load_fold_model
 
     out = tmp_path / "fold_1.onnx"
     shown = CliRunner().invoke(app, ["export", "--bundle", str(bundle), "--fold", "1", "--out", str(out)])

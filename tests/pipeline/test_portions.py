@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from buffycoat.images import CellImages
+from buffycoat.data.images import CellImages
 from tests.pipeline.workflow_run import TINY, Project, copy_project
 
 TABLES = (
@@ -16,7 +16,7 @@ TABLES = (
     "4_restore/cells.parquet",
     "6_embed/embeddings.parquet",
     "6_embed/prompts.parquet",
-    "7_refine/morphology.parquet",
+    "7_measure/morphology.parquet",
 )
 PLACE = ["shard", "shard_row"]
 CHANGED = "crop: {crop_cells: {centrality: 0.3}}"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from buffycoat.provenance import import_closure
+from buffycoat.core.provenance import import_closure
 from tests.pipeline.workflow_run import TARGETS, TINY, Project, downstream
 
 CHANGED_SETTINGS: dict[str, dict[str, object]] = {
@@ -32,7 +32,7 @@ CHANGED_SETTINGS: dict[str, dict[str, object]] = {
     "embed.train_head": {"epochs": 3},
     "embed.score_baselines": {"neighbours": 3},
     "refine.measure_cells": {"min_area_px": 51.0},
-    "refine.fit_reference": {"min_cells": 9},
+    "refine.fit_rules": {"min_cells": 9},
     "refine.refine_labels": {"mode": "off"},
     "refine.try_alternatives": {"ways": ["stacking"]},
     "refine.find_suspects": {"components": 8},
@@ -170,7 +170,7 @@ def test_moving_the_project_reruns_nothing(finished: Project) -> None:
 
 
 def test_a_deleted_product_is_made_again(finished: Project) -> None:
-    with moved_away(finished.folder / "results" / "8_report" / "submission.csv"):
+    with moved_away(finished.folder / "results" / "report" / "submission.csv"):
         assert "write_predictions" in finished.planned() <= {"write_predictions", "write_report", "write_provenance"}
 
 
@@ -194,4 +194,4 @@ def test_a_changed_shared_module_reruns_only_its_importers(finished: Project) ->
     assert {"train_fold", "train_gan", "train_segmenter"} <= planned
     assert not planned & {"draw_smears", "make_index", "make_folds"}
     for step in ("crop.crop_cells", "partition.measure_noise", "partition.flag_noisy"):
-        assert "buffycoat.training" not in import_closure(f"buffycoat.{step}")
+        assert "buffycoat.nets.training" not in import_closure(f"buffycoat.{step}")

@@ -11,16 +11,12 @@ import numpy as np
 import pandas as pd
 
 from buffycoat.config import step_names
-from buffycoat.files import read_json, sha256_of
-from buffycoat.tables.ablation import ABLATION
-from buffycoat.tables.folds import FOLDS
-from buffycoat.tables.images import IMAGES, decodable, trainable
-from buffycoat.tables.labels import LABELS
-from buffycoat.tables.metrics import METRICS
-from buffycoat.tables.noise import NOISE
-from buffycoat.tables.predictions import PREDICTIONS
-from buffycoat.tables.probabilities import PROBABILITIES
-from buffycoat.tables.robustness import ROBUSTNESS
+from buffycoat.core.files import read_json, sha256_of
+from buffycoat.data.tables.classify import PROBABILITIES
+from buffycoat.data.tables.index import FOLDS, IMAGES, decodable, trainable
+from buffycoat.data.tables.partition import NOISE
+from buffycoat.data.tables.refine import REFINED_LABELS
+from buffycoat.data.tables.report import ABLATION, METRICS, PREDICTIONS, ROBUSTNESS
 from tests.pipeline.workflow_run import TINY, Project
 
 
@@ -30,7 +26,7 @@ def results(project: Project) -> Path:
 
 def test_every_image_has_one_prediction(finished: Project) -> None:
     images = IMAGES.read(results(finished) / "1_index" / "images.parquet")
-    table = PREDICTIONS.read(results(finished) / "8_report" / "predictions.parquet")
+    table = PREDICTIONS.read(results(finished) / "report" / "predictions.parquet")
     assert table["image_id"].tolist() == images["image_id"].tolist()
     assert table["label"].notna().all()
 
@@ -38,7 +34,7 @@ def test_every_image_has_one_prediction(finished: Project) -> None:
 def test_the_submission_is_in_the_order_of_the_test_list(finished: Project) -> None:
     with (results(finished) / "0_simulate" / "smears" / "phase2_test.csv").open() as stream:
         wanted = [row["ID"] for row in csv.DictReader(stream)]
-    with (results(finished) / "8_report" / "submission.csv").open() as stream:
+    with (results(finished) / "report" / "submission.csv").open() as stream:
         given = list(csv.DictReader(stream))
     assert [row["ID"] for row in given] == wanted and all(row["labels"] for row in given)
 
@@ -49,7 +45,7 @@ def test_no_test_label_is_in_the_tables_that_are_learned_from(finished: Project)
 
 
 def test_no_true_patient_is_divided_more_than_the_recovered_groups_divide_it(finished: Project) -> None:
-    receipt = read_json(results(finished) / "1_index" / "folds_receipt.json")
+    receipt = read_json(results(finished) / "1_index" / "folds_report.json")
     assert receipt["groups_in_two_folds"] == 0 and receipt["groups"] >= 6
     truth = pd.read_csv(results(finished) / "0_simulate" / "smears" / "truth" / "cells.csv", dtype=str).set_index("ID")
     folds = pd.read_parquet(results(finished) / "1_index" / "folds.parquet")
@@ -67,7 +63,7 @@ def test_probabilities_are_out_of_fold_for_training_images(finished: Project) ->
 
 
 def test_labels_follow_the_phases(finished: Project) -> None:
-    labels = LABELS.read(results(finished) / "7_refine" / "labels.parquet")
+    labels = REFINED_LABELS.read(results(finished) / "8_refine" / "refined_labels.parquet")
     assert (labels["label"] == labels["phase_3"]).all()
     assert ((labels["label"] != labels["base_label"]) == labels["changed"]).all()
     assert (labels.loc[labels["changed"], "reason"] != "").all()
@@ -103,14 +99,14 @@ def test_calibration_is_stored_beside_the_probabilities(finished: Project) -> No
 
 
 def test_the_ablation_has_a_line_per_recipe_and_agrees_with_the_report(finished: Project) -> None:
-    table = ABLATION.read(results(finished) / "8_report" / "ablation.parquet")
+    table = ABLATION.read(results(finished) / "report" / "ablation.parquet")
     overall = table[(table["class"] == "all") & (table["metric"] == "macro_f1")]
     lines = overall[overall["part"] == "test"][["recipe", "variant"]].to_numpy().tolist()
     of_main = [["focal", "single_folds"], ["focal", "one_view"], ["focal", "all_views"]]
     after = ["phase_1", "phase_2", "rules", "branch_b", "average", "prior_correction", "count_matching", "stacking"]
     recipes = [*of_main, ["cross_entropy", "all_views"]]
     assert lines == [*recipes, ["median", "restored"], *([name, "after"] for name in after)]
-    metrics = METRICS.read(results(finished) / "8_report" / "metrics.parquet")
+    metrics = METRICS.read(results(finished) / "report" / "metrics.parquet")
     told = metrics[(metrics["phase"] == "branch_a") & (metrics["class"] == "all") & (metrics["metric"] == "macro_f1")]
     main = overall[(overall["recipe"] == "focal") & (overall["variant"] == "all_views")]
     for part in ("out_of_fold", "test"):
@@ -120,12 +116,12 @@ def test_the_ablation_has_a_line_per_recipe_and_agrees_with_the_report(finished:
     rules = overall[overall["recipe"] == "rules"].set_index("part")["value"]
     told_after = final.set_index("part")["value"]
     assert [rules[part] for part in rules.index] == [told_after[part] for part in rules.index]
-    page = (results(finished) / "8_report" / "ablation.html").read_text()
+    page = (results(finished) / "report" / "ablation.html").read_text()
     assert "cross_entropy" in page and "<script" not in page
 
 
 def test_the_ablation_tells_how_robust_branch_a_is(finished: Project) -> None:
-    table = ROBUSTNESS.read(results(finished) / "8_report" / "robustness.parquet")
+    table = ROBUSTNESS.read(results(finished) / "report" / "robustness.parquet")
     assert len(table) == 3 * (1 + 4 * 2), "three scores of crops as they are and of four kinds at two severities"
     clean = NOISE.read(results(finished) / "3_partition" / "noise.parquet").set_index("image_id")["noisy"]
     folds = FOLDS.read(results(finished) / "1_index" / "folds.parquet")["image_id"]
@@ -140,9 +136,9 @@ def test_the_ablation_trains_every_recipe_that_is_asked_for_once(finished: Proje
 
 
 def test_the_run_tells_what_it_was_made_with(finished: Project) -> None:
-    made = results(finished) / "8_report"
+    made = results(finished) / "report"
     told = read_json(made / "provenance.json")
-    assert told["results"]["results/8_report/predictions.parquet"] == sha256_of(made / "predictions.parquet")
+    assert told["results"]["results/report/predictions.parquet"] == sha256_of(made / "predictions.parquet")
     assert told["inputs"]["images"] == len(IMAGES.read(results(finished) / "1_index" / "images.parquet"))
     assert "results/0_simulate/smears/phase2_test.csv" in told["inputs"]["sources"]
     assert told["settings"]["simulate"]["draw_smears"]["images"] == 130

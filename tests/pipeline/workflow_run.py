@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from buffycoat.files import read_json
+from buffycoat.core.files import read_json
 
 REPOSITORY = Path(__file__).parent.parent.parent
 TINY = "tests/pipeline/tiny.yaml"

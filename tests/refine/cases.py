@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 
 from buffycoat.refine.algorithm import Evidence
-from buffycoat.refine.rulebook import BOX_FEATURES, DISTANCE_FEATURES, LIKENESS_FEATURES, FittedRule, Reference
-from buffycoat.refine.settings import PLASMA_CELL, PROLYMPHOCYTE, FitReference
+from buffycoat.refine.rules import BOX_FEATURES, DISTANCE_FEATURES, LIKENESS_FEATURES, FittedRule, Reference
+from buffycoat.refine.settings import PLASMA_CELL, PROLYMPHOCYTE, FitRules
 
 CLASSES = ("LY", "PC", "PLY", "SNE", "VLY")
 FEATURES = ("spikiness", *dict.fromkeys((*BOX_FEATURES, *DISTANCE_FEATURES, *LIKENESS_FEATURES[2:])))
 PLAIN = dict.fromkeys(FEATURES, 0.0) | {"spikiness": 1.5}
 
 
-def given(**changes: Any) -> FitReference:
+def given(**changes: Any) -> FitRules:
     """The paper's rules with their own thresholds; on where they help, unless changed."""
-    return FitReference(**{"rules": (PROLYMPHOCYTE, PLASMA_CELL), "thresholds": "given", "min_cells": 8, **changes})
+    return FitRules(**{"rules": (PROLYMPHOCYTE, PLASMA_CELL), "thresholds": "given", "min_cells": 8, **changes})
 
 
 def reference(**changes: Any) -> Reference:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from buffycoat.refine.algorithm import Evidence, apply_rules, suppress
-from buffycoat.refine.rulebook import BOX_FEATURES, DISTANCE_FEATURES, FittedRule, Reference
+from buffycoat.refine.rules import BOX_FEATURES, DISTANCE_FEATURES, FittedRule, Reference
 from tests.refine.cases import CLASSES, FEATURES, PC, PLY, cell, reference, together
 
 YES = {"PLY": 0.5, "PC": 0.5}

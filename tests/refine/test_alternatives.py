@@ -5,8 +5,8 @@ import pytest
 from sklearn.metrics import f1_score
 
 from buffycoat.refine.algorithm import Evidence
-from buffycoat.refine.alternatives import WAYS, Way, average, count_matching, cross_fitted, prior_correction
 from buffycoat.refine.fitting import Training
+from buffycoat.refine.try_alternatives import WAYS, Way, average, count_matching, cross_fitted, prior_correction
 from tests.refine.cases import CLASSES
 from tests.refine.test_fitting import training
 

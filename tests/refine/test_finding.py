@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from buffycoat.refine.finding import find_rules, hosts_of, rare_classes
+from buffycoat.refine.find_rules import find_rules, hosts_of, rare_classes
 from buffycoat.refine.fitting import Training
-from buffycoat.refine.settings import FitReference
+from buffycoat.refine.settings import FitRules
 from tests.refine.cases import CLASSES
 from tests.refine.test_fitting import training
 
 COUNTS = {"LY": 700, "SNE": 250, "PC": 20, "PLY": 10, "VLY": 20}
-SETTINGS = FitReference()
+SETTINGS = FitRules()
 
 
 def mistaken_for(cells: Training, code: str, hosts: list[str]) -> Training:
@@ -23,14 +23,14 @@ def mistaken_for(cells: Training, code: str, hosts: list[str]) -> Training:
 def test_rare_classes_come_rarest_first() -> None:
     cells = training(COUNTS)
     assert rare_classes(cells, SETTINGS) == ["PLY", "PC", "VLY"]
-    assert rare_classes(cells, FitReference(rare_below=0.015)) == ["PLY"]
+    assert rare_classes(cells, FitRules(rare_below=0.015)) == ["PLY"]
     assert rare_classes(training({**COUNTS, "PLY": 0}), SETTINGS) == ["PC", "VLY"]
 
 
 def test_a_class_hides_where_branch_a_puts_it() -> None:
     cells = mistaken_for(training(COUNTS), "PC", ["LY", "LY", "LY", "VLY"])
     assert hosts_of(cells, "PC", SETTINGS) == ("LY", "VLY")
-    assert hosts_of(cells, "PC", FitReference(host_share=0.5)) == ("LY",)
+    assert hosts_of(cells, "PC", FitRules(host_share=0.5)) == ("LY",)
 
 
 def test_a_class_that_is_never_mistaken_needs_no_rule() -> None:

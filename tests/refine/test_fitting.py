@@ -7,16 +7,10 @@ from scipy.stats import chi
 from sklearn.covariance import LedoitWolf
 
 from buffycoat.refine.algorithm import Evidence
-from buffycoat.refine.fit_rules import fit_rules
-from buffycoat.refine.fitting import (
-    Training,
-    largest_distance,
-    mean_and_covariance,
-    shrunk_covariance,
-    within_class,
-)
+from buffycoat.refine.find_rules import fit_every_rule
+from buffycoat.refine.fitting import Training, largest_distance, mean_and_covariance, shrunk_covariance, within_class
 from buffycoat.refine.gates import mahalanobis
-from buffycoat.refine.rulebook import BOX_FEATURES, DISTANCE_FEATURES, FittedRule
+from buffycoat.refine.rules import BOX_FEATURES, DISTANCE_FEATURES, FittedRule
 from buffycoat.refine.settings import PLASMA_CELL
 from tests.refine.cases import CLASSES, FEATURES, given
 
@@ -91,7 +85,7 @@ def test_cells_of_one_fold_cannot_be_cross_fitted() -> None:
 
 def test_the_reference_is_that_of_the_rescued_class_in_its_units() -> None:
     cells = training({"LY": 400, "SNE": 300, "PC": 60, "PLY": 5, "VLY": 50})
-    fitted = plasma(fit_rules(cells, given()))
+    fitted = plasma(fit_every_rule(cells, given()))
     assert fitted.state == "on" and list(fitted.references) == ["LY", "VLY"]
     ly, vly = fitted.references["LY"], fitted.references["VLY"]
     assert (ly.cells, ly.cells_of, ly.own_share) == (60, "host", 1.0)
@@ -117,7 +111,7 @@ def test_units_of_a_feature_do_not_matter() -> None:
     cells = training({"LY": 200, "SNE": 100, "PC": 20, "PLY": 2, "VLY": 20})
     other = {name: values * (1000.0 if name == "area_px" else 1.0) for name, values in cells.evidence.features.items()}
     changed = Training(Evidence(CLASSES, cells.evidence.p, cells.evidence.s, other), cells.labels, cells.folds)
-    before, after = (plasma(fit_rules(each, given())).references["LY"] for each in (cells, changed))
+    before, after = (plasma(fit_every_rule(each, given())).references["LY"] for each in (cells, changed))
     assert after.max_distance == pytest.approx(before.max_distance)
     assert np.array(after.covariance) == pytest.approx(np.array(before.covariance))
 
@@ -128,7 +122,7 @@ def test_the_order_of_cells_does_not_matter() -> None:
     features = {name: values[order] for name, values in cells.evidence.features.items()}
     evidence = Evidence(CLASSES, cells.evidence.p[order], cells.evidence.s[order], features)
     shuffled = Training(evidence, cells.labels[order], cells.folds[order])
-    before, after = (plasma(fit_rules(each, given())).references["LY"] for each in (cells, shuffled))
+    before, after = (plasma(fit_every_rule(each, given())).references["LY"] for each in (cells, shuffled))
     assert after.mean == pytest.approx(before.mean)
     assert after.max_distance == pytest.approx(before.max_distance)
     for name, ends in before.box.items():
@@ -141,24 +135,24 @@ def gaps(cells: Training, chosen: npt.NDArray[np.bool_]) -> Training:
 
 
 def test_too_few_cells_switch_the_rule_off_and_say_so() -> None:
-    fitted = plasma(fit_rules(training({"LY": 50, "SNE": 20, "PC": 7, "PLY": 2, "VLY": 20}), given()))
+    fitted = plasma(fit_every_rule(training({"LY": 50, "SNE": 20, "PC": 7, "PLY": 2, "VLY": 20}), given()))
     assert (fitted.state, fitted.reason) == ("off", "7 measured training cells of PC, fewer than 8")
     assert fitted.references == {}
     cells = training({"LY": 50, "SNE": 20, "PC": 12, "PLY": 2, "VLY": 20})
-    few = plasma(fit_rules(gaps(cells, (cells.labels == "PC") & (cells.folds < 3)), given()))
+    few = plasma(fit_every_rule(gaps(cells, (cells.labels == "PC") & (cells.folds < 3)), given()))
     assert few.state == "off"
-    assert plasma(fit_rules(cells, given(min_cells=2))).state == "on"
+    assert plasma(fit_every_rule(cells, given(min_cells=2))).state == "on"
 
 
 def test_a_data_set_without_the_classes_has_no_rules() -> None:
     cells = training({"LY": 50, "SNE": 20, "PC": 20, "PLY": 0, "VLY": 0})
     # Only the names count: the class PC is called so, and prolymphocytes and variant lymphocytes are unknown.
     other = Evidence(("LY", "PC", "XX", "SNE", "YY"), cells.evidence.p, cells.evidence.s, cells.evidence.features)
-    ply, pc = fit_rules(Training(other, cells.labels, cells.folds), given())
+    ply, pc = fit_every_rule(Training(other, cells.labels, cells.folds), given())
     assert (ply.state, ply.reason) == ("off", "this data set has no class PLY")
     assert pc.state == "on" and pc.rule.hides_in == ("LY",) and list(pc.references) == ["LY"]
     hostless = PLASMA_CELL.model_copy(update={"hides_in": ("VLY", "ZZ")})
-    (off,) = fit_rules(Training(other, cells.labels, cells.folds), given(rules=(hostless,)))
+    (off,) = fit_every_rule(Training(other, cells.labels, cells.folds), given(rules=(hostless,)))
     assert off.reason == "this data set has none of the classes that PC hides in"
 
 
@@ -166,7 +160,7 @@ def test_equal_cells_can_be_fitted() -> None:
     cells = training({"LY": 30, "SNE": 20, "PC": 10, "PLY": 2, "VLY": 20})
     for values in cells.evidence.features.values():
         values[:] = 5.0
-    fitted = plasma(fit_rules(cells, given()))
+    fitted = plasma(fit_every_rule(cells, given()))
     reference = fitted.references["LY"]
     assert mahalanobis(cells.features(DISTANCE_FEATURES), reference) == pytest.approx(0)
     assert reference.max_distance == pytest.approx(0)

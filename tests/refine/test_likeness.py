@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from buffycoat.refine.likeness import fit_likeness, log_odds, stacked
-from buffycoat.refine.rulebook import LIKENESS_FEATURES
+from buffycoat.refine.rules import LIKENESS_FEATURES, fit_likeness, log_odds, stacked
 
 WIDTH = len(LIKENESS_FEATURES)
 

@@ -1,4 +1,4 @@
-"""The steps `fit_reference` and `refine_labels` as plain functions on small tables."""
+"""The steps `fit_rules` and `refine_labels` as plain functions on small tables."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from buffycoat.errors import InputError
-from buffycoat.refine.fit_reference import fit_reference
+from buffycoat.core.errors import InputError
+from buffycoat.data.tables.classify import PROBABILITIES
+from buffycoat.data.tables.index import CLASSES as CLASSES_TABLE
+from buffycoat.data.tables.index import FOLDS, IMAGES
+from buffycoat.data.tables.measure import MORPHOLOGY
+from buffycoat.data.tables.refine import REFINED_LABELS
+from buffycoat.refine.fit_rules import fit_rules
 from buffycoat.refine.refine_labels import refine_labels
-from buffycoat.refine.rulebook import Rulebook, read_rulebook, write_rulebook
+from buffycoat.refine.rules import Rulebook, read_rulebook, write_rulebook
 from buffycoat.refine.settings import RefineLabels
-from buffycoat.tables.classes import CLASSES as CLASSES_TABLE
-from buffycoat.tables.folds import FOLDS
-from buffycoat.tables.images import IMAGES
-from buffycoat.tables.labels import LABELS
-from buffycoat.tables.morphology import MORPHOLOGY
-from buffycoat.tables.probabilities import PROBABILITIES
 from tests.refine.cases import CLASSES, given
 from tests.refine.test_fitting import training
 
@@ -35,7 +34,7 @@ def write_tables(folder: Path, codes: tuple[str, ...] = CLASSES, counts: dict[st
     ids = np.array([f"{i:04d}.jpg" for i in range(n)])
     test = np.arange(n) % 10 == 3
     paths = {name: folder / f"{name}.parquet" for name in (*INPUTS, "folds", "labels")} | {
-        "reference": folder / "reference.json"
+        "rules": folder / "rules.json"
     }
     images = pd.DataFrame({"image_id": ids, "label": pd.Series(cells.labels).mask(test)})
     images = images.assign(role=np.where(test, "test", "train"), status=np.where(test, "unlabelled", "ok"))
@@ -61,15 +60,15 @@ def write_tables(folder: Path, codes: tuple[str, ...] = CLASSES, counts: dict[st
 
 
 def fit(paths: dict[str, Path], **settings: Any) -> Rulebook:
-    inputs = {name: paths[name] for name in (*INPUTS, "folds", "reference")}
-    fit_reference(**inputs, settings=given(**settings))
-    return read_rulebook(paths["reference"])
+    inputs = {name: paths[name] for name in (*INPUTS, "folds", "rules")}
+    fit_rules(**inputs, settings=given(**settings))
+    return read_rulebook(paths["rules"])
 
 
 def refine(paths: dict[str, Path], **settings: Any) -> pd.DataFrame:
-    inputs = {name: paths[name] for name in (*INPUTS, "folds", "reference", "labels")}
+    inputs = {name: paths[name] for name in (*INPUTS, "folds", "rules", "labels")}
     refine_labels(**inputs, settings=RefineLabels(**settings))
-    return LABELS.read(paths["labels"])
+    return REFINED_LABELS.read(paths["labels"])
 
 
 def test_rare_cells_are_found_and_each_change_is_explained(tmp_path: Path) -> None:
@@ -104,10 +103,10 @@ def test_both_steps_give_the_same_bytes_again(tmp_path: Path) -> None:
     paths = write_tables(tmp_path)
     fit(paths)
     refine(paths)
-    before = paths["reference"].read_bytes(), paths["labels"].read_bytes()
+    before = paths["rules"].read_bytes(), paths["labels"].read_bytes()
     fit(paths)
     refine(paths)
-    assert (paths["reference"].read_bytes(), paths["labels"].read_bytes()) == before
+    assert (paths["rules"].read_bytes(), paths["labels"].read_bytes()) == before
 
 
 def test_off_leaves_branch_a_alone(tmp_path: Path) -> None:
@@ -201,19 +200,19 @@ def test_tables_of_other_images_or_classes_are_refused(tmp_path: Path) -> None:
 def test_rules_are_read_strictly(tmp_path: Path) -> None:
     paths = write_tables(tmp_path)
     rulebook = fit(paths)
-    content = json.loads(paths["reference"].read_text())
-    paths["reference"].write_text(json.dumps({**content, "more": 1}))
-    with pytest.raises(InputError, match=r"reference\.json: not fitted rules \(more: "):
+    content = json.loads(paths["rules"].read_text())
+    paths["rules"].write_text(json.dumps({**content, "more": 1}))
+    with pytest.raises(InputError, match=r"rules\.json: not fitted rules \(more: "):
         refine(paths)
-    paths["reference"].write_text("[]")
+    paths["rules"].write_text("[]")
     with pytest.raises(InputError, match="not fitted rules"):
         refine(paths)
-    paths["reference"].unlink()
+    paths["rules"].unlink()
     with pytest.raises(InputError, match="no such file"):
         refine(paths)
     stranger = rulebook.rules[1].rule.model_copy(update={"rescued": "ZZ"})
     other = rulebook.rules[1].model_copy(update={"rule": stranger})
-    write_rulebook(rulebook.model_copy(update={"rules": (other,)}), paths["reference"])
+    write_rulebook(rulebook.model_copy(update={"rules": (other,)}), paths["rules"])
     with pytest.raises(InputError, match=r"rules for \['ZZ'\]"):
         refine(paths)
 
@@ -249,6 +248,6 @@ def test_a_training_cell_is_labelled_by_rules_that_never_saw_it(tmp_path: Path) 
 def test_rules_without_a_fold_are_refused(tmp_path: Path) -> None:
     paths = write_tables(tmp_path)
     rulebook = fit(paths)
-    write_rulebook(rulebook.model_copy(update={"by_fold": {0: ()}}), paths["reference"])
-    with pytest.raises(InputError, match="hold none for fold 1; run fit_reference again"):
+    write_rulebook(rulebook.model_copy(update={"by_fold": {0: ()}}), paths["rules"])
+    with pytest.raises(InputError, match="hold none for fold 1; run fit_rules again"):
         refine(paths)

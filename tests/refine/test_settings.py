@@ -8,12 +8,12 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from buffycoat.refine.settings import PLASMA_CELL, PROLYMPHOCYTE, FitReference, Refine, Rule
+from buffycoat.refine.settings import PLASMA_CELL, PROLYMPHOCYTE, FitRules, Refine, Rule
 
 
 def test_the_preset_holds_the_constants_of_the_paper() -> None:
     preset = yaml.safe_load((Path(__file__).parents[2] / "workflow/presets/paper.yaml").read_text())
-    rules = FitReference.model_validate(preset["refine"]["fit_reference"]).rules
+    rules = FitRules.model_validate(preset["refine"]["fit_rules"]).rules
     assert rules == (PROLYMPHOCYTE, PLASMA_CELL)
     ply, pc = PROLYMPHOCYTE, PLASMA_CELL
     assert ply.suppress and pc.suppress
@@ -49,18 +49,18 @@ def test_a_wrong_rule_is_refused(change: dict[str, Any], message: str) -> None:
 def test_rules_must_fit_together() -> None:
     one = Rule(rescued="PC", hides_in=("LY",), beta=2, tau=0)
     with pytest.raises(ValidationError, match="more than one rule rescues PC"):
-        FitReference(rules=(one, one))
+        FitRules(rules=(one, one))
     with pytest.raises(ValidationError, match="PC is rescued and suppressed, and so cannot be a host"):
-        FitReference(rules=(one, Rule(rescued="PLY", hides_in=("PC",), beta=2, tau=0)))
-    assert FitReference(rules=()).rules == ()
+        FitRules(rules=(one, Rule(rescued="PLY", hides_in=("PC",), beta=2, tau=0)))
+    assert FitRules(rules=()).rules == ()
     added = one.model_copy(update={"suppress": False})
-    assert FitReference(rules=(added, Rule(rescued="PLY", hides_in=("PC",), beta=2, tau=0))).rules[0] == added
+    assert FitRules(rules=(added, Rule(rescued="PLY", hides_in=("PC",), beta=2, tau=0))).rules[0] == added
     with pytest.raises(ValidationError, match="rules that are found have no thresholds of their own"):
-        FitReference(thresholds="given")
+        FitRules(thresholds="given")
 
 
 def test_the_gate_likeness_is_only_ever_fitted() -> None:
     rule = {"rescued": "PC", "hides_in": ["LY"], "beta": 1, "tau": 0, "gates": ["likeness"]}
     with pytest.raises(ValidationError, match="the gate likeness of PC is only ever fitted"):
-        FitReference.model_validate({"rules": [rule], "thresholds": "given"})
-    assert FitReference.model_validate({"rules": [rule], "thresholds": "fitted"})
+        FitRules.model_validate({"rules": [rule], "thresholds": "given"})
+    assert FitRules.model_validate({"rules": [rule], "thresholds": "fitted"})

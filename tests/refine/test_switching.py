@@ -5,10 +5,10 @@ import pytest
 from sklearn.metrics import f1_score
 
 from buffycoat.refine.algorithm import apply_rules
-from buffycoat.refine.fit_rules import fit_rules
+from buffycoat.refine.find_rules import fit_every_rule
 from buffycoat.refine.fitting import Training
-from buffycoat.refine.rulebook import FittedRule
-from buffycoat.refine.settings import FitReference
+from buffycoat.refine.rules import FittedRule
+from buffycoat.refine.settings import FitRules
 from buffycoat.refine.switching import compare, cross_fitted_labels, cross_fitted_rules, holm, switch_rules
 from tests.refine.cases import CLASSES, given
 from tests.refine.test_fitting import training
@@ -17,11 +17,11 @@ COUNTS = {"LY": 300, "SNE": 200, "PC": 40, "PLY": 10, "VLY": 50}
 SETTINGS = given()
 
 
-def decided(cells: Training, settings: FitReference = SETTINGS) -> list[FittedRule]:
-    return switch_rules(cells, fit_rules(cells, settings), cross_fitted_rules(cells, settings), settings)
+def decided(cells: Training, settings: FitRules = SETTINGS) -> list[FittedRule]:
+    return switch_rules(cells, fit_every_rule(cells, settings), cross_fitted_rules(cells, settings), settings)
 
 
-def switched(cells: Training, settings: FitReference = SETTINGS) -> dict[str, str]:
+def switched(cells: Training, settings: FitRules = SETTINGS) -> dict[str, str]:
     return {fitted.rule.rescued: fitted.state for fitted in decided(cells, settings)}
 
 
@@ -137,7 +137,7 @@ def test_rare_cells_of_one_fold_cannot_prove_a_rule() -> None:
     cells = training(COUNTS)
     folds = np.where(cells.labels == "PC", 0, cells.folds)
     alone = Training(cells.evidence, cells.labels, folds.astype(np.int64))
-    rules = fit_rules(alone, SETTINGS)
+    rules = fit_every_rule(alone, SETTINGS)
     assert rules[1].state == "on"
     # Without that fold there is no plasma cell to fit on, so out of fold nothing is found.
     assert decided(alone)[1].state == "off"
@@ -165,7 +165,7 @@ def test_levels_are_those_of_holm() -> None:
 
 def test_two_folds_are_too_few_to_judge_a_fitted_rule_and_it_says_so() -> None:
     cells = training(COUNTS)
-    settings = FitReference(rules=given().rules, thresholds="fitted")
+    settings = FitRules(rules=given().rules, thresholds="fitted")
     halves = Training(cells.evidence, cells.labels, cells.folds % 2)
     reasons = {one.rule.rescued: (one.state, one.reason) for one in decided(halves, settings)}
     assert reasons["PC"][0] == "off"

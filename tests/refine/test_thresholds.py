@@ -7,9 +7,9 @@ import pytest
 from sklearn.metrics import f1_score
 
 from buffycoat.refine.algorithm import apply_rules
-from buffycoat.refine.fit_rules import fit_rules
+from buffycoat.refine.find_rules import fit_every_rule
 from buffycoat.refine.fitting import Training
-from buffycoat.refine.settings import FitReference, Rule
+from buffycoat.refine.settings import FitRules, Rule
 from buffycoat.refine.switching import cross_fitted_rules, switch_rules
 from buffycoat.refine.thresholds import (
     CHECKS,
@@ -28,7 +28,7 @@ from tests.refine.test_fitting import training
 
 COUNTS = {"LY": 300, "SNE": 200, "PC": 40, "PLY": 4, "VLY": 50}
 RULE = Rule(rescued="PC", hides_in=("LY", "VLY"), beta=1, tau=0, gates=("mahalanobis", "likeness"), suppress=False)
-SETTINGS = FitReference()
+SETTINGS = FitRules()
 
 
 def macro(true: np.ndarray, given: np.ndarray) -> float:
@@ -69,7 +69,7 @@ def test_the_score_is_scikit_learns() -> None:
 
 def test_the_choice_is_the_best_of_all_combinations() -> None:
     cells = noisy()
-    pool, settings = pool_of(cells, RULE, []), FitReference(kept_shares=(1.0, 0.5))
+    pool, settings = pool_of(cells, RULE, []), FitRules(kept_shares=(1.0, 0.5))
     passed = list(passed_by_share(pool, values_of(pool, RULE, [], cells, settings)[0], settings.kept_shares))
     score = Scorer(pool, cells, RULE, [])
     every = {shares: score(flags) for shares, flags in combinations(passed)}
@@ -109,14 +109,14 @@ def test_fitted_thresholds_find_the_cells_and_apply() -> None:
 
 def test_the_loosest_thresholds_let_every_mistaken_cell_pass() -> None:
     cells = training(COUNTS)
-    fitted = fit_thresholds(cells, RULE, FitReference(kept_shares=(1.0,)))
+    fitted = fit_thresholds(cells, RULE, FitRules(kept_shares=(1.0,)))
     assert fitted.state == "on"
     found = apply_rules(cells.evidence, [fitted]).label
     assert (found[cells.labels == "PC"] == "PC").all()
 
 
 def test_evidence_that_says_nothing_seldom_convinces() -> None:
-    settings, states = FitReference(rules=(RULE,)), []
+    settings, states = FitRules(rules=(RULE,)), []
     for seed in range(12):
         cells, rng = training(COUNTS), np.random.default_rng(seed)
         n = len(cells.labels)
@@ -124,7 +124,7 @@ def test_evidence_that_says_nothing_seldom_convinces() -> None:
         cells.evidence.s[:] = rng.random((n, len(CLASSES)))
         for values in cells.evidence.features.values():
             values[:] = rng.normal(size=n)
-        (fitted,) = switch_rules(cells, fit_rules(cells, settings), cross_fitted_rules(cells, settings), settings)
+        (fitted,) = switch_rules(cells, fit_every_rule(cells, settings), cross_fitted_rules(cells, settings), settings)
         states.append(fitted.state)
     # By chance alone, a tenth of such rules may be switched on.
     assert states.count("on") <= 2
@@ -136,7 +136,7 @@ def test_a_rule_that_must_harm_no_host_is_off() -> None:
     cells.evidence.s[:] = 0.5
     for values in cells.evidence.features.values():
         values[:] = 1.0
-    fitted = fit_thresholds(cells, RULE, FitReference(max_harm=0.0))
+    fitted = fit_thresholds(cells, RULE, FitRules(max_harm=0.0))
     assert fitted.state == "off"
     assert fitted.reason == "no thresholds for PC would have raised macro-F1 out of fold"
 
@@ -154,8 +154,8 @@ def test_too_few_cells_folds_or_patients_say_so() -> None:
 
 
 def test_a_given_rule_can_have_its_thresholds_fitted() -> None:
-    settings = FitReference(rules=(RULE.model_copy(update={"suppress": True}),))
-    (fitted,) = fit_rules(noisy(), settings)
+    settings = FitRules(rules=(RULE.model_copy(update={"suppress": True}),))
+    (fitted,) = fit_every_rule(noisy(), settings)
     assert fitted.state == "on" and fitted.rule.beta > 1 and fitted.rule.suppress
 
 

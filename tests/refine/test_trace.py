@@ -5,9 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from buffycoat.refine.algorithm import Evidence, Outcome, apply_rules
-from buffycoat.refine.sentences import explain, explain_near_miss
-from buffycoat.refine.trace import Entry, near_misses, traced_rows
+from buffycoat.refine.algorithm import (
+    Entry,
+    Evidence,
+    Outcome,
+    apply_rules,
+    explain,
+    explain_near_miss,
+    near_misses,
+    traced_rows,
+)
 from tests.refine.cases import PC, PLY, cell, together
 
 RESCUED = cell({"LY": 0.55, "PLY": 0.0041, "PC": 1e-6}, {"PLY": 0.82}, spikiness=1.52)

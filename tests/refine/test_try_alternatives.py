@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from buffycoat.errors import InputError
-from buffycoat.recipes import WAY_NAMES
+from buffycoat.core.errors import InputError
+from buffycoat.data.methods import WAY_NAMES
+from buffycoat.data.tables.classify import PROBABILITIES
+from buffycoat.data.tables.refine import ALTERNATIVES, REFINED_LABELS
 from buffycoat.refine.settings import TryAlternatives
 from buffycoat.refine.try_alternatives import PHASES, try_alternatives
-from buffycoat.tables.alternatives import ALTERNATIVES
-from buffycoat.tables.labels import LABELS
-from buffycoat.tables.probabilities import PROBABILITIES
 from tests.refine.test_refine_labels import INPUTS, fit, refine, write_tables
 
 EVERY = TryAlternatives()
@@ -32,7 +31,7 @@ def run(paths: dict[str, Path], settings: TryAlternatives = EVERY) -> None:
 def test_every_way_labels_every_image(tmp_path: Path) -> None:
     paths = tried(tmp_path)
     table = ALTERNATIVES.read(paths["alternatives"])
-    labels = LABELS.read(paths["labels"]).set_index("image_id")
+    labels = REFINED_LABELS.read(paths["labels"]).set_index("image_id")
     assert set(table["way"]) == set(WAY_NAMES) == {*PHASES, *TryAlternatives().ways}
     for way, rows in table.groupby("way"):
         assert rows["image_id"].tolist() == labels.index.tolist()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 from email.message import Message
 
-from buffycoat.environment import installed
+from buffycoat.core.environment import installed
 from buffycoat.report.bill_of_materials import bill_of_materials, licences, package_url
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from buffycoat.report.branch_a import calibration_words, training_words
+from buffycoat.report.sections import calibration_words, training_words
 
 
 def words(recipe: str = "focal", **settings: Any) -> dict[str, Any]:

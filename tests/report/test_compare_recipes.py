@@ -8,20 +8,15 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from buffycoat.errors import InputError
-from buffycoat.files import write_json
-from buffycoat.recipes import RECIPE_NAMES
-from buffycoat.report.compare_recipes import compare_recipes
-from buffycoat.report.comparison_page import by_class, comparison, difference_text, score_text, verdict
+from buffycoat.core.errors import InputError
+from buffycoat.core.files import write_json
+from buffycoat.data.methods import RECIPE_NAMES
+from buffycoat.data.tables.classify import LOGITS, PROBABILITIES
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, TEST_LABELS
+from buffycoat.data.tables.refine import ALTERNATIVES
+from buffycoat.data.tables.report import ABLATION
+from buffycoat.report.compare_recipes import by_class, compare_recipes, comparison, difference_text, score_text, verdict
 from buffycoat.report.settings import CompareRecipes
-from buffycoat.tables.ablation import ABLATION
-from buffycoat.tables.alternatives import ALTERNATIVES
-from buffycoat.tables.classes import CLASSES
-from buffycoat.tables.folds import FOLDS
-from buffycoat.tables.images import IMAGES
-from buffycoat.tables.logits import LOGITS
-from buffycoat.tables.probabilities import PROBABILITIES
-from buffycoat.tables.test_labels import TEST_LABELS
 
 EVIL = "<b>LY"
 CODES = ["BA", EVIL, "PC"]

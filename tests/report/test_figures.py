@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from buffycoat.report import figures as draw
+from buffycoat.report import draw_figures as draw
 
 CODES = ["LY", "$x^$", "$P_{$"]
 

@@ -11,29 +11,22 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from buffycoat.files import read_json, write_json
-from buffycoat.images import BACKGROUND, CYTOPLASM, NUCLEUS, ShardWriter
+from buffycoat.core.files import read_json, write_json
+from buffycoat.data.images import BACKGROUND, CYTOPLASM, NUCLEUS, ShardWriter
+from buffycoat.data.pages import outlined, sized, with_window
+from buffycoat.data.tables.classify import PROBABILITIES, TRAINING_HISTORY
+from buffycoat.data.tables.crop import CROPS
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, TEST_LABELS
+from buffycoat.data.tables.partition import NOISE
+from buffycoat.data.tables.refine import REFINED_LABELS
+from buffycoat.data.tables.report import CONFUSION, METRICS, PREDICTIONS
+from buffycoat.data.tables.restore import CELLS, REFUSED
 from buffycoat.report.draw_figures import draw_figures
-from buffycoat.report.pictures import outlined, sized, with_window
 from buffycoat.report.score_labels import score_labels
 from buffycoat.report.settings import DrawFigures, ScoreLabels, WritePredictions, WriteReport
 from buffycoat.report.show_summary import show_summary
 from buffycoat.report.write_predictions import write_predictions
 from buffycoat.report.write_report import write_report
-from buffycoat.tables.cells import CELLS
-from buffycoat.tables.classes import CLASSES
-from buffycoat.tables.confusion import CONFUSION
-from buffycoat.tables.crops import CROPS
-from buffycoat.tables.folds import FOLDS
-from buffycoat.tables.images import IMAGES
-from buffycoat.tables.labels import LABELS
-from buffycoat.tables.metrics import METRICS
-from buffycoat.tables.noise import NOISE
-from buffycoat.tables.predictions import PREDICTIONS
-from buffycoat.tables.probabilities import PROBABILITIES
-from buffycoat.tables.refused import REFUSED
-from buffycoat.tables.test_labels import TEST_LABELS
-from buffycoat.tables.training_history import TRAINING_HISTORY
 
 CODES = ["LY", "PC", "SNE"]
 CONFIG = {
@@ -84,7 +77,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         table[phase] = base
     table["near_miss"] = pd.Series([None] * 51 + ["PC"], dtype=object)
     table["near_miss_reason"] = [""] * 51 + ["Nearly <i>PC"]
-    LABELS.write(table.assign(phase_3=final, suppressed_probability=0.5, trace="[]"), folder / "labels.parquet")
+    REFINED_LABELS.write(table.assign(phase_3=final, suppressed_probability=0.5, trace="[]"), folder / "labels.parquet")
     rows = []
     with ShardWriter(folder / "shards", 32) as writer:
         for image_id in ok_ids:
@@ -145,7 +138,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     receipt = {"method": "StratifiedGroupKFold", "seed": 1, "images": 40, "groups": 10, "groups_in_two_folds": 0,
                "note": "", "folds": fold_rows}  # fmt: skip
     write_json(receipt, folder / "receipt.json")
-    write_json({"rules": []}, folder / "reference.json")
+    write_json({"rules": []}, folder / "rules.json")
     honesty = {"expected_calibration_error": 0.1234, "negative_log_likelihood": 0.9, "bins": [[0.5, 0.6, 40.0]]}
     of_fold = {"temperature": 1.625, "fitted_on": 20, "images": 20}
     write_json(
@@ -180,7 +173,7 @@ def _run(folder: Path) -> None:
     )  # fmt: skip
     write_report(
         **pick("images", "test_labels", "classes", "crops", "cells", "refused", "labels"), **branches,
-        index_summary=folder / "index.json", receipt=folder / "receipt.json", reference=folder / "reference.json",
+        index_summary=folder / "index.json", receipt=folder / "receipt.json", rules=folder / "rules.json",
         metrics=folder / "m.parquet", summary=folder / "s.json", predictions=folder / "p.parquet",
         calibration=folder / "calibration.json", figures=folder / "figures", config=json.dumps(CONFIG),
         report=folder / "report.html", settings=WriteReport(),

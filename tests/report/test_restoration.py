@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from buffycoat.report.restoration import counts, moved, worst_kept, worst_refused
+from buffycoat.report.sections import counts, moved, worst_kept, worst_refused
 
 CELLS = pd.DataFrame(
     {

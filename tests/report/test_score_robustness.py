@@ -7,13 +7,12 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
 
-from buffycoat.errors import InputError
+from buffycoat.core.errors import InputError
+from buffycoat.data.tables.classify import DEGRADED
+from buffycoat.data.tables.index import CLASSES, IMAGES
+from buffycoat.data.tables.report import ROBUSTNESS
 from buffycoat.report.score_robustness import score_robustness
 from buffycoat.report.settings import ScoreRobustness
-from buffycoat.tables.classes import CLASSES
-from buffycoat.tables.degraded import DEGRADED
-from buffycoat.tables.images import IMAGES
-from buffycoat.tables.robustness import ROBUSTNESS
 
 CODES = ["BA", "<b>LY", "PC"]
 IDS = [f"{k}" for k in range(60)]

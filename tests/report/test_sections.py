@@ -9,7 +9,7 @@ import pytest
 from buffycoat.report.sections import each_fold, fold_table, uncertain_cells, verdict, wrong_cells
 from buffycoat.report.write_predictions import write_submission
 from buffycoat.report.write_report import recovered_patients, version_of, without_folders
-from buffycoat.scores import OVERALL
+from buffycoat.stats.scores import OVERALL
 
 CODES = ["LY", "PC"]
 

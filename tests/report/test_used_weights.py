@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from buffycoat.files import sha256_of
-from buffycoat.report.used_weights import configured_weights, named_weights, packaged_weights
+from buffycoat.core.files import sha256_of
+from buffycoat.report.write_provenance import configured_weights, named_weights, packaged_weights
 
 
 def test_settings_that_name_weights_are_found_wherever_they_stand(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 
 from buffycoat.config import Config, step_names
-from buffycoat.environment import installed
-from buffycoat.errors import InputError
-from buffycoat.files import read_json, sha256_of
+from buffycoat.core.environment import installed
+from buffycoat.core.errors import InputError
+from buffycoat.core.files import read_json, sha256_of
+from buffycoat.data.tables.index import IMAGES
 from buffycoat.report.settings import WriteProvenance
 from buffycoat.report.write_provenance import digest_of_images, write_provenance
-from buffycoat.tables.images import IMAGES
 
 
 def table(*rows: tuple[str, str | None]) -> pd.DataFrame:

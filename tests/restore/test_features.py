@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from buffycoat.restore.features import FeatureDistance
-from buffycoat.restore.gan import Gan
+from buffycoat.restore.gan import FeatureDistance, Gan
 from buffycoat.restore.settings import TrainGan
 
 

@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from buffycoat.errors import InputError
-from buffycoat.restore.gan import Gan, generator_of, learning_rate
-from buffycoat.restore.judging import Judge, checkerboard, restored_by
+from buffycoat.core.errors import InputError
+from buffycoat.nets.training import Checkpoint
+from buffycoat.restore.gan import Gan, Judge, checkerboard, generator_of, learning_rate, restored_by
 from buffycoat.restore.pairs import CleanCrops, to_tensor
 from buffycoat.restore.settings import TrainGan
 from buffycoat.restore.train_gan import train
-from buffycoat.training import Checkpoint
 
 TINY = TrainGan(depth=3, width=4, discriminator_width=4, steps=10, batch=2, ema=0.9, lambda_features=0.0)
 

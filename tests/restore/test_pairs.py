@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from buffycoat.degradations import DEGRADATIONS
+from buffycoat.data.degradations import DEGRADATIONS
 from buffycoat.restore.pairs import (
     CleanCrops,
     degrade_at_source,

@@ -7,23 +7,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from buffycoat.degradations import DEGRADATIONS
-from buffycoat.errors import InputError
-from buffycoat.images import BACKGROUND, CYTOPLASM, CellImages, Pixels, ShardWriter
+from buffycoat.core.errors import InputError
+from buffycoat.data.degradations import DEGRADATIONS
+from buffycoat.data.images import BACKGROUND, CYTOPLASM, CellImages, Pixels, ShardWriter
+from buffycoat.data.tables.crop import CROPS
+from buffycoat.data.tables.index import IMAGES
+from buffycoat.data.tables.partition import NOISE
+from buffycoat.data.tables.restore import CELLS, GAN_HISTORY, PAIRS, REFUSED
+from buffycoat.nets.training import Checkpoint
 from buffycoat.restore import restore_cells as step
 from buffycoat.restore import train_gan as module
 from buffycoat.restore.make_pairs import divide_pairs, make_pairs
 from buffycoat.restore.restore_cells import restore_cells
 from buffycoat.restore.settings import MakePairs, RestoreCells, TrainGan
 from buffycoat.restore.train_gan import train_gan
-from buffycoat.tables.cells import CELLS
-from buffycoat.tables.crops import CROPS
-from buffycoat.tables.gan_history import GAN_HISTORY
-from buffycoat.tables.images import IMAGES
-from buffycoat.tables.noise import NOISE
-from buffycoat.tables.pairs import PAIRS
-from buffycoat.tables.refused import REFUSED
-from buffycoat.training import Checkpoint
 
 TINY = TrainGan(depth=3, width=4, discriminator_width=4, steps=6, batch=2, report_every=2, ema=0.9, lambda_features=0.0)
 

@@ -6,10 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from buffycoat.degradations import DEGRADATIONS
-from buffycoat.images import Pixels
-from buffycoat.quality import noise_score
-from buffycoat.randomness import stream
+from buffycoat.core.random import stream
+from buffycoat.data.degradations import DEGRADATIONS
+from buffycoat.data.images import Pixels, noise_score
 from buffycoat.simulate.painting import draw_field, draw_slide
 
 

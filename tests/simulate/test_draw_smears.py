@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from buffycoat.images import decode_image
+from buffycoat.data.images import decode_image
 from buffycoat.simulate.draw_smears import draw_smears
 from buffycoat.simulate.settings import DrawSmears
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from buffycoat.cell_types import CELL_TYPES
-from buffycoat.degradations import DEGRADATIONS
+from buffycoat.data.cell_types import CELL_TYPES
+from buffycoat.data.degradations import DEGRADATIONS
 from buffycoat.simulate.patients import COUNTS, class_counts, patients_per_part, plan_dataset
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from buffycoat.randomness import stream
-from buffycoat.simulate.shapes import clouds, dots, filled, rounded, stretched, stroked, wavy_circle, with_spikes
+from buffycoat.core.random import stream
+from buffycoat.simulate.painting import clouds, dots, filled, rounded, stretched, stroked, wavy_circle, with_spikes
 
 SHAPE = (80, 80)
 MIDDLE = np.array([40.0, 40.0])

@@ -3,7 +3,7 @@ Index: every image of the data set, checked once, with a status; and the folds, 
 
 IN   the lists of the data set (and, for WBCBench, its image folders)
 OUT  results/1_index/images.parquet, classes.parquet, test_labels.parquet, summary.json, folds.parquet,
-     folds_receipt.json
+     folds_report.json
 """
 
 
@@ -40,7 +40,7 @@ rule make_folds:
         classes="results/1_index/classes.parquet",
     output:
         folds="results/1_index/folds.parquet",
-        receipt="results/1_index/folds_receipt.json",
+        receipt="results/1_index/folds_report.json",
     log:
         "results/1_index/logs/make_folds.log",
     benchmark:

@@ -2,8 +2,8 @@
 Restore: noisy crops made usable, where that helps.
 
 IN   results/1_index/images.parquet, results/2_crop/, results/3_partition/noise.parquet
-OUT  results/4_restore/pairs.parquet, generator.safetensors, gan_history.parquet, gan_samples.png, cells.parquet,
-     refused.parquet, shards/
+OUT  results/4_restore/pairs.parquet, generator.safetensors, gan_history.parquet, gan_samples.png;
+     {restoration}/cells.parquet, refused.parquet, shards/ for each restoration that is asked for
 """
 
 
@@ -35,7 +35,7 @@ rule train_gan:
     """Train Pix2Pix on the pairs; continues an interrupted run."""
     input:
         crops="results/2_crop/crops.parquet",
-        shards="results/2_crop/shards",
+        shards=CROP_SHARDS,
         pairs="results/4_restore/pairs.parquet",
     output:
         generator="results/4_restore/generator.safetensors",
@@ -65,17 +65,17 @@ rule restore_cells:
     """Restore the noisy crops that gain by it."""
     input:
         crops="results/2_crop/crops.parquet",
-        crop_shards="results/2_crop/shards",
+        crop_shards=CROP_SHARDS,
         noise="results/3_partition/noise.parquet",
-        generator=GENERATOR,
+        generator=generator_of,
     output:
-        cells="results/4_restore/cells.parquet",
-        refused="results/4_restore/refused.parquet",
-        shards=directory("results/4_restore/shards"),
+        cells="results/4_restore/{restoration}/cells.parquet",
+        refused="results/4_restore/{restoration}/refused.parquet",
+        shards=directory("results/4_restore/{restoration}/shards"),
     log:
-        "results/4_restore/logs/restore_cells.log",
+        "results/4_restore/logs/{restoration}/restore_cells.log",
     benchmark:
-        "results/4_restore/benchmarks/restore_cells.tsv"
+        "results/4_restore/benchmarks/{restoration}/restore_cells.tsv"
     conda:
         "../../envs/torch.yaml"
     threads: 8
@@ -83,7 +83,7 @@ rule restore_cells:
         gpu=1,
     params:
         code=code_of("buffycoat.restore.restore_cells"),
-        settings=settings_of("restore.restore_cells"),
+        settings=restore_settings,
     shell:
         "python -m buffycoat.restore.restore_cells"
         " --crops {input.crops:q} --noise {input.noise:q} --generator {input.generator:q}"

@@ -1,10 +1,9 @@
 """
 Classify (branch A): five folds of an image classifier, predicted in eight views.
 
-IN   results/1_index/, results/4_restore/cells.parquet and the shards it names, 3_partition/noise.parquet
-OUT  results/5_classify/{recipe}/fold_{fold}/model.safetensors, history.parquet, logits.parquet;
-     results/5_classify/{recipe}/probabilities.parquet, calibration.json; fold_{fold}/degraded.parquet for the
-     ablation alone
+IN   results/1_index/, 4_restore/{restoration}/ and the shards that its cells name, 3_partition/noise.parquet
+OUT  results/5_classify/{restoration}/{recipe}/fold_{fold}/model.safetensors, history.parquet, logits.parquet;
+     {restoration}/{recipe}/probabilities.parquet, calibration.json; fold_{fold}/degraded.parquet for the ablation alone
 """
 
 
@@ -14,17 +13,17 @@ rule train_fold:
         images="results/1_index/images.parquet",
         classes="results/1_index/classes.parquet",
         folds="results/1_index/folds.parquet",
-        cells="results/4_restore/cells.parquet",
-        crop_shards="results/2_crop/shards",
-        cell_shards="results/4_restore/shards",
+        cells="results/4_restore/{restoration}/cells.parquet",
+        crop_shards=CROP_SHARDS,
+        cell_shards="results/4_restore/{restoration}/shards",
         body=body_of,
     output:
-        model="results/5_classify/{recipe}/fold_{fold}/model.safetensors",
-        history="results/5_classify/{recipe}/fold_{fold}/history.parquet",
+        model="results/5_classify/{restoration}/{recipe}/fold_{fold}/model.safetensors",
+        history="results/5_classify/{restoration}/{recipe}/fold_{fold}/history.parquet",
     log:
-        "results/5_classify/logs/{recipe}/train_fold_{fold}.log",
+        "results/5_classify/logs/{restoration}/{recipe}/train_fold_{fold}.log",
     benchmark:
-        "results/5_classify/benchmarks/{recipe}/train_fold_{fold}.tsv"
+        "results/5_classify/benchmarks/{restoration}/{recipe}/train_fold_{fold}.tsv"
     conda:
         "../../envs/torch.yaml"
     threads: 8
@@ -48,16 +47,16 @@ rule predict_fold:
         images="results/1_index/images.parquet",
         classes="results/1_index/classes.parquet",
         folds="results/1_index/folds.parquet",
-        cells="results/4_restore/cells.parquet",
-        crop_shards="results/2_crop/shards",
-        cell_shards="results/4_restore/shards",
-        model="results/5_classify/{recipe}/fold_{fold}/model.safetensors",
+        cells="results/4_restore/{restoration}/cells.parquet",
+        crop_shards=CROP_SHARDS,
+        cell_shards="results/4_restore/{restoration}/shards",
+        model="results/5_classify/{restoration}/{recipe}/fold_{fold}/model.safetensors",
     output:
-        logits="results/5_classify/{recipe}/fold_{fold}/logits.parquet",
+        logits="results/5_classify/{restoration}/{recipe}/fold_{fold}/logits.parquet",
     log:
-        "results/5_classify/logs/{recipe}/predict_fold_{fold}.log",
+        "results/5_classify/logs/{restoration}/{recipe}/predict_fold_{fold}.log",
     benchmark:
-        "results/5_classify/benchmarks/{recipe}/predict_fold_{fold}.tsv"
+        "results/5_classify/benchmarks/{restoration}/{recipe}/predict_fold_{fold}.tsv"
     conda:
         "../../envs/torch.yaml"
     threads: 8
@@ -81,15 +80,16 @@ rule combine_folds:
         classes="results/1_index/classes.parquet",
         folds="results/1_index/folds.parquet",
         logits=expand(
-            "results/5_classify/{{recipe}}/fold_{fold}/logits.parquet", fold=FOLDS
+            "results/5_classify/{{restoration}}/{{recipe}}/fold_{fold}/logits.parquet",
+            fold=FOLDS,
         ),
     output:
-        probabilities="results/5_classify/{recipe}/probabilities.parquet",
-        calibration="results/5_classify/{recipe}/calibration.json",
+        probabilities="results/5_classify/{restoration}/{recipe}/probabilities.parquet",
+        calibration="results/5_classify/{restoration}/{recipe}/calibration.json",
     log:
-        "results/5_classify/logs/{recipe}/combine_folds.log",
+        "results/5_classify/logs/{restoration}/{recipe}/combine_folds.log",
     benchmark:
-        "results/5_classify/benchmarks/{recipe}/combine_folds.tsv"
+        "results/5_classify/benchmarks/{restoration}/{recipe}/combine_folds.tsv"
     conda:
         "../../envs/core.yaml"
     threads: 1
@@ -111,16 +111,16 @@ rule predict_degraded:
         classes="results/1_index/classes.parquet",
         folds="results/1_index/folds.parquet",
         noise="results/3_partition/noise.parquet",
-        cells="results/4_restore/cells.parquet",
-        crop_shards="results/2_crop/shards",
-        cell_shards="results/4_restore/shards",
-        model="results/5_classify/{recipe}/fold_{fold}/model.safetensors",
+        cells="results/4_restore/{restoration}/cells.parquet",
+        crop_shards=CROP_SHARDS,
+        cell_shards="results/4_restore/{restoration}/shards",
+        model="results/5_classify/{restoration}/{recipe}/fold_{fold}/model.safetensors",
     output:
-        degraded="results/5_classify/{recipe}/fold_{fold}/degraded.parquet",
+        degraded="results/5_classify/{restoration}/{recipe}/fold_{fold}/degraded.parquet",
     log:
-        "results/5_classify/logs/{recipe}/predict_degraded_{fold}.log",
+        "results/5_classify/logs/{restoration}/{recipe}/predict_degraded_{fold}.log",
     benchmark:
-        "results/5_classify/benchmarks/{recipe}/predict_degraded_{fold}.tsv"
+        "results/5_classify/benchmarks/{restoration}/{recipe}/predict_degraded_{fold}.tsv"
     conda:
         "../../envs/torch.yaml"
     threads: 8

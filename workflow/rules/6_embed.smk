@@ -1,68 +1,39 @@
 """
 Embed (branch B): embeddings of a foundation model, and a contrastive head on them.
 
-IN   results/1_index/, results/4_restore/cells.parquet and the shards it names
-OUT  results/6_embed/embeddings.parquet, prompts.parquet, heads.safetensors, head_history.parquet,
-     probabilities.parquet, knn_probabilities.parquet, baselines.parquet; portions/ while they are gathered
+IN   results/1_index/, 4_restore/ (the run's restoration) and the shards that its cells name
+OUT  results/6_embed/portions/{scatteritem}/, embeddings.parquet (gathered), heads.safetensors, head_history.parquet,
+     probabilities.parquet, knn_probabilities.parquet, baselines.parquet
 """
 
 
 rule embed_cells:
-    """Embed every cell, and every class name where the encoder has text; or gather what the portions' jobs embedded."""
+    """Embed every cell, and every class name where the encoder has text."""
     input:
         classes="results/1_index/classes.parquet",
-        cells="results/4_restore/cells.parquet",
-        crop_shards="results/2_crop/shards",
-        cell_shards="results/4_restore/shards",
-        portions=portions_of("results/6_embed/portions/{portion}/embeddings.parquet"),
-        portion_prompts=portions_of(
-            "results/6_embed/portions/{portion}/prompts.parquet"
-        ),
+        cells=CELLS,
+        crop_shards=CROP_SHARDS,
+        cell_shards=CELL_SHARDS,
     output:
-        embeddings="results/6_embed/embeddings.parquet",
-        prompts="results/6_embed/prompts.parquet",
+        embeddings="results/6_embed/portions/{scatteritem}/embeddings.parquet",
+        prompts="results/6_embed/portions/{scatteritem}/prompts.parquet",
     log:
-        "results/6_embed/logs/embed_cells.log",
+        "results/6_embed/logs/embed_cells_{scatteritem}.log",
     benchmark:
-        "results/6_embed/benchmarks/embed_cells.tsv"
+        "results/6_embed/benchmarks/embed_cells_{scatteritem}.tsv"
     conda:
         "../../envs/torch.yaml"
     threads: 8
-    resources:
-        gpu=WHOLE,
-    params:
-        code=code_of("buffycoat.embed.embed_cells"),
-        settings=settings_of("embed.embed_cells"),
-        portion="1/1",
-    shell:
-        "python -m buffycoat.embed.embed_cells"
-        " --cells {input.cells:q} --classes {input.classes:q}"
-        " --portions {input.portions:q} --portion-prompts {input.portion_prompts:q}"
-        " --embeddings {output.embeddings:q} --prompts {output.prompts:q} --portion {params.portion:q}"
-        " --settings {params.settings:q} 2>&1 | tee {log:q}"
-
-
-use rule embed_cells as embed_cells_portion with:
-    input:
-        classes="results/1_index/classes.parquet",
-        cells="results/4_restore/cells.parquet",
-        crop_shards="results/2_crop/shards",
-        cell_shards="results/4_restore/shards",
-        portions=[],
-        portion_prompts=[],
-    output:
-        embeddings=temp("results/6_embed/portions/{portion}/embeddings.parquet"),
-        prompts=temp("results/6_embed/portions/{portion}/prompts.parquet"),
-    log:
-        "results/6_embed/logs/portions/embed_cells_{portion}.log",
-    benchmark:
-        "results/6_embed/benchmarks/portions/embed_cells_{portion}.tsv"
     resources:
         gpu=1,
     params:
         code=code_of("buffycoat.embed.embed_cells"),
         settings=settings_of("embed.embed_cells"),
-        portion=PORTION,
+    shell:
+        "python -m buffycoat.embed.embed_cells"
+        " --cells {input.cells:q} --classes {input.classes:q}"
+        " --embeddings {output.embeddings:q} --prompts {output.prompts:q} --portion {wildcards.scatteritem:q}"
+        " --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
 rule train_head:
@@ -102,7 +73,7 @@ rule score_baselines:
         classes="results/1_index/classes.parquet",
         folds="results/1_index/folds.parquet",
         embeddings="results/6_embed/embeddings.parquet",
-        prompts="results/6_embed/prompts.parquet",
+        prompts=PROMPTS,
     output:
         knn="results/6_embed/knn_probabilities.parquet",
         baselines="results/6_embed/baselines.parquet",

@@ -1,88 +1,9 @@
 """
-The ablation: the main recipe on cells restored otherwise, by the rules of stages 4 and 5; what is compared, and how robust it is.
+The ablation: recipes, restorations and what is done after branch A, compared, and how robust branch A is.
 
 IN   the tables of all stages
-OUT  results/4_restore/{restoration}/, 5_classify/{restoration}/{recipe}/, with the names of stages 4 and 5;
-     results/8_report/ablation.parquet, ablation.csv, ablation.html, robustness.parquet, robustness.html
+OUT  results/report/ablation.parquet, ablation.csv, ablation.html, robustness.parquet, robustness.html
 """
-
-OTHERWISE = [
-    name
-    for name in CONFIG.report.compare_recipes.restorations
-    if name != CONFIG.restore.restore_cells.method
-]
-
-
-use rule restore_cells as restore_otherwise with:
-    input:
-        crops="results/2_crop/crops.parquet",
-        crop_shards="results/2_crop/shards",
-        noise="results/3_partition/noise.parquet",
-        generator=generator_otherwise,
-    output:
-        cells="results/4_restore/{restoration}/cells.parquet",
-        refused="results/4_restore/{restoration}/refused.parquet",
-        shards=directory("results/4_restore/{restoration}/shards"),
-    log:
-        "results/4_restore/logs/{restoration}/restore_cells.log",
-    benchmark:
-        "results/4_restore/benchmarks/{restoration}/restore_cells.tsv"
-    params:
-        code=code_of("buffycoat.restore.restore_cells"),
-        settings=restored_otherwise,
-
-
-use rule train_fold as train_fold_otherwise with:
-    input:
-        images="results/1_index/images.parquet",
-        classes="results/1_index/classes.parquet",
-        folds="results/1_index/folds.parquet",
-        cells="results/4_restore/{restoration}/cells.parquet",
-        crop_shards="results/2_crop/shards",
-        cell_shards="results/4_restore/{restoration}/shards",
-        body=body_of,
-    output:
-        model="results/5_classify/{restoration}/{recipe}/fold_{fold}/model.safetensors",
-        history="results/5_classify/{restoration}/{recipe}/fold_{fold}/history.parquet",
-    log:
-        "results/5_classify/logs/{restoration}/{recipe}/train_fold_{fold}.log",
-    benchmark:
-        "results/5_classify/benchmarks/{restoration}/{recipe}/train_fold_{fold}.tsv"
-
-
-use rule predict_fold as predict_fold_otherwise with:
-    input:
-        images="results/1_index/images.parquet",
-        classes="results/1_index/classes.parquet",
-        folds="results/1_index/folds.parquet",
-        cells="results/4_restore/{restoration}/cells.parquet",
-        crop_shards="results/2_crop/shards",
-        cell_shards="results/4_restore/{restoration}/shards",
-        model="results/5_classify/{restoration}/{recipe}/fold_{fold}/model.safetensors",
-    output:
-        logits="results/5_classify/{restoration}/{recipe}/fold_{fold}/logits.parquet",
-    log:
-        "results/5_classify/logs/{restoration}/{recipe}/predict_fold_{fold}.log",
-    benchmark:
-        "results/5_classify/benchmarks/{restoration}/{recipe}/predict_fold_{fold}.tsv"
-
-
-use rule combine_folds as combine_folds_otherwise with:
-    input:
-        images="results/1_index/images.parquet",
-        classes="results/1_index/classes.parquet",
-        folds="results/1_index/folds.parquet",
-        logits=expand(
-            "results/5_classify/{{restoration}}/{{recipe}}/fold_{fold}/logits.parquet",
-            fold=FOLDS,
-        ),
-    output:
-        probabilities="results/5_classify/{restoration}/{recipe}/probabilities.parquet",
-        calibration="results/5_classify/{restoration}/{recipe}/calibration.json",
-    log:
-        "results/5_classify/logs/{restoration}/{recipe}/combine_folds.log",
-    benchmark:
-        "results/5_classify/benchmarks/{restoration}/{recipe}/combine_folds.tsv"
 
 
 rule compare_recipes:
@@ -93,27 +14,29 @@ rule compare_recipes:
         classes="results/1_index/classes.parquet",
         folds="results/1_index/folds.parquet",
         probabilities=expand(
-            "results/5_classify/{recipe}/probabilities.parquet", recipe=COMPARED
+            "results/5_classify/{restoration}/{recipe}/probabilities.parquet",
+            restoration=RESTORATION,
+            recipe=COMPARED,
         ),
         logits=expand(
-            f"results/5_classify/{MAIN_RECIPE}/fold_{{fold}}/logits.parquet",
+            f"{CLASSIFIED}/fold_{{fold}}/logits.parquet",
             fold=FOLDS,
         ),
-        calibration=f"results/5_classify/{MAIN_RECIPE}/calibration.json",
-        alternatives="results/7_refine/alternatives.parquet",
+        calibration=f"{CLASSIFIED}/calibration.json",
+        alternatives="results/8_refine/alternatives.parquet",
         restored=expand(
             "results/5_classify/{restoration}/{recipe}/probabilities.parquet",
             restoration=OTHERWISE,
             recipe=MAIN_RECIPE,
         ),
     output:
-        ablation="results/8_report/ablation.parquet",
-        csv=shown("results/8_report/ablation.csv", "Ablation"),
-        page=shown("results/8_report/ablation.html", "Ablation"),
+        ablation="results/report/ablation.parquet",
+        csv=shown("results/report/ablation.csv", "Ablation"),
+        page=shown("results/report/ablation.html", "Ablation"),
     log:
-        "results/8_report/logs/compare_recipes.log",
+        "results/report/logs/compare_recipes.log",
     benchmark:
-        "results/8_report/benchmarks/compare_recipes.tsv"
+        "results/report/benchmarks/compare_recipes.tsv"
     conda:
         "../../envs/core.yaml"
     threads: 1
@@ -139,16 +62,16 @@ rule score_robustness:
         images="results/1_index/images.parquet",
         classes="results/1_index/classes.parquet",
         degraded=expand(
-            f"results/5_classify/{MAIN_RECIPE}/fold_{{fold}}/degraded.parquet",
+            f"{CLASSIFIED}/fold_{{fold}}/degraded.parquet",
             fold=FOLDS,
         ),
     output:
-        robustness="results/8_report/robustness.parquet",
-        page=shown("results/8_report/robustness.html", "Ablation"),
+        robustness="results/report/robustness.parquet",
+        page=shown("results/report/robustness.html", "Ablation"),
     log:
-        "results/8_report/logs/score_robustness.log",
+        "results/report/logs/score_robustness.log",
     benchmark:
-        "results/8_report/benchmarks/score_robustness.tsv"
+        "results/report/benchmarks/score_robustness.tsv"
     conda:
         "../../envs/core.yaml"
     threads: 1

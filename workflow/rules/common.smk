@@ -1,25 +1,23 @@
 """Checked settings, code digests and the ranges of the wildcards; no rules."""
 
 import json
-from functools import partial
 
 from snakemake.exceptions import WorkflowError
 
-from buffycoat.captions import shown_as
 from buffycoat.config import (
     check_run,
-    files_of_portions,
     keep_warnings_for_trainings,
     settings_json,
-    step_names,
     use_own_python,
 )
-from buffycoat.errors import InputError
-from buffycoat.provenance import code_digest
-from buffycoat.recipes import body_model
+from buffycoat.core.errors import InputError
+from buffycoat.core.provenance import code_digest
+from buffycoat.data.methods import body_model
 
 use_own_python()
 keep_warnings_for_trainings()
+
+CODES = {}
 
 try:
     CONFIG = check_run(config)
@@ -33,37 +31,51 @@ def settings_of(key):
 
 
 def code_of(module):
-    """Return the digest of a step's code, for `params`."""
+    """Return the digest of a step's code, for `params`, and note it for the provenance."""
+    CODES[module.partition(".")[2]] = code_digest(module)
     return code_digest(module)
 
 
-def restored_otherwise(wildcards):
-    """Return the settings of restoration by the method that the ablation asks for, for `params`."""
+def restore_settings(wildcards):
+    """Return the settings of restoration by the method that the file asked for names, for `params`."""
     return settings_json(CONFIG, "restore.restore_cells", method=wildcards.restoration)
 
 
-def generator_otherwise(wildcards):
-    """Return the trained generator in a list; an empty one where the method needs none."""
+def generator_of(wildcards):
+    """Return the trained generator in a list; an empty one where the restoration needs none."""
     return TRAINED_GENERATOR * (wildcards.restoration == "pix2pix")
 
 
 def body_of(wildcards):
     """Return the model that a recipe's fold starts from, in a list; an empty one where it starts by itself."""
-    return body_model(wildcards.recipe, wildcards.fold, wildcards.get("restoration"))
+    return body_model(wildcards.restoration, wildcards.recipe, wildcards.fold)
+
+
+def portions_of(wildcards):
+    """Return the portions of a gathered table, in order."""
+    stage, table = wildcards.gathered.split("/")
+    return gather.portions(f"results/{stage}/portions/{{scatteritem}}/{table}.parquet")
+
+
+def code_of_all(wildcards):
+    """Return the code digest of every step as JSON, for the provenance."""
+    return json.dumps(CODES, sort_keys=True)
 
 
 def shown(path, category, pattern=None):
     """Return an output that `snakemake --report` shows; its caption is workflow/report/<its name>.rst."""
-    return report(path, category=category, **shown_as(path, pattern))
+    name = path.rpartition("/")[2]
+    return report(
+        path,
+        category=category,
+        caption=f"../report/{name.partition('.')[0]}.rst",
+        labels={"file": "{file}" if pattern else name},
+        patterns=[pattern] if pattern else [],
+    )
 
 
 SEED = CONFIG.seed
-# The costly steps without training may be divided into portions of the rows, which they then gather.
-portions_of = partial(files_of_portions, CONFIG)
-WHOLE = int(CONFIG.portions == 1)
-PORTION = f"{{portion}}/{CONFIG.portions}"
 CONFIG_JSON = json.dumps(CONFIG.model_dump(mode="json"), sort_keys=True)
-CODE_JSON = json.dumps({key: code_digest(f"buffycoat.{key}") for key in step_names()})
 INDEX_SOURCES = CONFIG.index.make_index.source_files()
 FOLDS = list(range(CONFIG.index.make_folds.folds))
 MAIN_RECIPE = CONFIG.classify.recipe
@@ -73,16 +85,34 @@ PROCESSES = CONFIG.classify.train_fold.processes
 CROP_GPU = int(CONFIG.crop.crop_cells.chosen_method() != "stain")
 MASK_SETS = list(CONFIG.crop.train_segmenter.masks)
 SEGMENTER = ["results/2_crop/segmenter.safetensors"] if MASK_SETS else []
+# What the run's own restoration and recipe leave, which later stages read.
+RESTORATION = CONFIG.restore.restore_cells.method
+RESTORED = f"results/4_restore/{RESTORATION}"
+CELLS = f"{RESTORED}/cells.parquet"
+CELL_SHARDS = f"{RESTORED}/shards"
+CLASSIFIED = f"results/5_classify/{RESTORATION}/{MAIN_RECIPE}"
+OTHERWISE = [
+    name for name in CONFIG.report.compare_recipes.restorations if name != RESTORATION
+]
 # Files of Pix2Pix, needed only where it is the method.
-PIX2PIX = CONFIG.restore.restore_cells.method == "pix2pix"
+PIX2PIX = RESTORATION == "pix2pix"
 TRAINED_GENERATOR = ["results/4_restore/generator.safetensors"]
 GENERATOR = TRAINED_GENERATOR * PIX2PIX
 GAN_HISTORY = ["results/4_restore/gan_history.parquet"] if PIX2PIX else []
 GAN_SAMPLES = ["results/4_restore/gan_samples.png"] if PIX2PIX else []
 
 
+# How many jobs divide the images among them in the costly steps without training: `--set-scatter portions=8`.
+scattergather:
+    portions=1,
+
+
+CROP_SHARDS = gather.portions("results/2_crop/portions/{scatteritem}/shards")
+PROMPTS = gather.portions("results/6_embed/portions/{scatteritem}/prompts.parquet")[0]
+
+
 wildcard_constraints:
     fold=r"\d+",
-    portion=r"\d+",
     recipe=r"[a-z_]+",
     restoration="keep|median|pix2pix",
+    gathered="2_crop/crops|3_partition/noise_scores|6_embed/embeddings|7_measure/morphology",

@@ -8,11 +8,18 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from buffycoat import timm_networks
-from buffycoat.efficientnet import MEAN, STD, efficientnet_lite0
-from buffycoat.errors import InputError
-from buffycoat.pretrained import NORMALISATION, Keys, load_body
-from buffycoat.timm_networks import HUB_FILES, classifier_names, create_network, try_size
+from buffycoat.core.errors import InputError
+from buffycoat.nets import pretrained
+from buffycoat.nets.efficientnet import MEAN, STD, efficientnet_lite0
+from buffycoat.nets.pretrained import (
+    HUB_FILES,
+    NORMALISATION,
+    Keys,
+    classifier_names,
+    create_network,
+    load_body,
+    try_size,
+)
 
 EMBEDDED = "tf_efficientnet_lite0"
 """The one backbone whose weights ship in a package."""
@@ -73,7 +80,7 @@ def weights_file(name: str, weights: str | None) -> Path | None:
 
 def hub_folder(name: str, files: tuple[str, ...] = HUB_FILES) -> Path | None:
     """Return the folder of a name `local-dir:` or `hf-hub:`, with all `files` in it; None for a plain name."""
-    return timm_networks.hub_folder(name, KEYS, files)
+    return pretrained.hub_folder(name, KEYS, files)
 
 
 def _embedded(name: str, options: dict[str, Any], classes: int) -> nn.Module:

@@ -10,17 +10,14 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from buffycoat.classify.calibration import calibrate
 from buffycoat.classify.settings import CombineFolds
-from buffycoat.errors import InputError
-from buffycoat.files import write_json
-from buffycoat.steps import run
-from buffycoat.tables.classes import CLASSES, class_codes
-from buffycoat.tables.folds import FOLDS
-from buffycoat.tables.images import IMAGES, decodable, trainable
-from buffycoat.tables.logits import LOGITS
-from buffycoat.tables.probabilities import PROBABILITIES
-from buffycoat.tables.schema import require_same_keys
+from buffycoat.core.errors import InputError
+from buffycoat.core.files import write_json
+from buffycoat.core.steps import run
+from buffycoat.data.tables.classify import LOGITS, PROBABILITIES
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, class_codes, decodable, trainable
+from buffycoat.data.tables.schema import require_same_keys
+from buffycoat.stats.calibration import calibrate
 
 log = logging.getLogger("buffycoat")
 

@@ -18,19 +18,24 @@ from torch import Tensor, nn
 
 from buffycoat.classify.augment import augment
 from buffycoat.classify.backbones import build_backbone, classifier_names, early_stages, freeze, normalise
-from buffycoat.classify.batches import Batch, Sampler
-from buffycoat.classify.data import Crops
-from buffycoat.classify.imbalance import ldam_margins
-from buffycoat.classify.losses import LOSSES, Balance
+from buffycoat.classify.crops import Batch, Crops, Sampler
 from buffycoat.classify.mixing import mix
-from buffycoat.classify.recipes import draw_factors, epochs_of, weights_of, with_classifier
+from buffycoat.classify.recipes import (
+    LOSSES,
+    Balance,
+    draw_factors,
+    epochs_of,
+    ldam_margins,
+    weights_of,
+    with_classifier,
+)
 from buffycoat.classify.settings import TrainFold
 from buffycoat.classify.team import Team
-from buffycoat.device import mixed_precision, worth_compiling
-from buffycoat.errors import InputError
-from buffycoat.prefetch import Prefetched
-from buffycoat.progress import Progress
-from buffycoat.training import seed_torch
+from buffycoat.core.errors import InputError
+from buffycoat.core.progress import Progress
+from buffycoat.nets.batches import Prefetched
+from buffycoat.nets.device import mixed_precision, worth_compiling
+from buffycoat.nets.training import seed_torch
 
 log = logging.getLogger("buffycoat")
 LOOK_EVERY = 16

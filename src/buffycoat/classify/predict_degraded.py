@@ -11,20 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from buffycoat.classify.backbones import normalise
-from buffycoat.classify.data import Crops
-from buffycoat.classify.fold_models import judged_rows, load_fold_model
+from buffycoat.classify.crops import Crops
+from buffycoat.classify.predict_fold import judged_rows, load_fold_model
 from buffycoat.classify.settings import PredictDegraded
-from buffycoat.degradations import DEGRADATIONS
-from buffycoat.device import mixed_precision, pick_device
-from buffycoat.prefetch import Prefetched
-from buffycoat.progress import Progress
-from buffycoat.randomness import stream
-from buffycoat.steps import run
-from buffycoat.tables.classes import CLASSES, class_codes
-from buffycoat.tables.degraded import DEGRADED
-from buffycoat.tables.folds import FOLDS
-from buffycoat.tables.images import IMAGES
-from buffycoat.tables.noise import NOISE
+from buffycoat.core.progress import Progress
+from buffycoat.core.random import stream
+from buffycoat.core.steps import run
+from buffycoat.data.degradations import DEGRADATIONS
+from buffycoat.data.tables.classify import DEGRADED
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, class_codes
+from buffycoat.data.tables.partition import NOISE
+from buffycoat.nets.batches import Prefetched
+from buffycoat.nets.device import mixed_precision, pick_device
 
 log = logging.getLogger("buffycoat")
 AS_IT_IS = ("none", 0.0)

@@ -10,20 +10,51 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from buffycoat.batching import in_pieces
-from buffycoat.classify.backbones import normalise
-from buffycoat.classify.data import Crops
-from buffycoat.classify.fold_models import judged_rows, load_fold_model
-from buffycoat.classify.settings import PredictFold
-from buffycoat.classify.views import view_of
-from buffycoat.device import mixed_precision, pick_device, worth_compiling
-from buffycoat.prefetch import Prefetched
-from buffycoat.progress import Progress
-from buffycoat.steps import run
-from buffycoat.tables.classes import CLASSES, class_codes
-from buffycoat.tables.folds import FOLDS
-from buffycoat.tables.images import IMAGES
-from buffycoat.tables.logits import LOGITS
+from buffycoat.classify.backbones import build_backbone, normalise
+from buffycoat.classify.crops import Crops
+from buffycoat.classify.recipes import with_classifier
+from buffycoat.classify.settings import PredictFold, TrainFold
+from buffycoat.core.errors import InputError
+from buffycoat.core.progress import Progress
+from buffycoat.core.steps import run
+from buffycoat.data.tables.classify import LOGITS
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, class_codes, decodable
+from buffycoat.nets.batches import Prefetched, in_pieces
+from buffycoat.nets.device import mixed_precision, pick_device, worth_compiling
+from buffycoat.nets.weights import read_weights
+
+
+def view_of(images: Tensor, view: int) -> Tensor:
+    """Return images (n, C, S, S) under element `view` of D4, 0..7: quarter turns, from 4 on mirrored first."""
+    if not 0 <= view < 8:
+        raise ValueError(f"view {view} is not an element of D4: 0..7")
+    mirrored = images.flip(3) if view >= 4 else images
+    return torch.rot90(mirrored, view % 4, (2, 3))
+
+
+def load_fold_model(path: Path, codes: list[str], architecture: Path | None = None) -> tuple[nn.Module, TrainFold]:
+    """Return the network of a fold with its weights, and its settings; raises InputError where its classes differ.
+
+    `architecture`: a folder with the config.json of a backbone that was named by folder or hub id, in place of that.
+    """
+    weights, about = read_weights(path)
+    settings = TrainFold.model_validate(about["settings"])
+    if about["classes"] != codes:
+        raise InputError(f"{path}: trained for the classes {about['classes']}, but the data has {codes}")
+    count = len(codes)
+    name = f"local-dir:{architecture}" if architecture else settings.backbone
+    network = build_backbone(name, settings.backbone_options, None, count, settings.size_px, empty=True)
+    network = with_classifier(network, about["recipe"], count, settings)
+    network.load_state_dict(weights, strict=True)
+    return network.eval(), settings
+
+
+def judged_rows(images: pd.DataFrame, folds: pd.DataFrame, fold: int) -> pd.DataFrame:
+    """Return image_id and out_of_fold: the images this fold held out, and those that no fold learns from."""
+    rows = decodable(images)[["image_id"]].merge(folds, on="image_id", how="left")
+    rows = rows[rows["fold"].isna() | (rows["fold"] == fold)].reset_index(drop=True)
+    return rows.assign(out_of_fold=rows["fold"].notna())[["image_id", "out_of_fold"]]
+
 
 log = logging.getLogger("buffycoat")
 

@@ -2,14 +2,136 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
-from torch import nn
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 from buffycoat.classify.backbones import classifier_names
-from buffycoat.classify.imbalance import Counts, Values, class_weights, effective_number_weights, rarity
-from buffycoat.classify.losses import CosineClassifier
 from buffycoat.classify.settings import TrainFold
-from buffycoat.errors import InputError
+from buffycoat.core.errors import InputError
+
+Counts = npt.NDArray[np.int64]
+Values = npt.NDArray[np.float64]
+
+
+def rarity(counts: Counts, kind: str) -> Values:
+    """Return a factor per class that grows as it gets rarer, and 0 for a class without images.
+
+    `none` 1; `log` 1 / (ln(1 + n) + 1e-5) (arXiv 2603.16249); `sqrt` n^-1/2; `balanced` 1 / n.
+    """
+    n = np.maximum(counts, 1).astype(np.float64)
+    factors = {"none": np.ones_like(n), "log": 1 / (np.log1p(n) + 1e-5), "sqrt": n**-0.5, "balanced": 1 / n}[kind]
+    return np.asarray(np.where(counts > 0, factors, 0.0))
+
+
+def class_weights(counts: Counts, kind: str) -> Values:
+    """Return the loss weight w_c = K a_c / sum of a per class, a the rarity: mean one over the K that have images."""
+    factors = rarity(counts, kind)
+    return np.asarray(factors * (counts > 0).sum() / factors.sum())
+
+
+def effective_number_weights(counts: Counts, beta: float) -> Values:
+    """Return weights by 1 / E_n, E_n = (1 - beta^n) / (1 - beta), mean one over present classes (arXiv 1901.05555)."""
+    effective = (1 - beta ** counts.astype(np.float64)) / (1 - beta)
+    factors = np.divide(1.0, effective, out=np.zeros_like(effective), where=counts > 0)
+    return np.asarray(factors * (counts > 0).sum() / factors.sum())
+
+
+def ldam_margins(counts: Counts, largest: float) -> Values:
+    """Return the margin per class, C n^-1/4 with C such that the rarest has `largest` (arXiv 1906.07413, eq. 13)."""
+    margins = np.where(counts > 0, np.maximum(counts, 1).astype(np.float64) ** -0.25, 0.0)
+    return np.asarray(margins * (largest / margins.max()))
+
+
+def log_frequencies(counts: Counts) -> Values:
+    """Return ln of each class's share of the images; a class without images gets that of the most frequent one.
+
+    What is subtracted from logits lifts rare classes; a class that was never learned must not be lifted.
+    """
+    share = np.maximum(counts, 1) / max(int(counts.sum()), 1)
+    return np.log(np.where(counts > 0, share, share.max()))
+
+
+def effective_share(counts: Counts, sampler: Values, weights: Values) -> Values:
+    """Return each class's share of the training signal, draws times loss weight, summing to one."""
+    signal = counts * sampler * weights
+    return np.asarray(signal / signal.sum())
+
+
+@dataclass(frozen=True)
+class Balance:
+    """What a loss knows of the classes: training images, current weights and margins, each (K,) float32."""
+
+    counts: Tensor
+    weights: Tensor
+    margins: Tensor
+    settings: TrainFold
+
+
+Loss = Callable[[Tensor, Tensor, Balance], Tensor]
+
+
+def focal(logits: Tensor, labels: Tensor, balance: Balance) -> Tensor:
+    """Return (1 - p_t)^gamma w_y (-ln p_y), doi 10.1109/ICCV.2017.324.
+
+    p_t is p_y (`textbook`), or exp(-w_y (-ln p_y)) (`weighted`, the public implementation of arXiv 2603.16249).
+    """
+    settings = balance.settings
+    plain = functional.cross_entropy(logits, labels, reduction="none")
+    weighted = balance.weights[labels] * plain
+    p_t = torch.exp(-(plain if settings.focal_p == "textbook" else weighted))
+    return (1 - p_t) ** settings.gamma * weighted
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, balance: Balance) -> Tensor:
+    """Return w_y times the cross-entropy against smoothed labels."""
+    smoothing = balance.settings.label_smoothing
+    return balance.weights[labels] * functional.cross_entropy(
+        logits, labels, reduction="none", label_smoothing=smoothing
+    )
+
+
+def ldam(logits: Tensor, labels: Tensor, balance: Balance) -> Tensor:
+    """Return w_y CE(s (cos - m_y at y)), from logits s cos of a cosine classifier (arXiv 1906.07413, eq. 12)."""
+    lowered = logits - functional.one_hot(labels, logits.shape[1]) * (balance.margins * balance.settings.logit_scale)
+    return balance.weights[labels] * functional.cross_entropy(lowered, labels, reduction="none")
+
+
+def balanced_softmax(logits: Tensor, labels: Tensor, balance: Balance) -> Tensor:
+    """Return -ln(n_y exp(z_y) / sum_j n_j exp(z_j)), arXiv 2007.10740; a class without images drops out."""
+    return functional.cross_entropy(logits + torch.log(balance.counts), labels, reduction="none")
+
+
+LOSSES: dict[str, Loss] = {
+    "focal": focal,
+    "cross_entropy": cross_entropy,
+    "oversampling": cross_entropy,
+    "ldam": ldam,
+    "crt": cross_entropy,
+    "balanced_softmax": balanced_softmax,
+}
+"""The loss of each recipe that trains; `logit_adjustment` only moves the biases of a trained network."""
+
+
+class CosineClassifier(nn.Module):
+    """A classifier whose logits are `scale` times the cosine between features (n, F) and one vector per class."""
+
+    def __init__(self, features: int, classes: int, scale: float) -> None:
+        """Draw the class vectors; they have no bias."""
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(classes, features))
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+        self.scale = scale
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the logits, (n, K)."""
+        cosine = functional.linear(functional.normalize(features), functional.normalize(self.weight))
+        return self.scale * cosine
 
 
 def sampler_of(recipe: str, settings: TrainFold) -> str:

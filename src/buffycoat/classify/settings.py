@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from buffycoat.recipes import Recipe
-from buffycoat.settings import Options, Settings
+from buffycoat.core.settings import Options, Settings
+from buffycoat.data.methods import Recipe
 
 Degradation = Literal["salt_and_pepper", "coloured_gaussian", "blur", "illumination"]
 

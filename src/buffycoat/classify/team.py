@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from buffycoat.errors import InputError
+from buffycoat.core.errors import InputError
 
 
 class Team:

@@ -15,32 +15,31 @@ import torch
 from torch import nn
 
 from buffycoat.classify.backbones import build_backbone, classifier_names, normalise, weights_file
-from buffycoat.classify.data import Crops
+from buffycoat.classify.crops import Crops
 from buffycoat.classify.fold_training import FoldTraining
-from buffycoat.classify.imbalance import effective_share, log_frequencies
 from buffycoat.classify.recipes import (
     adjusted_biases,
     both_act,
     draw_factors,
+    effective_share,
     epochs_of,
     linear_classifier,
+    log_frequencies,
     weights_of,
 )
 from buffycoat.classify.settings import TrainFold
 from buffycoat.classify.team import launch_team, started_team
-from buffycoat.device import mixed_precision, pick_device
-from buffycoat.errors import InputError
-from buffycoat.provenance import code_digest
-from buffycoat.randomness import stream_seed
-from buffycoat.recipes import BODY_OF
-from buffycoat.steps import run
-from buffycoat.tables.classes import CLASSES, class_codes
-from buffycoat.tables.folds import FOLDS
-from buffycoat.tables.images import IMAGES, trainable
-from buffycoat.tables.schema import require_same_keys
-from buffycoat.tables.training_history import TRAINING_HISTORY
-from buffycoat.training import Checkpoint, Safekeeping, fingerprint
-from buffycoat.weights import read_weights, write_weights
+from buffycoat.core.errors import InputError
+from buffycoat.core.provenance import code_digest
+from buffycoat.core.random import stream_seed
+from buffycoat.core.steps import run
+from buffycoat.data.methods import BODY_OF
+from buffycoat.data.tables.classify import TRAINING_HISTORY
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, class_codes, trainable
+from buffycoat.data.tables.schema import require_same_keys
+from buffycoat.nets.device import mixed_precision, pick_device
+from buffycoat.nets.training import Checkpoint, Safekeeping, fingerprint
+from buffycoat.nets.weights import read_weights, write_weights
 
 log = logging.getLogger("buffycoat")
 

@@ -11,16 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from buffycoat.crop.cellpose_masks import Labels, true_flows
-from buffycoat.crop.cellpose_method import TILE_PX, Cellpose, reduced, segment_by_cellpose
+from buffycoat.core.errors import InputError
+from buffycoat.core.random import stream
+from buffycoat.crop.cellpose_method import TILE_PX, Cellpose, Labels, reduced, segment_by_cellpose, true_flows
 from buffycoat.crop.cellpose_weights import build_network, load_network
 from buffycoat.crop.methods import Segmenter
 from buffycoat.crop.settings import CropCells
 from buffycoat.crop.stain import Bools, Floats, nucleus_map
-from buffycoat.errors import InputError
-from buffycoat.images import Pixels
-from buffycoat.randomness import stream
-from buffycoat.training import seed_torch
+from buffycoat.data.images import Pixels
+from buffycoat.nets.training import seed_torch
 
 
 def with_flows(labels: Labels, side_px: int) -> Floats:

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
+from buffycoat.core.errors import InputError
+from buffycoat.core.files import sha256_of
 from buffycoat.crop.settings import CropCells
-from buffycoat.errors import InputError
-from buffycoat.files import sha256_of
-from buffycoat.weights import read_weights
+from buffycoat.nets.weights import read_weights
 
 log = logging.getLogger("buffycoat")
 

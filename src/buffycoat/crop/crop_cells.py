@@ -14,18 +14,18 @@ from typing import Any, TypeVar
 import cv2
 import pandas as pd
 
+from buffycoat.core.errors import InputError
+from buffycoat.core.files import whole_folder
+from buffycoat.core.progress import track
+from buffycoat.core.steps import run
 from buffycoat.crop.framing import Framed, frame_cell
 from buffycoat.crop.methods import Means, Segmenter, chosen_method
 from buffycoat.crop.settings import CropCells
-from buffycoat.errors import InputError
-from buffycoat.files import link_or_copy, whole_folder
-from buffycoat.images import ImageProblem, Pixels, ShardWriter, decode_bytes, relative_shard
-from buffycoat.portions import ALL, gathered, rows_of_portion
-from buffycoat.progress import track
-from buffycoat.steps import run
-from buffycoat.tables.crops import CROPS
-from buffycoat.tables.images import IMAGES, decodable
-from buffycoat.tables.schema import require_same_keys
+from buffycoat.data.gather_portions import ALL, rows_of_portion
+from buffycoat.data.images import ImageProblem, Pixels, ShardWriter, decode_bytes, relative_shard
+from buffycoat.data.tables.crop import CROPS
+from buffycoat.data.tables.index import IMAGES, decodable
+from buffycoat.data.tables.schema import require_same_keys
 
 T = TypeVar("T")
 log = logging.getLogger("buffycoat")
@@ -108,22 +108,6 @@ def cropped(
     return pd.DataFrame(table, columns=[column.name for column in CROPS.columns]).assign(window_px=window_px)
 
 
-def gather_crops(portions: list[Path], ids: pd.Series, crops: Path, shards: Path) -> pd.DataFrame:
-    """Return the table of crops that the portions' tables make up, their shards numbered anew in `shards`."""
-    frames, count = [], 0
-    with whole_folder(shards) as folder:
-        for path in portions:
-            frame = CROPS.read(path)
-            moved = {}
-            for shard in dict.fromkeys(frame["shard"]):
-                name, count = f"{count:05d}.arrow", count + 1
-                link_or_copy(path.parent / shard, folder / name)
-                moved[shard] = relative_shard(shards, name, crops)
-            frames.append(frame.assign(shard=frame["shard"].map(moved)))
-    log.info("crop_cells: %d crops in %d shards, from %d portions", len(ids), count, len(portions))
-    return gathered(frames, ids, crops)
-
-
 def cut_out(rows: pd.DataFrame, trained: Path | None, crops: Path, shards: Path, threads: int, settings: CropCells
             ) -> pd.DataFrame:  # fmt: skip
     """Write the shards of the images `rows` and return their table of crops."""
@@ -140,7 +124,6 @@ def crop_cells(
     *,
     images: Path,
     segmenter: list[Path] | None = None,
-    portions: list[Path] | None = None,
     crops: Path,
     shards: Path,
     portion: str = ALL,
@@ -149,12 +132,9 @@ def crop_cells(
 ) -> None:
     """Find and cut out the primary cell of every decodable image; write the shards and the table of crops.
 
-    With `portion`, of these images alone; with `portions`, the tables of all portions, these are put together.
+    With `portion`, of these images alone.
     """
     rows = decodable(IMAGES.read(images))
-    if portions:
-        CROPS.write(gather_crops(portions, rows["image_id"], crops, shards), crops)
-        return
     own = rows_of_portion(rows, portion, settings.batch_images)
     CROPS.write(cut_out(own, segmenter[0] if segmenter else None, crops, shards, threads, settings), crops)
 

@@ -21,10 +21,10 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from buffycoat.errors import InputError
-from buffycoat.files import sha256_of
-from buffycoat.progress import Progress
-from buffycoat.steps import run
+from buffycoat.core.errors import InputError
+from buffycoat.core.files import sha256_of
+from buffycoat.core.progress import Progress
+from buffycoat.core.steps import run
 
 log = logging.getLogger("buffycoat")
 

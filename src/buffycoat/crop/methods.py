@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from buffycoat.crop.settings import CropCells
 from buffycoat.crop.stain import segment_by_stain
-from buffycoat.images import Pixels
+from buffycoat.data.images import Pixels
 
 log = logging.getLogger("buffycoat")
 Segmenter = Callable[[list[Pixels]], Iterable[tuple[Pixels, int]]]
@@ -41,7 +41,7 @@ def _embedded(settings: CropCells, means: Means) -> Segmenter:
 
     from buffycoat.crop.embedded_method import segment_by_network
     from buffycoat.crop.segmenter import load_network
-    from buffycoat.device import pick_device
+    from buffycoat.nets.device import pick_device
 
     device = pick_device()
     network = load_network(means.trained).to(device)
@@ -64,7 +64,7 @@ def _cellpose(settings: CropCells, means: Means) -> Segmenter:
     from buffycoat.crop.cellpose_method import load_model, segment_by_cellpose
     from buffycoat.crop.embedded_method import fine_nuclei, rough_nuclei
     from buffycoat.crop.segmenter import load_network, network_kind
-    from buffycoat.device import pick_device
+    from buffycoat.nets.device import pick_device
 
     trained = means.trained
     if trained and network_kind(trained) == "cellpose":

@@ -17,11 +17,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from buffycoat.device import mixed_precision
-from buffycoat.efficientnet import MEAN, STD, efficientnet_lite0
-from buffycoat.errors import InputError
-from buffycoat.files import sha256_of
-from buffycoat.weights import read_weights
+from buffycoat.core.errors import InputError
+from buffycoat.core.files import sha256_of
+from buffycoat.nets.device import mixed_precision
+from buffycoat.nets.efficientnet import MEAN, STD, efficientnet_lite0
+from buffycoat.nets.weights import read_weights
 
 Floats = npt.NDArray[np.float32]
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from buffycoat.settings import Settings
+from buffycoat.core.settings import Settings
 
 
 class CropCells(Settings):

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from buffycoat.images import BACKGROUND, CYTOPLASM, NUCLEUS, Pixels
+from buffycoat.data.images import BACKGROUND, CYTOPLASM, NUCLEUS, Pixels
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]

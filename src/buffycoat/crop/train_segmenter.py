@@ -15,23 +15,21 @@ import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
-from buffycoat.crop.agreement import Summary, nearest_cell, summarise
+from buffycoat.core.errors import InputError
+from buffycoat.core.files import sha256_of
+from buffycoat.core.provenance import code_digest
+from buffycoat.core.random import stream
+from buffycoat.core.steps import run
 from buffycoat.crop.embedded_method import segment_by_network
-from buffycoat.crop.mask_sets import MaskedImage, read_mask_set
 from buffycoat.crop.methods import Segmenter
 from buffycoat.crop.segmenter import half_precision, imagenet_network, load_network
-from buffycoat.crop.segmenter_samples import Source, source_of
-from buffycoat.crop.segmenter_training import SegmenterTraining
+from buffycoat.crop.segmenter_samples import MaskedImage, Source, read_mask_set, source_of
+from buffycoat.crop.segmenter_training import SegmenterTraining, Summary, nearest_cell, summarise
 from buffycoat.crop.settings import CropCells, TrainSegmenter
-from buffycoat.device import pick_device
-from buffycoat.errors import InputError
-from buffycoat.files import sha256_of
-from buffycoat.provenance import code_digest
-from buffycoat.randomness import stream
-from buffycoat.steps import run
-from buffycoat.tables.segmenter_history import SEGMENTER_HISTORY
-from buffycoat.training import Checkpoint, fingerprint, seed_torch
-from buffycoat.weights import write_weights
+from buffycoat.data.tables.crop import SEGMENTER_HISTORY
+from buffycoat.nets.device import pick_device
+from buffycoat.nets.training import Checkpoint, fingerprint, seed_torch
+from buffycoat.nets.weights import write_weights
 
 log = logging.getLogger("buffycoat")
 

@@ -12,20 +12,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from buffycoat.batching import in_pieces
-from buffycoat.device import mixed_precision, pick_device
+from buffycoat.core.errors import InputError
+from buffycoat.core.progress import Progress
+from buffycoat.core.steps import run
+from buffycoat.data.gather_portions import ALL, rows_of_portion
+from buffycoat.data.images import CellImages, Pixels, on_white
+from buffycoat.data.tables.embed import EMBEDDINGS, PROMPTS
+from buffycoat.data.tables.index import CLASSES
+from buffycoat.data.tables.restore import CELLS
 from buffycoat.embed.encoders import Encoder, load_encoder
 from buffycoat.embed.settings import EmbedCells
-from buffycoat.errors import InputError
-from buffycoat.images import CellImages, Pixels, on_white
-from buffycoat.portions import ALL, gathered, rows_of_portion
-from buffycoat.prefetch import Prefetched
-from buffycoat.progress import Progress
-from buffycoat.steps import run
-from buffycoat.tables.cells import CELLS
-from buffycoat.tables.classes import CLASSES
-from buffycoat.tables.embeddings import EMBEDDINGS
-from buffycoat.tables.prompts import PROMPTS
+from buffycoat.nets.batches import Prefetched, in_pieces
+from buffycoat.nets.device import mixed_precision, pick_device
 
 log = logging.getLogger("buffycoat")
 
@@ -109,20 +107,13 @@ def prompts_of(classes: pd.DataFrame, encoder: Encoder, settings: EmbedCells) ->
 
 
 def embed_cells(
-    *, cells: Path, classes: Path, portions: list[Path] | None = None, portion_prompts: list[Path] | None = None,
-    embeddings: Path, prompts: Path, portion: str = ALL, settings: EmbedCells,
+    *, cells: Path, classes: Path, embeddings: Path, prompts: Path, portion: str = ALL, settings: EmbedCells,
 ) -> None:  # fmt: skip
     """Embed every cell, and every class name where the encoder has text; write the tables of both.
 
-    With `portion`, of these cells alone; with `portions`, the embeddings of all portions, these are put together, and
-    `portion_prompts`, of one of them, are passed on.
+    With `portion`, of these cells alone.
     """
     frame = CELLS.read(cells)
-    if portions:
-        EMBEDDINGS.write(gathered([EMBEDDINGS.read(path) for path in portions], frame["image_id"], embeddings),
-                         embeddings)  # fmt: skip
-        PROMPTS.write(PROMPTS.read((portion_prompts or [])[0]), prompts)
-        return
     frame = rows_of_portion(frame, portion, settings.batch)
     encoder = load_encoder(settings)
     # Texts first, on the CPU, before the image side moves to a GPU.

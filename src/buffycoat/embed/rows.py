@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from buffycoat.errors import InputError
-from buffycoat.tables.embeddings import EMBEDDINGS
-from buffycoat.tables.folds import FOLDS
-from buffycoat.tables.images import IMAGES, decodable, trainable
-from buffycoat.tables.schema import require_same_keys
+from buffycoat.core.errors import InputError
+from buffycoat.data.tables.embed import EMBEDDINGS
+from buffycoat.data.tables.index import FOLDS, IMAGES, decodable, trainable
+from buffycoat.data.tables.schema import require_same_keys
 
 
 def joined_rows(images: Path, folds: Path, embeddings: Path, codes: list[str]) -> pd.DataFrame:

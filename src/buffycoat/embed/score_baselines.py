@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from buffycoat.core.steps import run
+from buffycoat.data.tables.classify import PROBABILITIES
+from buffycoat.data.tables.embed import BASELINES, PROMPTS
+from buffycoat.data.tables.index import CLASSES, class_codes
 from buffycoat.embed.rows import joined_rows
 from buffycoat.embed.settings import ScoreBaselines
-from buffycoat.steps import run
-from buffycoat.tables.baselines import BASELINES
-from buffycoat.tables.classes import CLASSES, class_codes
-from buffycoat.tables.probabilities import PROBABILITIES
-from buffycoat.tables.prompts import PROMPTS
 
 log = logging.getLogger("buffycoat")
 

@@ -9,14 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from buffycoat.errors import InputError
-from buffycoat.files import write_json
+from buffycoat.core.errors import InputError
+from buffycoat.core.files import write_json
+from buffycoat.core.random import stream_seed
+from buffycoat.core.steps import run
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, class_codes, trainable
 from buffycoat.index.settings import MakeFolds
-from buffycoat.randomness import stream_seed
-from buffycoat.steps import run
-from buffycoat.tables.classes import CLASSES, class_codes
-from buffycoat.tables.folds import FOLDS
-from buffycoat.tables.images import IMAGES, trainable
 
 log = logging.getLogger("buffycoat")
 

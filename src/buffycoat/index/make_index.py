@@ -8,18 +8,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from buffycoat.cell_types import CELL_TYPES, name_of
-from buffycoat.errors import InputError
-from buffycoat.files import write_json
-from buffycoat.index.checking import check_files
+from buffycoat.core.errors import InputError
+from buffycoat.core.files import write_json
+from buffycoat.core.steps import run
+from buffycoat.data.cell_types import CELL_TYPES, name_of
+from buffycoat.data.tables.index import CLASSES, IMAGES, TEST_LABELS, trainable
+from buffycoat.index.checking import check_files, mark_duplicates, mark_labels, summary_of
 from buffycoat.index.pseudo_patients import split_into_runs
 from buffycoat.index.settings import MakeIndex
 from buffycoat.index.sources import Listing, read_listing
-from buffycoat.index.statuses import mark_duplicates, mark_labels, summary_of
-from buffycoat.steps import run
-from buffycoat.tables.classes import CLASSES
-from buffycoat.tables.images import IMAGES, trainable
-from buffycoat.tables.test_labels import TEST_LABELS
 
 log = logging.getLogger("buffycoat")
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from buffycoat.settings import Emptied, Settings
+from buffycoat.core.settings import Emptied, Settings
 
 
 class MakeIndex(Settings):

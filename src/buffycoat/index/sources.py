@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from buffycoat.errors import InputError
+from buffycoat.core.errors import InputError
 from buffycoat.index.settings import MakeIndex
 
 WBCBENCH_PARTS = {

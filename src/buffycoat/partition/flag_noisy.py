@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from buffycoat.files import write_json
+from buffycoat.core.files import write_json
+from buffycoat.core.steps import run
+from buffycoat.data.tables.index import IMAGES, decodable
+from buffycoat.data.tables.partition import NOISE, NOISE_SCORES
+from buffycoat.data.tables.schema import require_same_keys
 from buffycoat.partition.settings import FlagNoisy
 from buffycoat.partition.verdicts import judge
-from buffycoat.steps import run
-from buffycoat.tables.images import IMAGES, decodable
-from buffycoat.tables.noise import NOISE
-from buffycoat.tables.noise_scores import NOISE_SCORES
-from buffycoat.tables.schema import require_same_keys
 
 log = logging.getLogger("buffycoat")
 

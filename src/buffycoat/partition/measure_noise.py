@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,16 +10,38 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from buffycoat.images import CellImages
+from buffycoat.core.progress import track
+from buffycoat.core.steps import run
+from buffycoat.data.gather_portions import ALL, rows_of_portion
+from buffycoat.data.images import CellImages
+from buffycoat.data.tables.crop import CROPS
+from buffycoat.data.tables.index import IMAGES
+from buffycoat.data.tables.partition import NOISE_SCORES
 from buffycoat.partition.scores import Scores, measure
 from buffycoat.partition.settings import MeasureNoise
-from buffycoat.partition.window import inside_image
-from buffycoat.portions import ALL, gathered, rows_of_portion
-from buffycoat.progress import track
-from buffycoat.steps import run
-from buffycoat.tables.crops import CROPS
-from buffycoat.tables.images import IMAGES
-from buffycoat.tables.noise_scores import NOISE_SCORES
+
+Part = tuple[slice, slice]
+
+
+def inside_image(row: float, col: float, window_px: float, image: tuple[float, float], size_px: int) -> Part:
+    """Return the rows and columns of a crop that lie wholly inside its image; all of them where none does.
+
+    Parameters: row, col, the window's centre in the image, and window_px, its side, source pixels; image (height,
+    width), source pixels; size_px, the crop's side. Padding is white and would pass for light and for flat glass.
+    """
+    rows = _kept(row, window_px, image[0], size_px)
+    cols = _kept(col, window_px, image[1], size_px)
+    return slice(*rows), slice(*cols)
+
+
+def _kept(centre: float, window_px: float, length: float, size_px: int) -> tuple[int, int]:
+    first = round(centre - window_px / 2)
+    before, after, scale = -first, length - first, size_px / window_px
+    # Where the window was enlarged, pixels next to the border are blends with the padding.
+    blend = max(0.0, (scale - 1) / 2)
+    start = max(0, math.ceil(before * scale + blend)) if before > 0 else 0
+    stop = min(size_px, math.floor(after * scale - blend)) if after < window_px else size_px
+    return (start, stop) if stop > start else (0, size_px)
 
 
 def score_crops(frame: pd.DataFrame, crops: Path, sizes: pd.DataFrame, threads: int) -> pd.DataFrame:
@@ -42,17 +65,14 @@ def score_crops(frame: pd.DataFrame, crops: Path, sizes: pd.DataFrame, threads: 
 
 
 def measure_noise(
-    *, images: Path, crops: Path, portions: list[Path] | None = None, scores: Path, portion: str = ALL,
+    *, images: Path, crops: Path, scores: Path, portion: str = ALL,
     threads: int = 1, settings: MeasureNoise,
 ) -> None:  # fmt: skip
     """Score the part of every crop that lies inside its image; write the table of noise scores.
 
-    With `portion`, of these crops alone; with `portions`, the tables of all portions, these are put together.
+    With `portion`, of these crops alone.
     """
     frame = CROPS.read(crops)
-    if portions:
-        NOISE_SCORES.write(gathered([NOISE_SCORES.read(path) for path in portions], frame["image_id"], scores), scores)
-        return
     sizes = IMAGES.read(images)[["image_id", "width", "height"]]
     NOISE_SCORES.write(score_crops(rows_of_portion(frame, portion), crops, sizes, threads), scores)
 

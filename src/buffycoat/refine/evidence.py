@@ -6,14 +6,17 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from buffycoat.errors import InputError
+from buffycoat.core.errors import InputError
+from buffycoat.data.tables.classify import PROBABILITIES
+from buffycoat.data.tables.index import CLASSES, FOLDS, class_codes, trainable
+from buffycoat.data.tables.measure import MORPHOLOGY
+from buffycoat.data.tables.schema import require_same_keys
 from buffycoat.refine.algorithm import Evidence
-from buffycoat.tables.classes import CLASSES, class_codes
-from buffycoat.tables.morphology import MORPHOLOGY
-from buffycoat.tables.probabilities import PROBABILITIES
-from buffycoat.tables.schema import require_same_keys
+from buffycoat.refine.fitting import Training
+from buffycoat.refine.gates import Flags
 
 log = logging.getLogger("buffycoat")
 NOT_FEATURES = ("image_id", "measured", "nucleus_from", "reason")
@@ -63,5 +66,24 @@ def require_out_of_fold(path: Path, ids: pd.Series) -> None:
     if seen:
         raise InputError(
             f"{path}: {len(seen)} training images are not predicted out of fold, for instance {seen[0]!r};"
-            " run its stage again, or set refine.fit_reference.switch to 'always'"
+            " run its stage again, or set refine.fit_rules.switch to 'always'"
         )
+
+
+def patients_of(rows: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """Return the number of each row's patient, (n,); a row without one counts as one of its own."""
+    names = ("patient " + rows["group"].astype("str")).where(rows["group"].notna(), "image " + rows["image_id"])
+    return np.asarray(pd.factorize(names)[0], np.int64)
+
+
+def training_cells(seen: pd.DataFrame, evidence: Evidence, folds: Path) -> tuple[Training, Flags]:
+    """Return the training cells of the decodable images `seen`, whose evidence is in their order, and which they are.
+
+    Raises InputError where the folds are not exactly theirs.
+    """
+    rows = trainable(seen)
+    fold_of = FOLDS.read(folds).set_index("image_id")["fold"]
+    require_same_keys(fold_of.index.to_series(), rows["image_id"], str(folds))
+    chosen = seen["image_id"].isin(rows["image_id"]).to_numpy(bool)
+    labels, own = rows["label"].to_numpy(dtype=np.str_), fold_of.loc[rows["image_id"]].to_numpy(np.int64)
+    return Training(evidence.rows(chosen), labels, own, patients_of(rows)), chosen

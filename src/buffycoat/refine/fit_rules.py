@@ -1,44 +1,72 @@
-"""Every rule, found or given, fitted on training cells."""
+"""Step `fit_rules`: the rules, their references and thresholds, fitted on training cells; which are on."""
 
 from __future__ import annotations
 
-from buffycoat.refine.finding import find_rules
-from buffycoat.refine.fitting import Training, fit_references
-from buffycoat.refine.rulebook import FittedRule
-from buffycoat.refine.settings import FitReference, Rule
-from buffycoat.refine.thresholds import fit_thresholds, off
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from buffycoat.core.steps import run
+from buffycoat.data.tables.index import IMAGES, decodable, trainable
+from buffycoat.refine.evidence import read_evidence, require_out_of_fold, training_cells
+from buffycoat.refine.find_rules import fit_every_rule
+from buffycoat.refine.fitting import Training
+from buffycoat.refine.rules import Rulebook, write_rulebook
+from buffycoat.refine.settings import FitRules
+from buffycoat.refine.switching import cross_fitted_rules, switch_rules
+
+log = logging.getLogger("buffycoat")
 
 
-def restrict_rule(rule: Rule, classes: tuple[str, ...]) -> tuple[Rule, str]:
-    """Return the rule with the hosts that this data set has, and why it cannot be used, or ''."""
-    hosts = tuple(host for host in rule.hides_in if host in classes)
-    if rule.rescued not in classes:
-        return rule, f"this data set has no class {rule.rescued}"
-    if not hosts:
-        return rule, f"this data set has none of the classes that {rule.rescued} hides in"
-    return rule.model_copy(update={"hides_in": hosts}), ""
+def fit_rulebook(training: Training, settings: FitRules) -> Rulebook:
+    """Return the fitted and switched rules of training cells."""
+    measured = ~np.isnan(training.evidence.features["spikiness"])
+    by_fold = cross_fitted_rules(training, settings)
+    rules = switch_rules(training, fit_every_rule(training, settings), by_fold, settings)
+    on = {fitted.rule.rescued for fitted in rules if fitted.state == "on"}
+    return Rulebook(
+        rows=len(training.labels),
+        without_embedding=int(np.isnan(training.evidence.s).any(axis=1).sum()),
+        unmeasured=int((~measured).sum()),
+        rules=tuple(rules),
+        by_fold={
+            fold: tuple(one for one in fitted if one.state == "on" and one.rule.rescued in on)
+            for fold, fitted in by_fold.items()
+        },
+    )
 
 
-def fit_given(training: Training, rule: Rule, suppressed: list[str], settings: FitReference) -> FittedRule:
-    """Return the rule with its own thresholds and a reference per host; off where that cannot be fitted."""
-    if not {"box", "mahalanobis"} & set(rule.gates):
-        return FittedRule(rule=rule, state="on", reason="nothing to fit")
-    references = fit_references(training, rule, suppressed, settings)
-    if references is None:
-        cells = int((training.labels[training.complete()] == rule.rescued).sum())
-        return off(rule, f"{cells} measured training cells of {rule.rescued}, fewer than {settings.min_cells}")
-    return FittedRule(rule=rule, state="on", reason="fitted", references=references)
+def fit_rules(
+    *,
+    images: Path,
+    classes: Path,
+    folds: Path,
+    probabilities: Path,
+    head_probabilities: Path,
+    morphology: Path,
+    rules: Path,
+    settings: FitRules,
+) -> None:
+    """Fit every rule on the trainable rows, decide which are on, and write them as JSON."""
+    seen = decodable(IMAGES.read(images))
+    ids = trainable(seen)["image_id"]
+    require_out_of_fold(probabilities, ids)
+    if settings.switch == "when_it_helps":
+        require_out_of_fold(head_probabilities, ids)
+    evidence = read_evidence(
+        seen["image_id"],
+        classes=classes,
+        probabilities=probabilities,
+        head_probabilities=head_probabilities,
+        morphology=morphology,
+    )
+    training, _ = training_cells(seen, evidence, folds)
+    rulebook = fit_rulebook(training, settings)
+    for fitted in rulebook.rules:
+        log.info("rule %s is %s: %s", fitted.rule.rescued, fitted.state, fitted.reason)
+    write_rulebook(rulebook, rules)
 
 
-def fit_rules(training: Training, settings: FitReference) -> list[FittedRule]:
-    """Return every rule, fitted; those that cannot be used are off and say why."""
-    rules = find_rules(training, settings) if settings.rules == "found" else settings.rules
-    known = [restrict_rule(rule, training.evidence.classes) for rule in rules]
-    suppressed = [rule.rescued for rule, problem in known if rule.suppress and not problem]
-
-    def fit(rule: Rule) -> FittedRule:
-        if settings.thresholds == "fitted":
-            return fit_thresholds(training, rule, settings)
-        return fit_given(training, rule, suppressed, settings)
-
-    return [off(rule, problem) if problem else fit(rule) for rule, problem in known]
+if __name__ == "__main__":
+    run(fit_rules)

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from buffycoat.refine.algorithm import Evidence, Labels, suppress
 from buffycoat.refine.gates import Flags, Values, distances
-from buffycoat.refine.rulebook import BOX_FEATURES, DISTANCE_FEATURES, Reference
-from buffycoat.refine.settings import FitReference, Rule
+from buffycoat.refine.rules import BOX_FEATURES, DISTANCE_FEATURES, Reference
+from buffycoat.refine.settings import FitRules, Rule
 
 Folds = npt.NDArray[np.int64]
 ROBUST_CELLS = 10
@@ -72,7 +72,7 @@ def shrunk_covariance(deviations: Values) -> Values:
     return np.asarray(covariance) + 1e-6 * np.eye(deviations.shape[1])
 
 
-def own_mean_and_covariance(values: Values, settings: FitReference) -> tuple[Values, Values]:
+def own_mean_and_covariance(values: Values, settings: FitRules) -> tuple[Values, Values]:
     """Return the mean (k,) and covariance (k, k) of standardised rows (n, k), by the way that is set."""
     if settings.covariance == "robust" and len(values) >= ROBUST_CELLS * values.shape[1]:
         from sklearn.covariance import MinCovDet
@@ -83,7 +83,7 @@ def own_mean_and_covariance(values: Values, settings: FitReference) -> tuple[Val
     return mean, shrunk_covariance(values - mean)
 
 
-def mean_and_covariance(values: Values, pooled: Values, settings: FitReference) -> tuple[Values, Values]:
+def mean_and_covariance(values: Values, pooled: Values, settings: FitRules) -> tuple[Values, Values]:
     """Return the mean (k,) and covariance (k, k) of standardised rows (n, k); few rows borrow from `pooled` (k, k)."""
     mean, own = own_mean_and_covariance(values, settings)
     share = min(1.0, len(values) / settings.own_cells)
@@ -91,7 +91,7 @@ def mean_and_covariance(values: Values, pooled: Values, settings: FitReference) 
 
 
 def largest_distance(
-    values: Values, folds: Folds, pooled: Values, settings: FitReference
+    values: Values, folds: Folds, pooled: Values, settings: FitRules
 ) -> tuple[float, Literal["cross_fitted", "chi_squared"]]:
     """Return the quantile of the distances of cells (n, k) from references fitted without their fold.
 
@@ -111,7 +111,7 @@ def largest_distance(
     return float(chi.ppf(settings.distance_quantile, values.shape[1])), "chi_squared"
 
 
-def fit_box(values: Values, scale: Values, settings: FitReference) -> dict[str, tuple[float, float]]:
+def fit_box(values: Values, scale: Values, settings: FitRules) -> dict[str, tuple[float, float]]:
     """Return the widened quantile range of each column of cells (n, 5), by the names of BOX_FEATURES."""
     tail = (1 - settings.box_quantile) / 2
     low, high = np.quantile(values, [tail, 1 - tail], axis=0)
@@ -119,7 +119,7 @@ def fit_box(values: Values, scale: Values, settings: FitReference) -> dict[str, 
     return {name: (float(low[i]), float(high[i])) for i, name in enumerate(BOX_FEATURES)}
 
 
-def reference_fitter(training: Training, settings: FitReference) -> Callable[[Flags, bool], Reference]:
+def reference_fitter(training: Training, settings: FitRules) -> Callable[[Flags, bool], Reference]:
     """Return a function that fits a reference on some of the (complete) cells; units come from all of them."""
     vectors, boxes = training.features(DISTANCE_FEATURES), training.features(BOX_FEATURES)
     centred = within_class(vectors, training.labels)
@@ -147,7 +147,7 @@ def reference_fitter(training: Training, settings: FitReference) -> Callable[[Fl
 
 
 def fit_references(
-    training: Training, rule: Rule, suppressed: list[str], settings: FitReference
+    training: Training, rule: Rule, suppressed: list[str], settings: FitRules
 ) -> dict[str, Reference] | None:
     """Return a reference per host, or None where the rescued class has fewer than min_cells measured cells.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from buffycoat.refine.rulebook import BOX_FEATURES, DISTANCE_FEATURES, Reference
+from buffycoat.refine.rules import BOX_FEATURES, DISTANCE_FEATURES, Reference
 
 Values = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]

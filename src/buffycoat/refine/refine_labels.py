@@ -10,30 +10,36 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from buffycoat.errors import InputError
-from buffycoat.refine.algorithm import Evidence, Judged, Outcome, apply_rules
+from buffycoat.core.errors import InputError
+from buffycoat.core.steps import run
+from buffycoat.data.tables.index import FOLDS, IMAGES, decodable
+from buffycoat.data.tables.refine import REFINED_LABELS
+from buffycoat.refine.algorithm import (
+    Evidence,
+    Judged,
+    Outcome,
+    apply_rules,
+    explain,
+    explain_near_miss,
+    near_misses,
+    traced_rows,
+)
 from buffycoat.refine.evidence import read_evidence
-from buffycoat.refine.rulebook import Rulebook, read_rulebook
-from buffycoat.refine.sentences import explain, explain_near_miss
+from buffycoat.refine.rules import Rulebook, read_rulebook
 from buffycoat.refine.settings import RefineLabels
-from buffycoat.refine.trace import near_misses, traced_rows
-from buffycoat.steps import run
-from buffycoat.tables.folds import FOLDS
-from buffycoat.tables.images import IMAGES, decodable
-from buffycoat.tables.labels import LABELS
 
 log = logging.getLogger("buffycoat")
 
 
-def rulebook_in_use(reference: Path, classes: tuple[str, ...]) -> Rulebook:
+def rulebook_in_use(path: Path, classes: tuple[str, ...]) -> Rulebook:
     """Return the rules; raises InputError where one is of a class that the data set does not have."""
-    rulebook = read_rulebook(reference)
+    rulebook = read_rulebook(path)
     for fitted in rulebook.rules:
         log.info("rule %s is %s: %s", fitted.rule.rescued, fitted.state, fitted.reason)
     for fitted in [*rulebook.active(), *itertools.chain(*rulebook.by_fold.values())]:
         unknown = {fitted.rule.rescued, *fitted.rule.hides_in} - set(classes)
         if unknown:
-            raise InputError(f"{reference}: rules for {sorted(unknown)}, which are no classes here; run it again")
+            raise InputError(f"{path}: rules for {sorted(unknown)}, which are no classes here; run it again")
     return rulebook
 
 
@@ -90,7 +96,7 @@ def outcomes_of(ids: pd.Series, fold_of: pd.Series, evidence: Evidence, rulebook
     folds = fold_of.reindex(ids).to_numpy(np.float64)
     unknown = sorted(set(folds[~np.isnan(folds)].astype(int).tolist()) - set(rulebook.by_fold))
     if unknown:
-        raise InputError(f"the fitted rules hold none for fold {unknown[0]}; run fit_reference again")
+        raise InputError(f"the fitted rules hold none for fold {unknown[0]}; run fit_rules again")
     parts, outcomes = [], []
     for fold in (None, *rulebook.by_fold):
         rows = np.isnan(folds) if fold is None else folds == fold
@@ -103,7 +109,7 @@ def outcomes_of(ids: pd.Series, fold_of: pd.Series, evidence: Evidence, rulebook
 
 def refine_labels(
     *, images: Path, classes: Path, folds: Path, probabilities: Path, head_probabilities: Path, morphology: Path,
-    reference: Path, labels: Path, settings: RefineLabels,
+    rules: Path, labels: Path, settings: RefineLabels,
 ) -> None:  # fmt: skip
     """Apply the rules that are on to every decodable image; without any, branch A's labels stay.
 
@@ -119,9 +125,9 @@ def refine_labels(
     )
     fold_of = FOLDS.read(folds).set_index("image_id")["fold"]
     if settings.mode == "off":
-        LABELS.write(labels_table(ids, apply_rules(evidence, [])), labels)
+        REFINED_LABELS.write(labels_table(ids, apply_rules(evidence, [])), labels)
         return
-    LABELS.write(outcomes_of(ids, fold_of, evidence, rulebook_in_use(reference, evidence.classes)), labels)
+    REFINED_LABELS.write(outcomes_of(ids, fold_of, evidence, rulebook_in_use(rules, evidence.classes)), labels)
 
 
 if __name__ == "__main__":

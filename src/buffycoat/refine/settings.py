@@ -6,27 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from buffycoat.settings import Settings
+from buffycoat.core.settings import Settings
 
 Gate = Literal["spikiness", "box", "mahalanobis", "likeness"]
 """Biological filters of phase 3; host class and host probability are always checked."""
 AlternativeWay = Literal["branch_b", "average", "prior_correction", "count_matching", "stacking"]
 Share = Annotated[float, Field(gt=0, le=1)]
-
-
-class MeasureCells(Settings):
-    """How shape, size and colour of a cell are measured."""
-
-    nucleus: Literal["carried", "grey"] = Field(
-        default="carried",
-        description="`carried`: the nucleus of the mask, and `grey` where the mask has none; `grey`: pixels darker than"
-        " the midpoint of a 2-means split of the cell's grey levels (public implementation).",
-    )
-    min_area_px: float = Field(
-        default=50.0,
-        ge=1,
-        description="Cells whose outline encloses less are not measured, pixels of the source image (paper: 50).",
-    )
 
 
 class Rule(Settings):
@@ -64,7 +49,7 @@ PROLYMPHOCYTE = Rule(
 PLASMA_CELL = Rule(rescued="PC", hides_in=("LY", "VLY"), beta=3750, tau=0.01, gates=("box", "mahalanobis"))
 
 
-class FitReference(Settings):
+class FitRules(Settings):
     """The rules, and how their references are fitted and their use is decided, on training cells alone."""
 
     rules: Literal["found"] | tuple[Rule, ...] = Field(
@@ -143,7 +128,7 @@ class FitReference(Settings):
     )
 
     @model_validator(mode="after")
-    def _no_host_is_suppressed(self) -> FitReference:
+    def _no_host_is_suppressed(self) -> FitRules:
         if self.rules == "found":
             if self.thresholds == "given":
                 raise ValueError("rules that are found have no thresholds of their own; set thresholds: fitted")
@@ -169,7 +154,7 @@ class RefineLabels(Settings):
 
     mode: Literal["algorithm_1", "off"] = Field(
         default="algorithm_1",
-        description="`algorithm_1`: the rules that fit_reference switched on; `off`: branch A's label stays.",
+        description="`algorithm_1`: the rules that fit_rules switched on; `off`: branch A's label stays.",
     )
 
 
@@ -183,42 +168,9 @@ class TryAlternatives(Settings):
     )
 
 
-class FindSuspects(Settings):
-    """From where on an image is one that a person should look at; it changes no label."""
-
-    energy_temperature: float = Field(
-        default=1.0, gt=0, description="T of the energy -T logsumexp(z / T) of branch A's logits (arXiv 2010.03759: 1)."
-    )
-    components: int = Field(
-        default=64,
-        ge=1,
-        description="Principal components of the embeddings that distances are measured in, at most: more than a rare"
-        " class has cells, few enough that the shared covariance is well known.",
-    )
-    energy_quantile: float = Field(
-        default=0.99,
-        gt=0,
-        le=1,
-        description="Suspect if at least this share of the training images has a lower energy. 0.99 is a list's length,"
-        " not a test: it takes about one training image in a hundred, and more of others where those differ.",
-    )
-    distance_quantile: float = Field(
-        default=0.99, gt=0, le=1, description="The same of the distance of the embedding to the nearest class."
-    )
-    min_disagreement: float = Field(
-        default=0.8,
-        gt=0,
-        le=1,
-        description="Suspect if the Jensen-Shannon divergence of the branches reaches this, bits. 0.8: both are about"
-        " 97 % sure, each of another class (0.5: about 89 %).",
-    )
-
-
 class Refine(Settings):
     """Settings of the stage."""
 
-    measure_cells: MeasureCells = MeasureCells()
-    fit_reference: FitReference = FitReference()
+    fit_rules: FitRules = FitRules()
     refine_labels: RefineLabels = RefineLabels()
     try_alternatives: TryAlternatives = TryAlternatives()
-    find_suspects: FindSuspects = FindSuspects()

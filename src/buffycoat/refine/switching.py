@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from buffycoat.bootstrap import cluster_matrices, resample, resampled_scores
 from buffycoat.refine.algorithm import Labels, apply_rules
-from buffycoat.refine.fit_rules import fit_rules
+from buffycoat.refine.find_rules import fit_every_rule
 from buffycoat.refine.fitting import Folds, Training
-from buffycoat.refine.rulebook import FittedRule
-from buffycoat.refine.settings import FitReference
-from buffycoat.scores import class_scores, overall_scores
+from buffycoat.refine.rules import FittedRule
+from buffycoat.refine.settings import FitRules
+from buffycoat.stats.bootstrap import cluster_matrices, resample, resampled_scores
+from buffycoat.stats.scores import class_scores, overall_scores
 
 SEED = 0
 """Of the resampled patients: a decision is no matter of the run's seed."""
@@ -44,7 +44,7 @@ def clusters_of(training: Training) -> Folds:
     return np.asarray(np.unique(training.patients, return_inverse=True)[1], np.int64)
 
 
-def compare(training: Training, before: Labels, after: Labels, spared: str, settings: FitReference) -> Comparison:
+def compare(training: Training, before: Labels, after: Labels, spared: str, settings: FitRules) -> Comparison:
     """Return what changing labels (n,) does; `spared` is the class whose own F1 is not looked at."""
     classes, patients = training.evidence.classes, clusters_of(training)
     own, count, true = classes.index(spared), len(classes), numbers(training.labels, classes)
@@ -65,9 +65,11 @@ def compare(training: Training, before: Labels, after: Labels, spared: str, sett
     )  # fmt: skip
 
 
-def cross_fitted_rules(training: Training, settings: FitReference) -> dict[int, list[FittedRule]]:
+def cross_fitted_rules(training: Training, settings: FitRules) -> dict[int, list[FittedRule]]:
     """Return, for each fold, the rules as found and fitted on all other folds."""
-    return {int(fold): fit_rules(training.rows(training.folds != fold), settings) for fold in np.unique(training.folds)}
+    return {
+        int(fold): fit_every_rule(training.rows(training.folds != fold), settings) for fold in np.unique(training.folds)
+    }
 
 
 def cross_fitted_labels(training: Training, by_fold: dict[int, list[FittedRule]], rescued: set[str]) -> Labels:
@@ -95,7 +97,7 @@ def holm(shares: dict[str, float], level: float) -> dict[str, float]:
     return allowed
 
 
-def decide(found: Comparison, alone: float, allowed: float, settings: FitReference) -> tuple[bool, str]:
+def decide(found: Comparison, alone: float, allowed: float, settings: FitRules) -> tuple[bool, str]:
     """Return whether a rule is on, and why.
 
     `found` compares it with the rules that are already on; `alone` is its share of resamples without a rise by itself.
@@ -125,7 +127,7 @@ def never_tried(code: str, by_fold: dict[int, list[FittedRule]]) -> str:
 
 
 def switch_rules(
-    training: Training, rules: list[FittedRule], by_fold: dict[int, list[FittedRule]], settings: FitReference
+    training: Training, rules: list[FittedRule], by_fold: dict[int, list[FittedRule]], settings: FitRules
 ) -> list[FittedRule]:
     """Return the rules with their state decided, in order, each beside those already on.
 

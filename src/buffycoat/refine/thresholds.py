@@ -17,9 +17,8 @@ from buffycoat.refine import gates
 from buffycoat.refine.algorithm import Labels, suppress
 from buffycoat.refine.fitting import Training, fit_references
 from buffycoat.refine.gates import Flags, Values
-from buffycoat.refine.likeness import fit_likeness, log_odds, stacked
-from buffycoat.refine.rulebook import FittedRule, Likeness, Reference
-from buffycoat.refine.settings import FitReference, Rule
+from buffycoat.refine.rules import FittedRule, Likeness, Reference, fit_likeness, log_odds, stacked
+from buffycoat.refine.settings import FitRules, Rule
 
 CHECKS = ("beta", "tau", "mahalanobis", "likeness")
 """What is fitted, in the order in which it is asked."""
@@ -44,7 +43,7 @@ def pool_of(training: Training, rule: Rule, suppressed: list[str]) -> Pool:
     return Pool(cells, y0[hosted], np.asarray(cells.labels == rule.rescued))
 
 
-def discriminant(pool: Pool, training: Training, rule: Rule, settings: FitReference) -> Likeness | None:
+def discriminant(pool: Pool, training: Training, rule: Rule, settings: FitRules) -> Likeness | None:
     """Return the discriminant of the class's cells against the pool's others; None where either are too few.
 
     Its cells are the mistaken ones, or, where too few of those are measured, all of the class.
@@ -80,7 +79,7 @@ def morphology_values(
 
 
 def values_of(
-    pool: Pool, rule: Rule, suppressed: list[str], training: Training, settings: FitReference
+    pool: Pool, rule: Rule, suppressed: list[str], training: Training, settings: FitRules
 ) -> tuple[Values, Flags]:
     """Return (n, 4), in the order of CHECKS: what each check looks at, more being more like the rescued class.
 
@@ -172,7 +171,7 @@ def combinations(passed: list[dict[float, Flags]]) -> Iterator[tuple[Shares, Fla
         yield shares, flags
 
 
-def best_shares(passed: list[dict[float, Flags]], score: Scorer, settings: FitReference) -> Shares | None:
+def best_shares(passed: list[dict[float, Flags]], score: Scorer, settings: FitRules) -> Shares | None:
     """Return the shares that raise macro-F1 most, of those that harm no host too much; of equals the fewest changes.
 
     None where nothing raises it.
@@ -203,7 +202,7 @@ def off(rule: Rule, reason: str) -> FittedRule:
     return FittedRule(rule=rule, state="off", reason=reason)
 
 
-def too_few(pool: Pool, rule: Rule, settings: FitReference) -> str:
+def too_few(pool: Pool, rule: Rule, settings: FitRules) -> str:
     """Return why the mistaken cells are too few to choose thresholds on; '' where they are enough."""
     count, folds = int(pool.mistaken.sum()), len(np.unique(pool.cells.folds[pool.mistaken]))
     if count < settings.min_cells:
@@ -216,7 +215,7 @@ def too_few(pool: Pool, rule: Rule, settings: FitReference) -> str:
     return ""
 
 
-def fit_thresholds(training: Training, rule: Rule, settings: FitReference) -> FittedRule:
+def fit_thresholds(training: Training, rule: Rule, settings: FitRules) -> FittedRule:
     """Return the rule with references, discriminant and the thresholds that would have helped most, out of fold.
 
     Off, with the reason, where the class has too few cells for that or where nothing would have helped.

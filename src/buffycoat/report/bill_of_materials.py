@@ -13,7 +13,7 @@ from importlib.metadata import Distribution
 from typing import Any
 from urllib.parse import quote
 
-from buffycoat.environment import OWN, needed_by
+from buffycoat.core.environment import OWN, needed_by
 
 LONGEST_LICENCE = 100
 """Some packages put the licence's whole text where its name belongs."""

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from buffycoat.errors import InputError
-from buffycoat.files import read_json, whole_file
-from buffycoat.report import comparison_page
+from buffycoat.core.errors import InputError
+from buffycoat.core.files import read_json, whole_file
+from buffycoat.core.steps import run
+from buffycoat.data.cell_types import name_of
+from buffycoat.data.methods import RESTORATION_NAMES, WAY_NAMES
+from buffycoat.data.pages import write_page
+from buffycoat.data.tables.classify import LOGITS, PROBABILITIES
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, TEST_LABELS, class_codes
+from buffycoat.data.tables.refine import ALTERNATIVES
+from buffycoat.data.tables.report import ABLATION
+from buffycoat.data.tables.schema import require_same_keys
 from buffycoat.report.comparing import (
+    COMPARED_SCORES,
     Way,
     best_classes,
     one_view_of_all_folds,
@@ -18,19 +28,111 @@ from buffycoat.report.comparing import (
     score_single_folds,
     score_ways,
 )
-from buffycoat.report.pages import write_page
 from buffycoat.report.parts import clusters_of, rows_of_parts
+from buffycoat.report.sections import recipe_words
 from buffycoat.report.settings import CompareRecipes
-from buffycoat.steps import run
-from buffycoat.tables.ablation import ABLATION
-from buffycoat.tables.alternatives import ALTERNATIVES
-from buffycoat.tables.classes import CLASSES, class_codes
-from buffycoat.tables.folds import FOLDS
-from buffycoat.tables.images import IMAGES
-from buffycoat.tables.logits import LOGITS
-from buffycoat.tables.probabilities import PROBABILITIES
-from buffycoat.tables.schema import require_same_keys
-from buffycoat.tables.test_labels import TEST_LABELS
+from buffycoat.stats.scores import DEFINITIONS
+
+VARIANT_NAMES = {
+    "single_folds": "single folds, one view",
+    "one_view": "all folds, one view",
+    "all_views": "all folds, all views",
+    "restored": "the main recipe, on cells restored so",
+    "after": "after the main recipe",
+}
+
+
+def score_text(row: dict[Any, Any]) -> str:
+    """Return '0.771 [0.740, 0.800]', or '0.771 ± 0.012' for single folds."""
+    if not pd.isna(row["low"]):
+        return f"{row['value']:.4f} [{row['low']:.3f}, {row['high']:.3f}]"
+    return f"{row['value']:.4f}" + ("" if pd.isna(row["sd"]) else f" ± {row['sd']:.4f}")
+
+
+def difference_text(row: dict[Any, Any]) -> str:
+    """Return '+0.012 [-0.003, +0.020]', or nothing where there is no difference to tell."""
+    if pd.isna(row["difference_low"]):
+        return ""
+    return f"{row['difference']:+.4f} [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
+
+
+def verdict(row: dict[Any, Any]) -> str:
+    """Return 'good', 'badly' or '': whether the interval of the difference lies above, below or around 0."""
+    if pd.isna(row["difference_low"]):
+        return ""
+    return "good" if row["difference_low"] > 0 else "badly" if row["difference_high"] < 0 else ""
+
+
+def comparison(table: pd.DataFrame, part: str, main: str) -> list[dict[str, Any]]:
+    """Return the lines of a part: a name, the overall scores, and the difference of macro-F1 to the main recipe."""
+    rows = table[(table["part"] == part) & (table["class"] == "all")]
+    lines = []
+    for (recipe, variant), group in rows.groupby(["recipe", "variant"], sort=False):
+        scores = {row["metric"]: row for row in group.to_dict("records")}
+        is_main = recipe == main and variant == "all_views"
+        macro = scores["macro_f1"]
+        lines.append(
+            {
+                "recipe": recipe,
+                "variant": VARIANT_NAMES[str(variant)],
+                "main": is_main,
+                "scores": [score_text(scores[name]) for name in COMPARED_SCORES],
+                "difference": "0" if is_main else difference_text(macro),
+                "verdict": "soft" if is_main else verdict(macro),
+            }
+        )
+    return lines
+
+
+def by_class(table: pd.DataFrame, part: str, recipes: list[str], codes: list[str]) -> list[dict[str, Any]]:
+    """Return a line per class: its images, and its F1 with the interval in each column (the best is marked)."""
+    whole = table["variant"].isin(["all_views", "restored", "after"])
+    rows = table[(table["part"] == part) & whole & (table["metric"] == "f1")]
+    found = {(row["recipe"], row["class"]): row for row in rows.to_dict("records")}
+    lines = []
+    for code in codes:
+        of_class = [found[recipe, code] for recipe in recipes]
+        best = max(row["value"] for row in of_class)
+        cells = [
+            {
+                "value": f"{row['value']:.3f}",
+                "interval": f"[{row['low']:.2f}, {row['high']:.2f}]",
+                "best": row["value"] == best > 0,
+            }
+            for row in of_class
+        ]
+        lines.append({"code": code, "name": name_of(code), "support": of_class[0]["support"], "cells": cells})
+    return lines
+
+
+def content(
+    table: pd.DataFrame, ways: list[Way], codes: list[str], units: dict[str, str], settings: CompareRecipes
+) -> dict[str, Any]:
+    """Return everything that the page shows; `units`: what was resampled, by part."""
+    parts = list(units)
+    recipes = [way.recipe for way in ways if way.variant == "all_views"]
+    after = [way.recipe for way in ways if way.variant == "after"]
+    restored = [way.recipe for way in ways if way.variant == "restored"]
+    return {
+        "parts": parts,
+        "main": recipes[0],
+        "recipes": recipes,
+        "after": after,
+        "restored": restored,
+        "described": {recipe: recipe_words(recipe) for recipe in recipes},
+        "described_after": {way: WAY_NAMES.get(way, "") for way in after},
+        "described_restored": {way: RESTORATION_NAMES[way] for way in restored},
+        "score_names": [name.replace("_", " ").replace("f1", "F1") for name in COMPARED_SCORES],
+        "definitions": [DEFINITIONS[name] for name in COMPARED_SCORES],
+        "units": units,
+        "resamples": settings.resamples,
+        "percent": f"{100 * settings.confidence:.0f}",
+        "comparisons": {part: comparison(table, part, recipes[0]) for part in parts},
+        "classes": {part: by_class(table, part, recipes, codes) for part in parts},
+        "classes_restored": {part: by_class(table, part, [recipes[0], *restored], codes) for part in parts},
+        "classes_after": {part: by_class(table, part, [recipes[0], *after], codes) for part in parts},
+    }
+
 
 log = logging.getLogger("buffycoat")
 
@@ -126,7 +228,7 @@ def compare_recipes(
     with whole_file(csv) as partial:
         wide(table).to_csv(partial, index=False)
     units = {part: clusters_of(rows)[1] for part, rows in parts.items()}
-    write_page("ablation.html.j2", comparison_page.content(table, ways, codes, units, settings), page)
+    write_page("ablation.html.j2", content(table, ways, codes, units, settings), page)
     log.info("ablation: %d lines: %s", len(ways) + 1, page)
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from buffycoat.bootstrap import class_intervals, cluster_matrices, interval, resample, resampled_scores
 from buffycoat.report.parts import clusters_of
 from buffycoat.report.settings import CompareRecipes
-from buffycoat.scores import Values, class_scores, confusion, overall_scores
+from buffycoat.stats.bootstrap import class_intervals, cluster_matrices, interval, resample, resampled_scores
+from buffycoat.stats.scores import Values, class_scores, confusion, overall_scores
 
 COMPARED_SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
 

@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from buffycoat.bootstrap import (
+from buffycoat.core.files import write_json
+from buffycoat.core.steps import run
+from buffycoat.data.tables.classify import PROBABILITIES
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, TEST_LABELS, class_codes
+from buffycoat.data.tables.refine import REFINED_LABELS
+from buffycoat.data.tables.report import CONFUSION, METRICS
+from buffycoat.report.parts import STEPS, Part, joined_rows, part_of, rows_of_parts
+from buffycoat.report.settings import ScoreLabels
+from buffycoat.stats.bootstrap import (
     class_intervals,
     cluster_matrices,
     interval,
@@ -17,27 +25,15 @@ from buffycoat.bootstrap import (
     resampled_scores,
     score_intervals,
 )
-from buffycoat.files import write_json
-from buffycoat.reliability import calibration_error
-from buffycoat.report.parts import STEPS, Part, joined_rows, part_of, rows_of_parts
-from buffycoat.report.settings import ScoreLabels
-from buffycoat.scores import (
+from buffycoat.stats.scores import (
     DEFINITIONS,
     OVERALL,
     Values,
+    calibration_error,
     class_scores,
     confusion,
     overall_scores,
 )
-from buffycoat.steps import run
-from buffycoat.tables.classes import CLASSES, class_codes
-from buffycoat.tables.confusion import CONFUSION
-from buffycoat.tables.folds import FOLDS
-from buffycoat.tables.images import IMAGES
-from buffycoat.tables.labels import LABELS
-from buffycoat.tables.metrics import METRICS
-from buffycoat.tables.probabilities import PROBABILITIES
-from buffycoat.tables.test_labels import TEST_LABELS
 
 log = logging.getLogger("buffycoat")
 
@@ -202,7 +198,7 @@ def score_labels(
         TEST_LABELS.read(test_labels),
         PROBABILITIES.read(head_probabilities),
     )
-    frame = joined_rows(image_rows, answers, LABELS.read(labels), head, codes)
+    frame = joined_rows(image_rows, answers, REFINED_LABELS.read(labels), head, codes)
     of_parts = rows_of_parts(frame, image_rows, FOLDS.read(folds))
     parts = [part_of(name, rows, codes) for name, rows in of_parts.items()]
     scored, gains = fold_rows(of_parts["out_of_fold"], codes), {}

@@ -9,21 +9,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from buffycoat.bootstrap import cluster_matrices, interval, resample, resampled_scores
-from buffycoat.errors import InputError
+from buffycoat.core.errors import InputError
+from buffycoat.core.steps import run
+from buffycoat.data.pages import figure_address, write_page
+from buffycoat.data.tables.classify import DEGRADED
+from buffycoat.data.tables.index import CLASSES, IMAGES, class_codes
+from buffycoat.data.tables.report import ROBUSTNESS
+from buffycoat.data.tables.schema import require_same_keys
 from buffycoat.report.comparing import COMPARED_SCORES, numbers_of
-from buffycoat.report.figures import robustness_curves
-from buffycoat.report.pages import write_page
+from buffycoat.report.draw_figures import robustness_curves
 from buffycoat.report.parts import clusters_of
-from buffycoat.report.pictures import figure_address
 from buffycoat.report.settings import ScoreRobustness
-from buffycoat.scores import DEFINITIONS, confusion, overall_scores
-from buffycoat.steps import run
-from buffycoat.tables.classes import CLASSES, class_codes
-from buffycoat.tables.degraded import DEGRADED
-from buffycoat.tables.images import IMAGES
-from buffycoat.tables.robustness import ROBUSTNESS
-from buffycoat.tables.schema import require_same_keys
+from buffycoat.stats.bootstrap import cluster_matrices, interval, resample, resampled_scores
+from buffycoat.stats.scores import DEFINITIONS, confusion, overall_scores
 
 log = logging.getLogger("buffycoat")
 AS_IT_IS = ("none", 0.0)

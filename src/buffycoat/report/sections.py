@@ -8,11 +8,133 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from buffycoat.cell_types import name_of
-from buffycoat.images import CellImages, decode_image, on_white
+from buffycoat.data.cell_types import name_of
+from buffycoat.data.images import CellImages, Pixels, decode_image, on_white
+from buffycoat.data.methods import BODY_OF, RECIPE_NAMES
+from buffycoat.data.pages import data_address, outlined, sized, with_window
 from buffycoat.report.parts import PHASES, STEPS
-from buffycoat.report.pictures import data_address, outlined, sized, with_window
-from buffycoat.scores import OVERALL
+from buffycoat.report.settings import WriteReport
+from buffycoat.stats.scores import OVERALL
+
+
+def recipe_words(recipe: str) -> str:
+    """Return a recipe in one line, without the marks of Markdown; empty where it is unknown."""
+    return RECIPE_NAMES.get(recipe, "").replace("`", "")
+
+
+def training_words(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the recipe, the rule by which an epoch's weights were kept, and whether that rule saw the held-out fold.
+
+    `config` is the whole configuration; a part of it (as in a test) gives an empty rule.
+    """
+    stage = config.get("classify", {})
+    recipe, settings = str(stage.get("recipe", "")), stage.get("train_fold", {})
+    rules = {
+        "last": "the last epoch, whatever its score: the held-out fold had no say in it",
+        "best": "the epoch with the best macro-F1 on the held-out fold, so out-of-fold scores are optimistic",
+    }
+    rule = rules.get(settings.get("choose", ""), "")
+    if rule and settings.get("ema"):
+        rule += f"; weights are averaged over the steps (EMA, decay {settings['ema']:g})"
+    if rule and recipe in BODY_OF:
+        rule += f"; starts from {BODY_OF[recipe]}'s model of the same fold, kept by the same rule"
+    described = f"{recipe}: {recipe_words(recipe)}" if recipe in RECIPE_NAMES else recipe
+    return {"recipe": described, "kept": rule, "optimistic": settings.get("choose") == "best"}
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def calibration_words(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the temperatures and the errors before and after them, of `combine_folds`'s calibration."""
+    by_fold = [
+        {"fold": fold, "temperature": f"{entry['temperature']:.3f}", "fitted_on": entry["fitted_on"]}
+        for fold, entry in sorted(found["by_fold"].items(), key=lambda pair: int(pair[0]))
+    ]
+    lines = [
+        {
+            "name": name,
+            "error": _number(found[key]["expected_calibration_error"]),
+            "surprise": _number(found[key]["negative_log_likelihood"]),
+        }
+        for key, name in (("before", "logits as they are"), ("after", "divided by the temperature"))
+    ]
+    return {
+        "fitted": found["fitted"],
+        "temperature": f"{found['temperature']:.3f}",
+        "by_fold": by_fold,
+        "images": found["images"],
+        "lines": lines if found["fitted"] else lines[:1],
+        "binning": found["binning"],
+    }
+
+
+def moved(cells: pd.DataFrame) -> pd.Series:
+    """Return by how much the areas moved: the larger of the two changes, either way, as a share."""
+    return cells[["nucleus_change", "cell_change"]].abs().max(axis=1)
+
+
+def worst_kept(cells: pd.DataFrame, most: int) -> pd.DataFrame:
+    """Return the restored cells whose areas moved most."""
+    kept = cells[cells["restored"]]
+    return kept.loc[moved(kept).sort_values(ascending=False, kind="stable").index].head(most)
+
+
+def worst_refused(cells: pd.DataFrame, most: int) -> pd.DataFrame:
+    """Return the refused cells, by turns those whose areas moved most and those whose noise rose most."""
+    refused = cells[cells["noise_after"].notna() & ~cells["restored"]]
+    gain = refused["noise_after"] - refused["noise_before"]
+    orders = [values.sort_values(ascending=False, kind="stable").index for values in (moved(refused), gain)]
+    turns = [place for pair in zip(*orders, strict=True) for place in pair]
+    return refused.loc[list(dict.fromkeys(turns))].head(most)
+
+
+def counts(cells: pd.DataFrame) -> dict[str, Any]:
+    """Return how many restorations were tried, kept and refused, and the first reason of the refusals."""
+    tried = cells[cells["noise_after"].notna()]
+    refused = tried[~tried["restored"]]
+    why = refused["reason"].str.extract(r"^refused: (noise score|nucleus area|cell area)")[0].fillna("other")
+    return {
+        "tried": len(tried),
+        "kept": int(tried["restored"].sum()),
+        "refused": len(refused),
+        "why": {str(name): int(count) for name, count in why.value_counts().items()},
+    }
+
+
+def _pair(image_id: str, reason: str, before: Pixels, after: Pixels, mask: Pixels, side: int) -> dict[str, str]:
+    return {
+        "image_id": image_id,
+        "reason": reason,
+        "before": data_address(sized(before, side)),
+        "after": data_address(outlined(after, mask, side)),
+    }
+
+
+def content(
+    cells: pd.DataFrame, pictures: Cells, refused: pd.DataFrame, refused_table: Path, settings: WriteReport
+) -> dict[str, Any]:
+    """Return counts and before-and-after pairs for the template."""
+    side = settings.thumbnail_px
+    kept_pairs = []
+    for row in worst_kept(cells, settings.restorations).itertuples():
+        k, final = pictures.place[str(row.image_id)], pictures.final[str(row.image_id)]
+        before, after, mask = pictures.crops.crop(k), pictures.cells.crop(final), pictures.crops.mask(k)
+        kept_pairs.append(_pair(str(row.image_id), str(row.reason), before, after, mask, side))
+    restored = CellImages(refused, refused_table)
+    places = {image_id: k for k, image_id in enumerate(restored.ids)}
+    refused_pairs = []
+    for row in worst_refused(cells, settings.restorations).itertuples():
+        k, there = pictures.place[str(row.image_id)], places[str(row.image_id)]
+        before, after, mask = pictures.crops.crop(k), restored.crop(there), pictures.crops.mask(k)
+        refused_pairs.append(_pair(str(row.image_id), str(row.reason), before, after, mask, side))
+    return {
+        "restoration_counts": counts(cells),
+        "kept_restorations": kept_pairs,
+        "refused_restorations": refused_pairs,
+    }
+
 
 PHASE_NAMES = {
     "branch_a": "Branch A: fold ensemble, test-time augmentation",

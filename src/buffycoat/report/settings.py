@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator
 
-from buffycoat.recipes import RECIPE_NAMES, RESTORATION_NAMES, Recipe, Restoration
-from buffycoat.settings import Settings
+from buffycoat.core.settings import Settings
+from buffycoat.data.methods import RECIPE_NAMES, RESTORATION_NAMES, Recipe, Restoration
 
 
 class ScoreLabels(Settings):
@@ -67,13 +67,6 @@ class ScoreRobustness(Settings):
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Coverage of the intervals.")
 
 
-class WriteSuspects(Settings):
-    """How many suspects the page shows; the CSV has all."""
-
-    most: int = Field(default=24, ge=0, description="Cells shown of each kind of suspicion, at most.")
-    thumbnail_px: int = Field(default=120, ge=32, le=400, description="Side of the pictures, pixels.")
-
-
 class WriteProvenance(Settings):
     """What the results were made with and from: nothing to set."""
 
@@ -87,5 +80,4 @@ class Report(Settings):
     write_report: WriteReport = WriteReport()
     compare_recipes: CompareRecipes = CompareRecipes()
     score_robustness: ScoreRobustness = ScoreRobustness()
-    write_suspects: WriteSuspects = WriteSuspects()
     write_provenance: WriteProvenance = WriteProvenance()

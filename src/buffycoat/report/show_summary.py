@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from buffycoat.files import read_json
-from buffycoat.steps import run
+from buffycoat.core.files import read_json
+from buffycoat.core.steps import run
 
 
 def show_summary(*, summary: Path, report: Path) -> None:

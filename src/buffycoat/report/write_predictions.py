@@ -9,19 +9,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from buffycoat.files import whole_file
+from buffycoat.core.files import whole_file
+from buffycoat.core.steps import run
+from buffycoat.data.pages import FORMULA_STARTS, quoting_of
+from buffycoat.data.tables.classify import PROBABILITIES
+from buffycoat.data.tables.crop import CROPS
+from buffycoat.data.tables.index import CLASSES, IMAGES, class_codes
+from buffycoat.data.tables.partition import NOISE
+from buffycoat.data.tables.refine import REFINED_LABELS
+from buffycoat.data.tables.report import PREDICTIONS
+from buffycoat.data.tables.restore import CELLS
+from buffycoat.data.tables.schema import require_same_keys
 from buffycoat.report.settings import WritePredictions
-from buffycoat.report.spreadsheet import FORMULA_STARTS, quoting_of
-from buffycoat.steps import run
-from buffycoat.tables.cells import CELLS
-from buffycoat.tables.classes import CLASSES, class_codes
-from buffycoat.tables.crops import CROPS
-from buffycoat.tables.images import IMAGES
-from buffycoat.tables.labels import LABELS
-from buffycoat.tables.noise import NOISE
-from buffycoat.tables.predictions import PREDICTIONS
-from buffycoat.tables.probabilities import PROBABILITIES
-from buffycoat.tables.schema import require_same_keys
 
 log = logging.getLogger("buffycoat")
 
@@ -86,7 +85,7 @@ def write_predictions(
     class_table = CLASSES.read(classes)
     codes = class_codes(class_table)
     image_rows = IMAGES.read(images)
-    frame = join_predictions(image_rows, LABELS.read(labels), PROBABILITIES.read(probabilities), codes)
+    frame = join_predictions(image_rows, REFINED_LABELS.read(labels), PROBABILITIES.read(probabilities), codes)
     for table, path, column, name in (
         (CROPS, crops, "found", "cell_found"),
         (NOISE, noise, "noisy", "noisy"),

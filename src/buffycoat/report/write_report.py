@@ -11,23 +11,18 @@ from typing import Any
 
 import pandas as pd
 
-from buffycoat.files import read_json
-from buffycoat.report import branch_a, restoration, sections
+from buffycoat.core.files import read_json
+from buffycoat.core.steps import run
+from buffycoat.data.pages import file_address, write_page
+from buffycoat.data.tables.classify import PROBABILITIES
+from buffycoat.data.tables.crop import CROPS
+from buffycoat.data.tables.index import CLASSES, IMAGES, TEST_LABELS, class_codes
+from buffycoat.data.tables.refine import REFINED_LABELS
+from buffycoat.data.tables.report import METRICS, PREDICTIONS
+from buffycoat.data.tables.restore import CELLS, REFUSED
+from buffycoat.report import sections
 from buffycoat.report.cards import Cards
-from buffycoat.report.pages import write_page
-from buffycoat.report.pictures import file_address
 from buffycoat.report.settings import WriteReport
-from buffycoat.steps import run
-from buffycoat.tables.cells import CELLS
-from buffycoat.tables.classes import CLASSES, class_codes
-from buffycoat.tables.crops import CROPS
-from buffycoat.tables.images import IMAGES
-from buffycoat.tables.labels import LABELS
-from buffycoat.tables.metrics import METRICS
-from buffycoat.tables.predictions import PREDICTIONS
-from buffycoat.tables.probabilities import PROBABILITIES
-from buffycoat.tables.refused import REFUSED
-from buffycoat.tables.test_labels import TEST_LABELS
 
 log = logging.getLogger("buffycoat")
 SOFTWARE = (
@@ -132,13 +127,13 @@ def cell_content(
 
 def write_report(
     *, images: Path, test_labels: Path, classes: Path, index_summary: Path, receipt: Path, crops: Path, cells: Path,
-    refused: Path, probabilities: Path, head_probabilities: Path, labels: Path, reference: Path, metrics: Path,
+    refused: Path, probabilities: Path, head_probabilities: Path, labels: Path, rules: Path, metrics: Path,
     summary: Path, predictions: Path, calibration: Path, figures: Path, gan_samples: list[Path] | None = None,
     config: str, report: Path, settings: WriteReport,
 ) -> None:  # fmt: skip
     """Write the report as one HTML file."""
     codes = class_codes(CLASSES.read(classes))
-    image_rows, label_rows, cell_rows = IMAGES.read(images), LABELS.read(labels), CELLS.read(cells)
+    image_rows, label_rows, cell_rows = IMAGES.read(images), REFINED_LABELS.read(labels), CELLS.read(cells)
     branches = [PROBABILITIES.read(path).set_index("image_id") for path in (probabilities, head_probabilities)]
     known = known_labels(image_rows, TEST_LABELS.read(test_labels))
     pictures = sections.Cells(CROPS.read(crops), crops, cell_rows, cells)
@@ -146,17 +141,17 @@ def write_report(
         "codes": codes,
         "figures": {file.stem: file_address(file) for file in sorted(figures.glob("*.png"))},
         "gan_samples": [file_address(path) for path in gan_samples or []],
-        "training": branch_a.training_words(json.loads(config)),
-        "calibration": branch_a.calibration_words(read_json(calibration)),
-        "rules": read_json(reference)["rules"],
-        "reference": json.dumps(read_json(reference), indent=1),
+        "training": sections.training_words(json.loads(config)),
+        "calibration": sections.calibration_words(read_json(calibration)),
+        "rules": read_json(rules)["rules"],
+        "reference": json.dumps(read_json(rules), indent=1),
         "recovered_patients": recovered_patients(json.loads(config)),
         "config": json.dumps(without_folders(json.loads(config)), indent=1),
         "versions": versions(),
         **score_content(METRICS.read(metrics), read_json(summary), codes),
         **data_content(PREDICTIONS.read(predictions), read_json(index_summary), read_json(receipt)),
         **cell_content(image_rows, known, pictures, cell_rows, label_rows, branches, codes, settings),
-        **restoration.content(cell_rows, pictures, REFUSED.read(refused), refused, settings),
+        **sections.content(cell_rows, pictures, REFUSED.read(refused), refused, settings),
     }
     write_page("report.html.j2", content, report)
     log.info("report: %s (%.1f MB)", report, report.stat().st_size / 1e6)

@@ -3,17 +3,140 @@
 from __future__ import annotations
 
 import copy
+import logging
 from contextlib import AbstractContextManager
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from buffycoat.device import mixed_precision
-from buffycoat.restore.features import FeatureDistance
-from buffycoat.restore.networks import Discriminator, Generator, initialise, pad_to_multiple
+from buffycoat.data.images import Pixels
+from buffycoat.nets.batches import filled
+from buffycoat.nets.device import mixed_precision
+from buffycoat.nets.efficientnet import MEAN, STD, efficientnet_lite0
+from buffycoat.nets.training import seed_torch
+from buffycoat.restore.networks import (
+    Discriminator,
+    Generator,
+    checkerboard_score,
+    initialise,
+    pad_to_multiple,
+    restore_batch,
+)
+from buffycoat.restore.pairs import CleanCrops, held_out_pairs, psnr, ssim, to_pixels, to_tensor
 from buffycoat.restore.settings import TrainGan
-from buffycoat.training import seed_torch
+
+LEVELS = (1, 2, 3)
+"""Feature maps that are compared: at a quarter, an eighth and a sixteenth of the image's side."""
+
+
+class FeatureDistance(nn.Module):
+    """Distance of images (n, 3, H, W) in [-1, 1] in the frozen features of EfficientNet-Lite0 (ImageNet weights)."""
+
+    def __init__(self) -> None:
+        """Load the embedded weights."""
+        super().__init__()
+        import timm
+
+        self.network = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=LEVELS)
+        whole = efficientnet_lite0(0).state_dict()
+        own = self.network.state_dict()
+        self.network.load_state_dict({name: whole[name] for name in own}, strict=True)
+        self.requires_grad_(False).eval()
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
+
+    def forward(self, restored: Tensor, clean: Tensor) -> Tensor:
+        """Return the mean over levels of mean |difference| / mean |feature of the clean one|, unitless, 0 if equal."""
+        with torch.no_grad():
+            wanted = self.network(self._normalised(clean))
+        found = self.network(self._normalised(restored))
+        parts = [
+            (a.float() - b.float()).abs().mean() / b.float().abs().mean().clamp_min(1e-6)
+            for a, b in zip(found, wanted, strict=True)
+        ]
+        return torch.stack(parts).mean()
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return ((images + 1) / 2 - self.mean) / self.std  # type: ignore[operator]
+
+
+log = logging.getLogger("buffycoat")
+SAMPLES = 8
+"""Rows of the sheet of samples."""
+SAMPLE_PX = 96
+"""Largest side of a sample in the sheet, pixels: a training of fifty judgements still fits on a page."""
+HEADING_PX = 16
+
+
+def restored_by(generator: nn.Module, noisy: Pixels, depth: int, batch: int, device: torch.device) -> Pixels:
+    """Return the generator's restoration of (n, H, W, 3) uint8 crops of any size."""
+    generator.eval()
+    parts = []
+    with torch.inference_mode(), mixed_precision(device):
+        for start in range(0, len(noisy), batch):
+            x = to_tensor(noisy[start : start + batch])
+            full = filled(x, batch).to(device, memory_format=torch.channels_last)
+            parts.append(to_pixels(restore_batch(generator, full, depth)[: len(x)]))
+    return np.concatenate(parts)
+
+
+def _means(images: Pixels, truth: Pixels, name: str) -> dict[str, float]:
+    pairs = list(zip(images, truth, strict=True))
+    return {
+        f"psnr_{name}": float(np.mean([psnr(a, b) for a, b in pairs])),
+        f"ssim_{name}": float(np.mean([ssim(a, b) for a, b in pairs])),
+    }
+
+
+def checkerboard(images: Pixels) -> float:
+    """Return the mean checkerboard score of (n, H, W, 3) crops, cut to even sides."""
+    even = images[:, : images.shape[1] // 2 * 2, : images.shape[2] // 2 * 2]
+    return float(np.mean([checkerboard_score(image) for image in to_tensor(even)]))
+
+
+class Judge:
+    """Held-out pairs, the same at every judgement, and what noisy and median-filtered ones score."""
+
+    def __init__(self, held: CleanCrops, settings: TrainGan, seed: int) -> None:
+        """Make the pairs and score what does not change."""
+        self.clean = held.pixels
+        self.noisy, self.kinds = held_out_pairs(held, settings, seed)
+        median = np.stack([cv2.medianBlur(image, 3) for image in self.noisy])
+        self.constant = {
+            **_means(self.noisy, self.clean, "noisy"),
+            **_means(median, self.clean, "median"),
+            "checkerboard_clean": checkerboard(self.clean),
+        }
+
+    def scores(self, restored: Pixels) -> dict[str, float]:
+        """Return the scores of the restored crops beside those of the others; log PSNR per kind."""
+        for kind in sorted(set(self.kinds)):
+            chosen = [k for k, other in enumerate(self.kinds) if other == kind]
+            mean = np.mean([psnr(restored[k], self.clean[k]) for k in chosen])
+            log.info("held out, %s: restored %.2f dB", kind, mean)
+        found = _means(restored, self.clean, "restored")
+        return {**self.constant, **found, "checkerboard_restored": checkerboard(restored)}
+
+    def samples(self, images: Pixels) -> Pixels:
+        """Return one column of the sheet: some of the crops, at most SAMPLE_PX wide, one below the other."""
+        side = min(SAMPLE_PX, images.shape[1])
+        chosen = images[: min(SAMPLES, len(images))]
+        small = [cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) for image in chosen]
+        return np.asarray(np.vstack(small), np.uint8)
+
+    def sheet(self, columns: dict[str, Pixels]) -> Pixels:
+        """Return the sheet: noisy, restored after each judgement (`columns`, by heading), clean."""
+        everything = {"noisy": self.samples(self.noisy), **columns, "clean": self.samples(self.clean)}
+        return np.hstack([_headed(column, heading) for heading, column in everything.items()])
+
+
+def _headed(column: Pixels, heading: str) -> Pixels:
+    band = np.full((HEADING_PX, column.shape[1], 3), 255, np.uint8)
+    cv2.putText(band, heading, (2, 11), cv2.FONT_HERSHEY_SIMPLEX, 0.34, (34, 48, 60), 1, cv2.LINE_AA)
+    return np.vstack([band, column])
 
 
 def generator_of(about: dict[str, Any]) -> Generator:

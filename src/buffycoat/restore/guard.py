@@ -13,8 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from buffycoat.images import BACKGROUND, NUCLEUS, Pixels
-from buffycoat.quality import grey_of, noise_score
+from buffycoat.data.images import BACKGROUND, NUCLEUS, Pixels, grey_of, noise_score
 from buffycoat.restore.settings import RestoreCells
 
 Bools = npt.NDArray[np.bool_]

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from buffycoat.errors import InputError
-from buffycoat.randomness import stream
+from buffycoat.core.errors import InputError
+from buffycoat.core.random import stream
+from buffycoat.core.steps import run
+from buffycoat.data.tables.index import IMAGES, trainable
+from buffycoat.data.tables.partition import NOISE
+from buffycoat.data.tables.restore import PAIRS
 from buffycoat.restore.settings import MakePairs
-from buffycoat.steps import run
-from buffycoat.tables.images import IMAGES, trainable
-from buffycoat.tables.noise import NOISE
-from buffycoat.tables.pairs import PAIRS
 
 log = logging.getLogger("buffycoat")
 

@@ -13,22 +13,20 @@ import numpy as np
 import pandas as pd
 import torch
 
-from buffycoat.device import pick_device
-from buffycoat.errors import InputError
-from buffycoat.files import whole_folder
-from buffycoat.images import CellImages, Pixels, ShardWriter, relative_shard
-from buffycoat.progress import Progress
-from buffycoat.restore.gan import generator_of
+from buffycoat.core.errors import InputError
+from buffycoat.core.files import whole_folder
+from buffycoat.core.progress import Progress
+from buffycoat.core.steps import run
+from buffycoat.data.images import CellImages, Pixels, ShardWriter, relative_shard
+from buffycoat.data.tables.crop import CROPS
+from buffycoat.data.tables.partition import NOISE
+from buffycoat.data.tables.restore import CELLS, REFUSED
+from buffycoat.data.tables.schema import require_same_keys
+from buffycoat.nets.device import pick_device
+from buffycoat.nets.weights import read_weights
+from buffycoat.restore.gan import generator_of, restored_by
 from buffycoat.restore.guard import judge_restoration
-from buffycoat.restore.judging import restored_by
 from buffycoat.restore.settings import RestoreCells
-from buffycoat.steps import run
-from buffycoat.tables.cells import CELLS
-from buffycoat.tables.crops import CROPS
-from buffycoat.tables.noise import NOISE
-from buffycoat.tables.refused import REFUSED
-from buffycoat.tables.schema import require_same_keys
-from buffycoat.weights import read_weights
 
 log = logging.getLogger("buffycoat")
 PLACE = ("shard", "shard_row", "crc32")

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from buffycoat.recipes import Restoration
-from buffycoat.settings import Settings
+from buffycoat.core.settings import Settings
+from buffycoat.data.methods import Restoration
 
 Kind = Literal["salt_and_pepper", "coloured_gaussian", "blur", "illumination"]
 

@@ -12,22 +12,20 @@ import numpy as np
 import pandas as pd
 import torch
 
-from buffycoat.device import pick_device
-from buffycoat.errors import InputError
-from buffycoat.files import whole_file
-from buffycoat.images import CellImages, Pixels
-from buffycoat.prefetch import Prefetched
-from buffycoat.provenance import code_digest
-from buffycoat.restore.gan import Gan
-from buffycoat.restore.judging import Judge, restored_by
+from buffycoat.core.errors import InputError
+from buffycoat.core.files import whole_file
+from buffycoat.core.provenance import code_digest
+from buffycoat.core.steps import run
+from buffycoat.data.images import CellImages, Pixels
+from buffycoat.data.tables.crop import CROPS
+from buffycoat.data.tables.restore import GAN_HISTORY, PAIRS
+from buffycoat.nets.batches import Prefetched
+from buffycoat.nets.device import pick_device
+from buffycoat.nets.training import Checkpoint, fingerprint
+from buffycoat.nets.weights import write_weights
+from buffycoat.restore.gan import Gan, Judge, restored_by
 from buffycoat.restore.pairs import CleanCrops, training_batch
 from buffycoat.restore.settings import TrainGan
-from buffycoat.steps import run
-from buffycoat.tables.crops import CROPS
-from buffycoat.tables.gan_history import GAN_HISTORY
-from buffycoat.tables.pairs import PAIRS
-from buffycoat.training import Checkpoint, fingerprint
-from buffycoat.weights import write_weights
 
 log = logging.getLogger("buffycoat")
 JUDGED = 128

@@ -11,15 +11,15 @@ import cv2
 import numpy.typing as npt
 import pandas as pd
 
-from buffycoat.degradations import DEGRADATIONS
-from buffycoat.files import whole_folder
-from buffycoat.images import CYTOPLASM, NUCLEUS, Pixels
-from buffycoat.progress import track
-from buffycoat.randomness import stream
+from buffycoat.core.files import whole_folder
+from buffycoat.core.progress import track
+from buffycoat.core.random import stream
+from buffycoat.core.steps import run
+from buffycoat.data.degradations import DEGRADATIONS
+from buffycoat.data.images import CYTOPLASM, NUCLEUS, Pixels
 from buffycoat.simulate.painting import draw_field, draw_slide
 from buffycoat.simulate.patients import plan_dataset
 from buffycoat.simulate.settings import DrawSmears
-from buffycoat.steps import run
 
 FOLDERS = {"phase1": "phase1", "train": "phase2/train", "eval": "phase2/eval", "test": "phase2/test"}
 LISTS = {

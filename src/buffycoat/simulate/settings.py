@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from buffycoat.settings import Settings
+from buffycoat.core.settings import Settings
 
 
 class DrawSmears(Settings):

@@ -1,0 +1,166 @@
+"""Writing files whole or not at all: temporary name, fsync, rename."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from buffycoat.core.errors import InputError
+
+MARK = "buffycoat.sha256:"
+DIGITS = 64
+OPEN_SEAL = MARK + "0" * DIGITS
+"""The text that whoever writes a file puts into it before `close_seal`."""
+
+
+def _digest(content: mmap.mmap, place: int) -> bytes:
+    """Return the digits for a file whose digits begin at `place`."""
+    digest = hashlib.sha256()
+    with memoryview(content) as view, view[:place] as before, view[place + DIGITS :] as after:
+        digest.update(before)
+        digest.update(b"0" * DIGITS)
+        digest.update(after)
+    return digest.hexdigest().encode()
+
+
+def _place(content: mmap.mmap) -> int | None:
+    """Return where the digits begin; None where there is no mark, or no room for digits behind it."""
+    # From the end: Parquet keeps its texts there, behind columns that may hold anything.
+    found = content.rfind(MARK.encode())
+    place = found + len(MARK)
+    return place if found >= 0 and place + DIGITS <= len(content) else None
+
+
+def close_seal(path: Path) -> None:
+    """Write the digits into a file that holds an open seal; raises ValueError where it holds none."""
+    with path.open("r+b") as stream, mmap.mmap(stream.fileno(), 0) as content:
+        place = _place(content)
+        if place is None or content[place : place + DIGITS] != b"0" * DIGITS:
+            raise ValueError(f"{path}: no open seal in it")
+        content[place : place + DIGITS] = _digest(content, place)
+
+
+def is_whole(path: Path) -> bool | None:
+    """Return whether a file is the one that was sealed, byte for byte; None where it carries no seal."""
+    with path.open("rb") as stream:
+        if not stream.seek(0, 2):
+            return None
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            place = _place(content)
+            return None if place is None else content[place : place + DIGITS] == _digest(content, place)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _partial(path: Path, stem: str, suffix: str) -> Path:
+    """Return this process's temporary path beside `path`, after deleting those that killed processes left there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = re.compile(re.escape(f".{stem}.partial-") + r"(\d+)" + re.escape(suffix))
+    for other in path.parent.iterdir():
+        if (found := name.fullmatch(other.name)) and not _runs(int(found[1])):
+            shutil.rmtree(other) if other.is_dir() else other.unlink(missing_ok=True)
+    return path.with_name(f".{stem}.partial-{os.getpid()}{suffix}")
+
+
+def _runs(process: int) -> bool:
+    """Return whether a process of this number runs on this machine; this one's leftovers do not count."""
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Give an error of the system that does not say which file it is about the name of `path`."""
+    try:
+        yield
+    except OSError as problem:
+        if problem.filename is None:
+            problem.filename = str(path)
+        raise
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; move it there, synced, when the block ends well."""
+    # The suffix is kept at the end because libraries choose a format by it.
+    partial = _partial(path, path.stem, path.suffix)
+    try:
+        with _named(path):
+            yield partial
+            _sync(partial)
+            os.replace(partial, path)
+            _sync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside `path`; it replaces `path` when the block ends well."""
+    partial = _partial(path, path.name, "")
+    partial.mkdir()
+    try:
+        with _named(path):
+            yield partial
+            for file in partial.rglob("*"):
+                _sync(file)
+            if path.exists():
+                shutil.rmtree(path)
+            os.replace(partial, path)
+            _sync(path.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name by a hard link; where the file system has none, or another holds it, copy it."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise InputError(f"{source}: no such file; run again the step that makes it") from None
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def write_json(content: Any, path: Path) -> None:
+    """Write `content` as indented JSON; NaN and infinity are refused (they are not JSON)."""
+    with whole_file(path) as partial:
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+        partial.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; raises InputError naming the file where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as problem:
+        raise InputError(f"{path}: not valid JSON ({problem}); delete it and run again") from None
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

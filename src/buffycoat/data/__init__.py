@@ -1,0 +1,1 @@
+"""What the stages share about images, cell types and tables."""

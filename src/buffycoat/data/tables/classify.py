@@ -1,0 +1,65 @@
+"""The course of one fold's training, a row per epoch."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from buffycoat.data.tables.schema import Column, Table
+
+TRAINING_HISTORY = Table(
+    name="training_history",
+    key=("fold", "epoch"),
+    columns=(
+        Column("fold", pa.int32(), "the fold held out"),
+        Column("epoch", pa.int32(), "epoch, from 1"),
+        Column("train_loss", pa.float64(), "mean training loss of the epoch; null where nothing is trained", gaps=True),
+        Column("held_out_loss", pa.float64(), "cross-entropy on the held-out fold, one view"),
+        Column("held_out_macro_f1", pa.float64(), "macro-F1 on the held-out fold, one view, over all classes"),
+        Column("images_per_s", pa.float64(), "training images per second; null where nothing is trained", gaps=True),
+        Column("kept", pa.bool_(), "whether this epoch's weights were kept"),
+    ),
+)
+
+
+LOGITS = Table(
+    name="logits",
+    key=(
+        "image_id",
+        "view",
+    ),
+    columns=(
+        Column("image_id", pa.string(), "the image's name, unique in the data set"),
+        Column("view", pa.int32(), "element of D4 that was applied, 0..7; 0 is the identity"),
+        Column("fold", pa.int32(), "the fold whose model made the row"),
+        Column("out_of_fold", pa.bool_(), "whether the image is a training image that this fold held out"),
+    ),
+    classes=pa.float32(),
+)
+
+
+PROBABILITIES = Table(
+    name="probabilities",
+    key=("image_id",),
+    columns=(
+        Column("image_id", pa.string(), "the image's name, unique in the data set"),
+        Column(
+            "source",
+            pa.string(),
+            "'out_of_fold' (training image, the model that did not see it) or 'fold_mean' (mean over folds)",
+        ),
+    ),
+    classes=pa.float64(),
+)
+
+
+DEGRADED = Table(
+    name="degraded",
+    key=("image_id", "kind", "severity"),
+    columns=(
+        Column("image_id", pa.string(), "the image's name, unique in the data set"),
+        Column("fold", pa.int32(), "the fold that held the image out, whose model judges it"),
+        Column("kind", pa.string(), "the degradation; 'none' for the crop as it is"),
+        Column("severity", pa.float64(), "0 to 4; 0 for the crop as it is"),
+        Column("label", pa.string(), "most probable class in one view"),
+    ),
+)

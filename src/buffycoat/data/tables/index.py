@@ -1,0 +1,95 @@
+"""Every row of the user's data set, good or bad, exactly once."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pyarrow as pa
+
+from buffycoat.data.tables.schema import Column, Table
+
+IMAGES = Table(
+    name="images",
+    key=("image_id",),
+    columns=(
+        Column("image_id", pa.string(), "the image's name, unique in the data set"),
+        Column("path", pa.string(), "the file, openable from the working directory"),
+        Column("label", pa.string(), "class code given by an expert; null in test and where none is given", gaps=True),
+        Column("role", pa.string(), "'train' (may be learned from) or 'test'"),
+        Column("split", pa.string(), "the source's own name of the part, kept for reports", gaps=True),
+        Column(
+            "group",
+            pa.string(),
+            "patient, or other unit that must not be divided between folds; null where unknown",
+            gaps=True,
+        ),
+        Column("width", pa.int32(), "pixels; null where the file could not be decoded", gaps=True),
+        Column("height", pa.int32(), "pixels; null where the file could not be decoded", gaps=True),
+        Column("sha256", pa.string(), "of the file's bytes; null where the file could not be read", gaps=True),
+        Column("status", pa.string(), "'ok' or why the row is not used as it stands; see STATUSES"),
+        Column("reason", pa.string(), "one sentence for a person; empty where the status is 'ok'"),
+    ),
+)
+
+STATUSES: dict[str, bool] = {
+    "ok": True,
+    "unlabelled": True,
+    "unknown_class": True,
+    "duplicate": True,
+    "conflicting_duplicate": True,
+    "duplicate_of_test": True,
+    "missing": False,
+    "outside_root": False,
+    "not_an_image": False,
+    "truncated": False,
+    "too_large": False,
+    "unreadable": False,
+}
+"""Every status, and whether such an image has pixels, and so is cropped and predicted."""
+
+
+def decodable(images: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that have pixels: they pass through every later stage."""
+    return images[images["status"].map(STATUSES)].reset_index(drop=True)
+
+
+def trainable(images: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that may be learned from: role 'train', status 'ok', labelled."""
+    return images[(images["role"] == "train") & (images["status"] == "ok")].reset_index(drop=True)
+
+
+CLASSES = Table(
+    name="classes",
+    key=("code",),
+    columns=(
+        Column("code", pa.string(), "class code"),
+        Column("name", pa.string(), "full name"),
+        Column("position", pa.int32(), "order of the class in every table, from 0"),
+        Column("images", pa.int32(), "trainable images of the class"),
+        Column("groups", pa.int32(), "groups (patients) that hold it; null where groups are unknown", gaps=True),
+    ),
+)
+
+
+def class_codes(classes: pd.DataFrame) -> list[str]:
+    """Return the class codes in their order."""
+    return [str(code) for code in classes.sort_values("position")["code"]]
+
+
+FOLDS = Table(
+    name="folds",
+    key=("image_id",),
+    columns=(
+        Column("image_id", pa.string(), "the image's name, unique in the data set"),
+        Column("fold", pa.int32(), "the fold that holds this image out, from 0"),
+    ),
+)
+
+
+TEST_LABELS = Table(
+    name="test_labels",
+    key=("image_id",),
+    columns=(
+        Column("image_id", pa.string(), "the image's name, unique in the data set"),
+        Column("label", pa.string(), "class code of a test image"),
+    ),
+)

@@ -1,0 +1,1 @@
+"""Shape, size and colour of each cell, measured inside its mask."""

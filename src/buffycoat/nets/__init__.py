@@ -1,0 +1,1 @@
+"""Networks: devices, weights, training loops, batches, pretrained encoders."""

@@ -1,0 +1,352 @@
+"""Step `find_suspects`: images that a person should look at, and why; no label is changed here."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.special import rel_entr
+
+from buffycoat.core.errors import InputError
+from buffycoat.core.steps import run
+from buffycoat.data.tables.classify import LOGITS
+from buffycoat.data.tables.embed import EMBEDDINGS
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, class_codes, decodable, trainable
+from buffycoat.data.tables.review import SUSPECTS
+from buffycoat.data.tables.schema import require_same_keys
+from buffycoat.refine.evidence import read_probabilities
+from buffycoat.review.outliers import (
+    ClassModel,
+    Familiar,
+    cross_fitted_distance,
+    energy_of,
+    models_without,
+    share_below,
+    write_familiar,
+)
+from buffycoat.review.settings import FindSuspects
+
+KINDS = ("label", "disagreement", "energy", "distance")
+"""Kinds of suspicion, in the order in which a sentence names them: from what a person can settle to what is odd."""
+
+
+def suspicions(frame: pd.DataFrame, settings: FindSuspects) -> pd.DataFrame:
+    """Return one Boolean column per kind for the rows of the table; a gap raises no suspicion."""
+    return pd.DataFrame(
+        {
+            "label": frame["contradicted"].astype(bool),
+            "disagreement": frame["disagreement"] >= settings.min_disagreement,
+            "energy": frame["energy_quantile"] >= settings.energy_quantile,
+            "distance": frame["feature_distance_quantile"] >= settings.distance_quantile,
+        }
+    )
+
+
+def _share(value: float) -> str:
+    """Return 0.9934 as '99.3 %'; what is short of 1 never reads 100 %."""
+    return f"{math.floor(value * 1000 + 1e-9) / 10:.1f} %"
+
+
+def _of_label(row: dict[Any, Any]) -> str:
+    both = row["branch_a_label"] == row["branch_b_label"] == row["likely_label"]
+    speaker = f"both branches say {row['likely_label']}" if both else f"{row['likely_label']} is likelier"
+    place = f"doubt {row['label_doubt']:.2f}, rank {int(row['label_rank'])} of its class"
+    return f"labelled {row['given_label']} but {speaker} ({place})"
+
+
+def _of_disagreement(row: dict[Any, Any]) -> str:
+    return (
+        f"branch A says {row['branch_a_label']}, branch B {row['branch_b_label']}"
+        f" (divergence {row['disagreement']:.2f} of 1)"
+    )
+
+
+def _of_energy(row: dict[Any, Any]) -> str:
+    return f"branch A finds less evidence for any class than in {_share(row['energy_quantile'])} of the training images"
+
+
+def _of_distance(row: dict[Any, Any]) -> str:
+    share = _share(row["feature_distance_quantile"])
+    return f"it lies farther from every class ({row['feature_distance']:.1f} SD) than {share} of the training images"
+
+
+CLAUSES: dict[str, Callable[[dict[Any, Any]], str]] = {
+    "label": _of_label,
+    "disagreement": _of_disagreement,
+    "energy": _of_energy,
+    "distance": _of_distance,
+}
+
+
+def sentence(row: dict[Any, Any], kinds: list[str]) -> str:
+    """Return why a row is suspect, as one sentence; empty without a kind."""
+    text = "; ".join(CLAUSES[kind](row) for kind in kinds)
+    return text[:1].upper() + text[1:] + "." * bool(text)
+
+
+def with_reasons(frame: pd.DataFrame, settings: FindSuspects) -> pd.DataFrame:
+    """Return the table with the columns suspect, kinds and reason."""
+    raised = suspicions(frame, settings)
+    kinds = [[kind for kind in KINDS if row[kind]] for row in raised.to_dict("records")]
+    rows = frame.to_dict("records")
+    return frame.assign(
+        suspect=raised.any(axis=1).to_numpy(bool),
+        kinds=[",".join(names) for names in kinds],
+        reason=[sentence(row, names) for row, names in zip(rows, kinds, strict=True)],
+    )
+
+
+Values = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int64]
+Verdicts = npt.NDArray[np.bool_]
+
+
+def divergence(first: Values, second: Values) -> Values:
+    """Return the Jensen-Shannon divergence of rows of probabilities (n, K) in bits: (n,), 0..1; NaN where a row is.
+
+    SciPy's `jensenshannon` is its square root, and loses half the digits near 0.
+    """
+    # Half of the smallest number is 0, and a probability over a mean of 0 would diverge without bound.
+    first, second = (np.where(rows < 2 * np.finfo(np.float64).tiny, 0, rows) for rows in (first, second))
+    middle = (first + second) / 2
+    nats = (rel_entr(first, middle).sum(axis=1) + rel_entr(second, middle).sum(axis=1)) / 2
+    bits: Values = np.clip(nats / np.log(2), 0, 1)
+    return bits
+
+
+def known_elsewhere(numbers: Numbers, folds: Numbers) -> Verdicts:
+    """Return which rows (n,) have a class that also another fold holds: a model of the other folds has seen it."""
+    classes, rows = np.unique(numbers, return_inverse=True)
+    of_fold = np.unique(folds, return_inverse=True)[1]
+    counts = np.zeros((len(classes), int(of_fold.max(initial=0)) + 1), np.int64)
+    np.add.at(counts, (rows, of_fold), 1)
+    elsewhere: Verdicts = counts[rows].sum(axis=1) > counts[rows, of_fold]
+    return elsewhere
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """What probabilities say of given labels, a row per labelled image."""
+
+    doubt: Values
+    """t / (p + t), 0..1; NaN where no model has seen the class without the image's own fold."""
+    rank: Values
+    """Place within the class, 1 the most doubtful; NaN where the doubt is."""
+    contradicted: Verdicts
+    """Whether the label is wrong by the rule of confident learning."""
+    likely: Numbers
+    """The most probable class."""
+    usual: Values
+    """Each class's mean self-confidence t, (K,); NaN for a class that no row can tell of."""
+
+
+def self_confidence(chances: Values, numbers: Numbers, told: Verdicts) -> Values:
+    """Return the mean probability of each class over the rows that are labelled so, (K,); NaN without such a row."""
+    means = np.full(chances.shape[1], np.nan)
+    for number in np.unique(numbers[told]):
+        means[number] = chances[told & (numbers == number), number].mean()
+    return means
+
+
+def label_doubts(chances: Values, numbers: Numbers, folds: Numbers) -> Doubts:
+    """Return the doubts about labels (n,) from out-of-fold probabilities (n, K) (arXiv 1911.00068, section 3.1).
+
+    The rule: among the classes whose probability reaches their own mean self-confidence the most probable one is not
+    the label. A label that is the most probable class of all is never contradicted: a class that nothing is ever sure
+    of has a low mean, which every neighbour of it would reach. Ranks of equal doubts follow the order of the rows.
+    """
+    told = known_elsewhere(numbers, folds)
+    usual = self_confidence(chances, numbers, told)
+    own = chances[np.arange(len(numbers)), numbers]
+    # A mean of 0 says that the class is never recognised: then no label of it is more doubtful than another.
+    sum_of_both = own + usual[numbers]
+    doubt = np.divide(usual[numbers], sum_of_both, out=np.full(len(own), 0.5), where=sum_of_both > 0)
+    doubt[~told] = np.nan
+    confident = np.where(chances >= np.nan_to_num(usual, nan=np.inf), chances, -1.0)
+    likely = chances.argmax(axis=1)
+    contradicted = told & (confident.max(axis=1, initial=-1.0) >= 0) & (likely != numbers)
+    contradicted &= confident.argmax(axis=1) != numbers
+    return Doubts(doubt, ranks_within(doubt, numbers), contradicted, likely.astype(np.int64), usual)
+
+
+def ranks_within(doubt: Values, numbers: Numbers) -> Values:
+    """Return each row's place within its class, 1 for the largest doubt; NaN where the doubt is."""
+    ranks = np.full(len(doubt), np.nan)
+    for number in np.unique(numbers):
+        rows = np.flatnonzero((numbers == number) & ~np.isnan(doubt))
+        ranks[rows[np.argsort(-doubt[rows], kind="stable")]] = np.arange(1, len(rows) + 1)
+    return ranks
+
+
+log = logging.getLogger("buffycoat")
+
+
+def read_rows(images: Path, folds: Path, codes: list[str]) -> pd.DataFrame:
+    """Return the decodable images with role, given_label, fold and number of the class (-1 where not learned from).
+
+    In order of name, so that no sum hangs on the order of rows. Raises InputError where a fold is missing.
+    """
+    table = IMAGES.read(images)
+    learned = trainable(table).set_index("image_id")["label"]
+    fold_of = FOLDS.read(folds).set_index("image_id")["fold"]
+    require_same_keys(fold_of.index.to_series(), learned.index.to_series(), str(folds))
+    rows = decodable(table)[["image_id", "role"]].sort_values("image_id", ignore_index=True)
+    rows["given_label"] = rows["image_id"].map(learned).astype(object)
+    rows["fold"] = rows["image_id"].map(fold_of).fillna(-1).astype(np.int64)
+    numbers = rows["given_label"].map({code: number for number, code in enumerate(codes)})
+    rows["number"] = numbers.fillna(-1).astype(np.int64)
+    rows["source"] = np.where(rows["fold"] >= 0, "out_of_fold", "fold_mean")
+    return rows
+
+
+def energies_of(logits: pd.DataFrame, codes: list[str], temperature: float) -> pd.Series:
+    """Return the energy of the mean over views, by image_id and fold, of a table of logits."""
+    means = logits.astype(dict.fromkeys(codes, np.float64)).groupby(["image_id", "fold"])[codes].mean()
+    return pd.Series(energy_of(means.to_numpy(), temperature), index=means.index)
+
+
+def read_energies(logits: list[Path], rows: pd.DataFrame, codes: list[str], temperature: float) -> pd.Series:
+    """Return the energy of each image of `rows`, in their order: of the mean over views, then the mean over folds.
+
+    Energies are averaged, not logits: the energy of mean logits is higher wherever folds differ, so that images that
+    all folds judge would look stranger than those of one fold. Raises InputError where a training image is judged by
+    a fold that learned it, or an image lacks a fold.
+    """
+    of_fold = []
+    for path in logits:
+        frame = LOGITS.read(path)
+        if sorted(LOGITS.class_columns([str(name) for name in frame.columns])) != sorted(codes):
+            raise InputError(f"{path}: its classes are not {codes}; delete it and run again")
+        of_fold.append(energies_of(frame, codes, temperature))
+    energies = pd.concat(of_fold).reset_index(name="energy")
+    held = energies["image_id"].map(rows.set_index("image_id")["fold"])
+    if ((held >= 0) & (held != energies["fold"])).any():
+        raise InputError("logits of a training image come from a fold that learned it; delete results/5_classify")
+    grouped = energies.groupby("image_id")["energy"]
+    require_same_keys(energies["image_id"], rows["image_id"], "logits of all folds")
+    counts = grouped.count().loc[rows["image_id"]].to_numpy()
+    if (counts != np.where(rows["fold"] >= 0, 1, len(logits))).any():
+        raise InputError("an image lacks the logits of a fold; delete results/5_classify and run again")
+    means: pd.Series = grouped.mean().loc[rows["image_id"]]
+    return means
+
+
+def read_distances(embeddings: Path, rows: pd.DataFrame, components: int) -> tuple[np.ndarray, dict[int, ClassModel]]:
+    """Return the distance of each image of `rows` to the nearest class, NaN without an embedding, and the models."""
+    stored = EMBEDDINGS.read(embeddings).set_index("image_id")["embedding"]
+    known = rows["image_id"].isin(stored.index).to_numpy(bool)
+    if not known.all():
+        log.warning("%d images have no embedding: neither distance nor disagreement", int((~known).sum()))
+    found, models = np.full(len(rows), np.nan), {}
+    if known.any():
+        vectors = np.stack(stored.loc[rows.loc[known, "image_id"]].to_list()).astype(np.float32)
+        numbers, folds = (rows.loc[known, name].to_numpy(np.int64) for name in ("number", "fold"))
+        fitted = models_without(vectors, numbers, folds, components)
+        found[known] = cross_fitted_distance(fitted, vectors, folds)
+        models = {fold: model for fold, model in fitted.items() if model is not None}
+    if np.isnan(found[known]).any():
+        log.warning(
+            "%d distances are gaps: the other folds hold too few cells, or cells that do not vary within classes",
+            int(np.isnan(found[known]).sum()),
+        )
+    return found, models
+
+
+def read_branches(
+    probabilities: Path, head_probabilities: Path, rows: pd.DataFrame, codes: list[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the probabilities of both branches (n, K), NaN where one is missing, and those that judge given labels.
+
+    The last are the mean of both, and branch A's alone where branch B is missing or has learned the image. Raises
+    InputError where branch A has.
+    """
+    branch_a, branch_b = (read_probabilities(path, codes) for path in (probabilities, head_probabilities))
+    require_same_keys(branch_a.index.to_series(), rows["image_id"], str(probabilities))
+    branch_b = branch_b.reindex(rows["image_id"])
+    learned = (rows["fold"] >= 0).to_numpy(bool)
+    if (branch_a.loc[rows.loc[learned, "image_id"], "source"] != "out_of_fold").any():
+        raise InputError(f"{probabilities}: training images are not predicted out of fold; delete it and run again")
+    seen = learned & (branch_b["source"] == "in_sample").to_numpy(bool)
+    if seen.any():
+        log.warning(
+            "branch B has learned %d training images (embed.train_head.cross_fit is off): labels are judged by branch A"
+            " alone, and disagreement on these images says little",
+            int(seen.sum()),
+        )
+    a, b = branch_a.loc[rows["image_id"], codes].to_numpy(np.float64), branch_b[codes].to_numpy(np.float64)
+    alone = seen | np.isnan(b).any(axis=1)
+    return a, b, np.where(alone[:, None], a, (a + b) / 2)
+
+
+def with_branches(
+    rows: pd.DataFrame, branches: tuple[np.ndarray, np.ndarray, np.ndarray], codes: list[str]
+) -> pd.DataFrame:
+    """Return the rows with what the branches say, and what they say of the given labels."""
+    a, b, judges = branches
+    names = np.array(codes, object)
+    missing, learned = np.isnan(b).any(axis=1), (rows["fold"] >= 0).to_numpy(bool)
+    # argmax of a row of NaN is 0: it is masked.
+    label_b = pd.Series(names[b.argmax(axis=1)], dtype=object).mask(missing, None)
+    rows = rows.assign(branch_a_label=names[a.argmax(axis=1)], branch_b_label=label_b, disagreement=divergence(a, b))
+    numbers, folds = (rows.loc[learned, name].to_numpy(np.int64) for name in ("number", "fold"))
+    doubts = label_doubts(judges[learned], numbers, folds)
+    untold = int(np.isnan(doubts.doubt).sum())
+    if untold:
+        log.warning("%d labels cannot be judged: no other fold holds their class", untold)
+    rows = rows.assign(label_doubt=np.nan, label_rank=np.nan, likely_label=None, contradicted=False)
+    rows.loc[learned, "label_doubt"], rows.loc[learned, "label_rank"] = doubts.doubt, doubts.rank
+    rows["likely_label"] = rows["likely_label"].astype(object)
+    rows.loc[learned, "likely_label"], rows.loc[learned, "contradicted"] = names[doubts.likely], doubts.contradicted
+    return rows
+
+
+def log_counts(table: pd.DataFrame) -> None:
+    """Log how many training and other images each kind of suspicion falls on."""
+    learned = (table["source"] == "out_of_fold").to_numpy(bool)
+    for kind in KINDS:
+        raised = np.array([kind in names.split(",") for names in table["kinds"]], bool)
+        log.info(
+            "suspects by %s: %d of %d training images, %d of %d others",
+            *(kind, (raised & learned).sum(), learned.sum(), (raised & ~learned).sum(), (~learned).sum()),
+        )
+    log.info("%d of %d images are suspect", int(table["suspect"].sum()), len(table))
+
+
+def find_suspects(
+    *, images: Path, classes: Path, folds: Path, probabilities: Path, logits: list[Path], head_probabilities: Path,
+    embeddings: Path, suspects: Path, familiar: Path, settings: FindSuspects,
+) -> None:  # fmt: skip
+    """Write a row per decodable image: how unlike the training cells, how disputed, how doubtfully labelled it is.
+
+    What new images can be compared with goes into `familiar`.
+    """
+    codes = class_codes(CLASSES.read(classes))
+    rows = read_rows(images, folds, codes)
+    learned = (rows["fold"] >= 0).to_numpy(bool)
+    energies = read_energies(logits, rows, codes, settings.energy_temperature).to_numpy(np.float64)
+    distances, models = read_distances(embeddings, rows, settings.components)
+    rows = rows.assign(
+        energy=energies,
+        energy_quantile=share_below(energies, energies[learned]),
+        feature_distance=distances,
+        feature_distance_quantile=share_below(distances, distances[learned]),
+    )
+    rows = with_branches(rows, read_branches(probabilities, head_probabilities, rows, codes), codes)
+    table = with_reasons(rows, settings).set_index("image_id")
+    ordered = decodable(IMAGES.read(images))["image_id"]
+    table = table.loc[ordered].reset_index()
+    table["label_rank"] = table["label_rank"].astype("Int32")
+    log_counts(table)
+    write_familiar(Familiar(models, energies[learned], distances[learned]), familiar)
+    SUSPECTS.write(table[[column.name for column in SUSPECTS.columns]], suspects)
+
+
+if __name__ == "__main__":
+    run(find_suspects)
