@@ -7,7 +7,10 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
-configfile: os.path.join(workflow.current_basedir, "config.yaml")
+# The template is for a run that names no file, data or preset: nothing of it may mix with what a user names.
+if not workflow.overwrite_configfiles and not {"preset", "data"} & set(config):
+
+    configfile: os.path.join(workflow.current_basedir, "config.yaml")
 
 
 report: "workflow/report/workflow.rst"

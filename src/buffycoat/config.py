@@ -1,14 +1,19 @@
-"""The whole config.yaml as one type, composed from the stages' settings; an unknown key is an error."""
+"""The configuration of a run: code's defaults, below a preset, below the user's one file; an unknown key is an error.
+
+Each layer replaces what it names: dictionaries are merged key by key, lists are replaced.
+"""
 
 from __future__ import annotations
 
 import difflib
 import json
+import logging
 import os
+import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,11 +22,13 @@ from pydantic import BaseModel, Field, ValidationError
 from buffycoat.bundle.settings import Bundle
 from buffycoat.classify.settings import Classify
 from buffycoat.core.errors import InputError
+from buffycoat.core.files import line_of_key, read_yaml
 from buffycoat.core.provenance import ROOT
 from buffycoat.core.settings import Settings
 from buffycoat.crop.settings import Crop
 from buffycoat.embed.settings import Embed
 from buffycoat.index.settings import Index
+from buffycoat.index.sources import SMEARS, kind_of, source_files
 from buffycoat.measure.settings import Measure
 from buffycoat.partition.settings import Partition
 from buffycoat.refine.settings import Refine
@@ -30,10 +37,29 @@ from buffycoat.restore.settings import Restore
 from buffycoat.review.settings import Review
 from buffycoat.simulate.settings import Simulate
 
+log = logging.getLogger("buffycoat")
+
+PRESETS = ("demo", "laptop", "wbcbench", "paper")
+"""Names of the files in workflow/presets/."""
+CHOSEN = "BUFFYCOAT_PRESET"
+"""Environment variable that names the preset of files that name none: a run hands its choice on to its jobs."""
+
 
 class Config(Settings):
     """All settings of the workflow: one section per stage, in it one per rule."""
 
+    preset: str | None = Field(
+        default=None,
+        description="`demo`, `laptop`, `wbcbench`, `paper`, or the path of a YAML file of settings. A file that names"
+        " none gets `laptop` on a machine without a GPU, `wbcbench` on one with a GPU.",
+    )
+    data: str | None = Field(
+        default=None,
+        pattern=r"^[^{}]+$",  # braces would be wildcards to Snakemake
+        description="The images: a table (.csv or .parquet), a folder that holds one folder of images per class, or"
+        " WBCBench's folder. A path from the working directory or else from the file that names it. `demo` draws its"
+        " own.",
+    )
     seed: int = Field(default=1, ge=0, description="Every random stream derives from it.")
     simulate: Simulate = Simulate()
     index: Index = Index()
@@ -73,12 +99,24 @@ def _describe(error: Mapping[str, Any]) -> str:
     )
 
 
-def check_config(raw: Mapping[str, Any]) -> Config:
-    """Return the typed configuration; raises InputError with one line that names each wrong key."""
+def _place_of(keys: Sequence[int | str], files: Sequence[Path]) -> str:
+    """Return ` (FILE, line N)` for the last file that holds the most of `keys`; empty where none does."""
+    found = [(*line_of_key(path, keys), path) for path in files]
+    depth, line, path = max(reversed(found), key=lambda entry: entry[0], default=(0, 0, Path()))
+    here = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return f" ({here}, line {line})" if depth else ""
+
+
+def check_config(raw: Mapping[str, Any], files: Sequence[Path] = ()) -> Config:
+    """Return the typed configuration of all layers together, which were read from `files`, lowest first.
+
+    Raises InputError with one line that names each wrong key, with file and line where it stands in a file.
+    """
     try:
         return Config.model_validate(dict(raw))
     except ValidationError as problem:
-        clauses = [_describe(cast("Mapping[str, Any]", error)) for error in problem.errors(include_url=False)]
+        errors = [cast("Mapping[str, Any]", error) for error in problem.errors(include_url=False)]
+        clauses = [_describe(error) + _place_of(error["loc"], files) for error in errors]
         raise InputError("config: " + "; ".join(clauses)) from None
 
 
@@ -122,23 +160,139 @@ def keep_warnings_for_trainings() -> None:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
+def workflow_folder() -> Path:
+    """Return the folder that holds the Snakefile and workflow/; raises InputError where this copy has none."""
+    folder = ROOT.parent
+    if not (folder / "workflow" / "presets").is_dir():
+        raise InputError(f"{folder}: no workflow here; run from a clone of the repository (make setup)")
+    return folder
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `below` with what `above` names: dictionaries key by key, everything else replaced."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def find_gpu() -> str | None:
+    """Return what shows that this machine has a GPU, or None; quick, and so without torch."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1"):
+        return None
+    if any(Path("/dev").glob("nvidia[0-9]*")):
+        return "/dev/nvidia*"
+    windows = os.path.exists("/dev/dxg") and shutil.which("nvidia-smi")
+    return "/dev/dxg and nvidia-smi" if windows else None
+
+
+def default_preset() -> tuple[str, str]:
+    """Return the preset of a file that names none, and why."""
+    if chosen := os.environ.get(CHOSEN):
+        return chosen, f"{CHOSEN} names it"
+    gpu = find_gpu()
+    return ("wbcbench", f"this machine has a GPU: {gpu}") if gpu else ("laptop", "this machine shows no GPU")
+
+
+def find_file(name: str, files: Sequence[Path]) -> Path:
+    """Return a path from the working directory, or where nothing is there, from the folder of one of `files`."""
+    beside = [] if os.path.exists(name) else [file.parent / name for file in reversed(files)]
+    found = next((path for path in beside if path.exists()), None)
+    if found is None:
+        return Path(name)
+    log.info("%s: found beside the file that names it: %s", name, found)
+    return Path(os.path.relpath(found))
+
+
+def preset_file(name: object, files: Sequence[Path]) -> Path:
+    """Return the file of a preset, by its name or path; raises InputError where there is none."""
+    if name in PRESETS:
+        return workflow_folder() / "workflow" / "presets" / f"{name}.yaml"
+    if isinstance(name, str) and name.endswith((".yaml", ".yml")):
+        return find_file(name, files)
+    near = difflib.get_close_matches(str(name), PRESETS, 1)
+    advice = f"; did you mean {near[0]!r}?" if near else ", nor the path of a YAML file"
+    raise InputError(f"config: preset: {name!r} is none of {', '.join(PRESETS)}{advice}{_place_of(['preset'], files)}")
+
+
+def read_layers(user: Mapping[str, Any], files: Sequence[Path] = ()) -> tuple[Config, Path]:
+    """Return the configuration of the preset below what the user wrote in `files`, and the file of the preset.
+
+    Raises InputError where a layer is wrong, or names data that would not be used.
+    """
+    name = user.get("preset")
+    if name is None:
+        name, reason = default_preset()
+        log.info("preset %s, because none is named and %s", name, reason)
+    path = preset_file(name, files)
+    if path.resolve() in [file.resolve() for file in files]:
+        raise InputError(f"config: {path} cannot be its own preset")
+    below = read_yaml(path)
+    if "preset" in below:
+        raise InputError(f"{path}: a preset cannot name another preset; remove `preset` from it")
+    if name == "demo" and "data" in user:
+        raise InputError(
+            f"config: `preset: demo` draws its own cells and would not use data: {user['data']}; remove `preset`, or"
+            f" set `preset: laptop`{_place_of(['data'], files)}"
+        )
+    config = check_config({**merge(below, user), "preset": name}, [path, *files])
+    if config.data is None:
+        raise InputError("config: no data: name your images (`data: cells.csv`), or set `preset: demo`")
+    return config, path
+
+
+def _settle_data(config: Config, user: Mapping[str, Any], files: Sequence[Path]) -> Config:
+    """Return the configuration with the path of its data, and with the groups that such data can have.
+
+    Raises InputError where the data are not there or not accepted, or where a setting names a file for other data.
+    """
+    data = str(find_file(str(config.data), files)) if config.data != SMEARS else SMEARS
+    settings = config.index.make_index
+    kind = kind_of(data)
+    if kind != "table" and settings.root:
+        raise InputError(f"config: index.make_index.root is for tables, and {data} is none; remove it")
+    if kind != "wbcbench" and settings.test_labels:
+        raise InputError(f"config: index.make_index.test_labels is for WBCBench's folder, and {data} is none; remove it")
+    named = merge({"index": {"make_index": {}}}, user)["index"]
+    if kind != "wbcbench" and settings.groups == "pseudo_patients" and "groups" not in (named.get("make_index") or {}):
+        log.info("index.make_index.groups: given, because the preset's pseudo_patients are for WBCBench's folder")
+        settings = settings.model_copy(update={"groups": "given"})
+    index = config.index.model_copy(update={"make_index": settings})
+    return config.model_copy(update={"data": data, "index": index})
+
+
 def named_sources(config: Config, made_by_workflow: str = "results/") -> dict[str, list[str]]:
-    """Return, by rule, the files and folders that the configuration names and the workflow does not make."""
+    """Return, by setting, the files and folders that the configuration names and the workflow does not make."""
+    settings = config.index.make_index
     named = {
-        "index.make_index": config.index.make_index.source_files(),
+        "data": source_files(str(config.data), settings),
+        "index.make_index.root": [settings.root] if settings.root else [],
         "crop.train_segmenter.masks": list(config.crop.train_segmenter.masks),
     }
     return {key: [name for name in names if not name.startswith(made_by_workflow)] for key, names in named.items()}
 
 
 def missing_sources(config: Config) -> list[str]:
-    """Return a clause for each rule whose configured files neither exist nor are made by the workflow."""
+    """Return a clause for each setting whose files neither exist nor are made by the workflow."""
     clauses = []
     for key, names in named_sources(config).items():
         absent = [name for name in names if not os.path.exists(name)]
         if absent:
             clauses.append(f"{key}: no such file: {', '.join(absent)}")
     return clauses
+
+
+def missing_weights(config: Config, made_by_workflow: str = "results/") -> list[str]:
+    """Return a clause for each setting that names weights which are neither there nor made by the workflow."""
+    crop, fold = config.crop.crop_cells, config.classify.train_fold
+    named = {
+        "crop.crop_cells.weights": crop.weights if crop.chosen_method() == "cellpose" else None,
+        "classify.train_fold.weights": fold.weights if fold.weights != "embedded" else None,
+        "embed.embed_cells.weights": config.embed.embed_cells.weights,
+    }
+    absent = {key: name for key, name in named.items() if name and not os.path.exists(name)}
+    return [f"{key}: no {name}" for key, name in absent.items() if not name.startswith(made_by_workflow)]
 
 
 def sources_of_tomorrow(config: Config) -> list[str]:
@@ -156,16 +310,28 @@ def sources_of_tomorrow(config: Config) -> list[str]:
     return clauses
 
 
-def check_run(raw: Mapping[str, Any]) -> Config:
-    """Return the checked settings of a run.
+def check_run(raw: Mapping[str, Any], files: Sequence[Path] = ()) -> Config:
+    """Return the checked settings of a run from what the user wrote, merged from `files` and the command line.
 
-    Raises InputError where they are wrong, or name files that do not exist or whose time lies in the future.
+    Raises InputError where they are wrong, or name files that do not exist, are not used, or whose time lies in the
+    future.
     """
-    config = check_config(raw)
-    absent = missing_sources(config)
-    if absent:
+    folder = (workflow_folder() / "workflow" / "presets").resolve()
+    presets = [file for file in files if file.resolve().parent == folder]
+    if presets:
+        raise InputError(f"config: {presets[0]} is a preset: write `preset: {presets[0].stem}` into your own file")
+    user = {str(key): value for key, value in raw.items() if value is not None}
+    config, preset = read_layers(user, files)
+    config = _settle_data(config, user, [preset, *files])
+    if absent := missing_sources(config):
         raise InputError(f"config: {'; '.join(absent)}: correct the path, or put the data there")
-    ahead = sources_of_tomorrow(config)
-    if ahead:
+    if absent := missing_weights(config):
+        raise InputError(
+            f"config: {'; '.join(absent)}: put the weights there (docs/running.md), or set `preset: laptop`, which needs"
+            " none"
+        )
+    if ahead := sources_of_tomorrow(config):
         raise InputError(f"config: {'; '.join(ahead)}")
+    if config.preset == "demo":
+        log.info("preset demo: the cells are drawn, so the scores say that the chain works and nothing about blood")
     return config

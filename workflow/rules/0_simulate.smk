@@ -1,5 +1,5 @@
 """
-Simulate: the embedded data set. Made only where index.make_index.root names it.
+Simulate: the embedded data set. Made only where `data` names it, as the preset demo does.
 
 IN   nothing
 OUT  results/0_simulate/smears/ in the layout of WBCBench 2026 (phase1/, phase2/, four CSVs), with test_labels.csv and

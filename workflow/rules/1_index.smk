@@ -1,7 +1,7 @@
 """
 Index: every image of the data set, checked once, with a status; and the folds, by patient.
 
-IN   the lists of the data set (and, for WBCBench, its image folders)
+IN   the user's data: a table, a folder of class folders, or WBCBench's folder
 OUT  results/1_index/images.parquet, classes.parquet, test_labels.parquet, summary.json, folds.parquet,
      folds_report.json
 """
@@ -25,10 +25,11 @@ rule make_index:
     threads: 16
     params:
         code=code_of("buffycoat.index.make_index"),
+        data=CONFIG.data,
         settings=settings_of("index.make_index"),
     shell:
         "python -m buffycoat.index.make_index"
-        " --sources {input.sources:q} --images {output.images:q} --classes {output.classes:q}"
+        " --data {params.data:q} --sources {input.sources:q} --images {output.images:q} --classes {output.classes:q}"
         " --test-labels {output.test_labels:q} --summary {output.summary:q}"
         " --threads {threads} --settings {params.settings:q} 2>&1 | tee {log:q}"
 

@@ -1,10 +1,14 @@
 """Checked settings, code digests and the ranges of the wildcards; no rules."""
 
 import json
+import logging
+import os
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from buffycoat.config import (
+    CHOSEN,
     check_run,
     keep_warnings_for_trainings,
     settings_json,
@@ -13,16 +17,25 @@ from buffycoat.config import (
 from buffycoat.core.errors import InputError
 from buffycoat.core.provenance import code_digest
 from buffycoat.data.methods import body_model
+from buffycoat.index.sources import source_files
 
 use_own_python()
 keep_warnings_for_trainings()
 
 CODES = {}
 
+# The jobs' own Snakemakes read the same files, and say nothing of them again.
+if workflow.is_main_process:
+    logging.getLogger("buffycoat").setLevel(logging.INFO)
+    logging.getLogger("buffycoat").addHandler(logging.StreamHandler())
+
 try:
-    CONFIG = check_run(config)
+    CONFIG = check_run(config, [Path(file) for file in workflow.configfiles])
 except InputError as problem:
     raise WorkflowError(str(problem)) from None
+
+# A job on another machine, with a GPU or without, must not choose another preset.
+os.environ[CHOSEN] = CONFIG.preset
 
 
 def settings_of(key):
@@ -76,7 +89,7 @@ def shown(path, category, pattern=None):
 
 SEED = CONFIG.seed
 CONFIG_JSON = json.dumps(CONFIG.model_dump(mode="json"), sort_keys=True)
-INDEX_SOURCES = CONFIG.index.make_index.source_files()
+INDEX_SOURCES = source_files(CONFIG.data, CONFIG.index.make_index)
 FOLDS = list(range(CONFIG.index.make_folds.folds))
 MAIN_RECIPE = CONFIG.classify.recipe
 COMPARED = list(dict.fromkeys([MAIN_RECIPE, *CONFIG.report.compare_recipes.recipes]))

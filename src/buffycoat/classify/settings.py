@@ -38,7 +38,7 @@ class TrainFold(Settings):
     )
     epochs: int = Field(default=20, ge=1, description="Passes over as many draws as there are training images.")
     batch: int = Field(default=128, ge=1, description="Images per step (paper: 128).")
-    learning_rate: float = Field(default=5e-4, gt=0, description="Peak rate of AdamW (paper: 1e-4).")
+    learning_rate: float = Field(default=2e-4, gt=0, description="Peak rate of AdamW (paper: 1e-4).")
     head_rate: float = Field(default=1.0, gt=0, description="Rate of the classifier, as a multiple of the peak rate.")
     weight_decay: float = Field(default=0.01, ge=0, description="Of AdamW (paper: 0.01).")
     warm_up: float = Field(default=0.1, ge=0, lt=1, description="Share of the steps with a rising rate (paper: 0).")

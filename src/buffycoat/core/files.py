@@ -8,7 +8,7 @@ import mmap
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -158,6 +158,44 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: no such file") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as problem:
         raise InputError(f"{path}: not valid JSON ({problem}); delete it and run again") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file with keys at its top level; raises InputError naming the file, and the line where it is known."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as problem:
+        raise InputError(f"{path}: cannot be read ({problem.strerror})") from None
+    except yaml.MarkedYAMLError as problem:
+        line = f", line {problem.problem_mark.line + 1}" if problem.problem_mark else ""
+        raise InputError(f"{path}{line}: not valid YAML ({problem.problem})") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as problem:
+        raise InputError(f"{path}: not valid YAML ({' '.join(str(problem).split())})") from None
+    if not isinstance(content or {}, dict):
+        raise InputError(f"{path}: expected lines `key: value`, found {type(content).__name__}")
+    return content or {}
+
+
+def line_of_key(path: Path, keys: Sequence[int | str]) -> tuple[int, int]:
+    """Return how many of nested `keys` a YAML file holds, and the line of the last one that it does; (0, 0) for none."""
+    import yaml
+
+    depth, line = 0, 0
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except (OSError, yaml.YAMLError, ValueError, RecursionError):
+        return 0, 0
+    for key in keys:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        found = [(name, value) for name, value in pairs if name.value == str(key)]
+        if not found:
+            break
+        depth, line, node = depth + 1, found[-1][0].start_mark.line + 1, found[-1][1]
+    return depth, line
 
 
 def sha256_of(path: Path) -> str:

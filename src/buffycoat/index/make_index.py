@@ -12,28 +12,40 @@ from buffycoat.core.errors import InputError
 from buffycoat.core.files import write_json
 from buffycoat.core.steps import run
 from buffycoat.data.cell_types import CELL_TYPES, name_of
-from buffycoat.data.tables.index import CLASSES, IMAGES, TEST_LABELS, trainable
+from buffycoat.data.tables.classify import LOGITS, PROBABILITIES
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, TEST_LABELS, trainable
+from buffycoat.data.tables.report import PREDICTIONS
 from buffycoat.index.checking import check_files, mark_duplicates, mark_labels, summary_of
 from buffycoat.index.pseudo_patients import split_into_runs
 from buffycoat.index.settings import MakeIndex
-from buffycoat.index.sources import Listing, read_listing
+from buffycoat.index.sources import Kind, Listing, kind_of, read_listing
 
 log = logging.getLogger("buffycoat")
 
 
-def class_list(settings: MakeIndex, labels: set[str]) -> list[str]:
-    """Return the class codes in their order; raises InputError where `auto` finds none among the labels."""
+RESERVED = {column.name for table in (IMAGES, FOLDS, LOGITS, PROBABILITIES, PREDICTIONS) for column in table.columns}
+"""Names that no class may have: tables with a column per class have or meet these columns."""
+RESERVED |= {"all", "why"}
+
+
+def class_list(kind: Kind, settings: MakeIndex, labels: set[str]) -> list[str]:
+    """Return the class codes in their order; raises InputError where one cannot be the name of a column."""
     if settings.classes != "auto":
-        return list(settings.classes)
-    if settings.source == "wbcbench":
-        return list(CELL_TYPES)
-    found = [code for code in CELL_TYPES if code in labels]
-    if not found:
-        raise InputError(
-            f"{settings.table}: none of the labels ({', '.join(sorted(labels)[:8]) or 'all empty'}) is one of"
-            f" {', '.join(CELL_TYPES)}; name your classes in index.make_index.classes, or map them by label_aliases"
-        )
-    return found
+        codes = list(settings.classes)
+    elif kind == "wbcbench":
+        codes = list(CELL_TYPES)
+    else:
+        # Labels that share nothing with the thirteen codes are a nomenclature of their own.
+        codes = [code for code in CELL_TYPES if code in labels] or sorted(labels)
+        if codes and codes[0] not in CELL_TYPES:
+            log.info("no label is one of the codes of WBCBench: the labels themselves are the classes")
+    for code in codes:
+        if code in RESERVED or not code.strip() or not code.isprintable() or set("{}$") & set(code):
+            raise InputError(
+                f"class {code!r}: a class cannot be called so, because it names a column in tables and is shown in"
+                " figures; map it to another code in index.make_index.label_aliases, or rename it"
+            )
+    return codes
 
 
 def pseudo_groups(frame: pd.DataFrame) -> pd.Series:
@@ -47,12 +59,12 @@ def pseudo_groups(frame: pd.DataFrame) -> pd.Series:
     return groups
 
 
-def checked_images(listing: Listing, settings: MakeIndex, threads: int) -> tuple[pd.DataFrame, list[str]]:
+def checked_images(kind: Kind, listing: Listing, settings: MakeIndex, threads: int) -> tuple[pd.DataFrame, list[str]]:
     """Return the table of images in the order of the source, and the class codes."""
     frame = listing.frame.copy()
     alias = settings.label_aliases
     frame["label"] = [alias.get(label, label) if label is not None else None for label in frame["label"]]
-    codes = class_list(settings, {label for label in frame["label"] if label is not None})
+    codes = class_list(kind, settings, {label for label in frame["label"] if label is not None})
     names = frame["file"].tolist()
     findings = check_files(names, listing.root, settings.max_pixels, settings.max_megabytes * 1e6, threads)
     for field in ("status", "reason", "width", "height", "sha256"):
@@ -112,6 +124,7 @@ def log_summary(summary: dict[str, object]) -> None:
 
 def make_index(
     *,
+    data: Path,
     sources: list[Path],
     images: Path,
     classes: Path,
@@ -122,15 +135,15 @@ def make_index(
 ) -> None:
     """Check every image once and write the tables of images, classes and test labels.
 
-    `sources` are the files that the listing is read from (`settings` names them); Snakemake watches them.
+    `data` is what the user named; `sources` are the files and folders in it that Snakemake watches.
     """
     absent = [str(source) for source in sources if not source.exists()]
     if absent:
-        raise InputError(f"{absent[0]}: no such file; correct index.make_index.root or table")
-    listing = read_listing(settings)
-    frame, codes = checked_images(listing, settings, threads)
+        raise InputError(f"{absent[0]}: no such file; correct `data`, or put it there")
+    listing = read_listing(str(data), settings)
+    frame, codes = checked_images(kind_of(str(data)), listing, settings, threads)
     if trainable(frame).empty:
-        raise InputError(f"{sources[0]}: no image can be learned from: {summary_of(frame, codes)['statuses']}")
+        raise InputError(f"{data}: no image can be learned from: {summary_of(frame, codes)['statuses']}")
     found = summary_of(frame, codes)
     log_summary(found)
     IMAGES.write(frame[[column.name for column in IMAGES.columns]], images)

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator
 
 from buffycoat.core.settings import Emptied, Settings
 
 
 class MakeIndex(Settings):
-    """Where the images and their labels are, and what counts as a usable image."""
+    """How the named data are read, and what counts as a usable image."""
 
-    source: Literal["wbcbench", "table"] = Field(
-        default="wbcbench",
-        description="`wbcbench`: the WBCBench 2026 challenge; `table`: any CSV or Parquet file of images.",
-    )
     root: str | None = Field(
-        default=None,
-        description="Folder that image names are relative to; for `wbcbench` the folder with phase1/, phase2/ and the"
-        " four CSVs. None: the folder of the table.",
+        default=None, description="For a table: folder that image paths are relative to. None: the table's folder."
     )
-    table: str | None = Field(default=None, description="For `table`: the CSV or Parquet file, one row per image.")
     test_labels: str | None = Field(
         default=None,
-        description="For `wbcbench`: a CSV `ID,labels` with the answers of the test images, for the report alone.",
+        description="For WBCBench's folder: a CSV `ID,labels` with the answers of the test images, for the report"
+        " alone.",
     )
     image_column: str = Field(default="image", description="Column of the image's path, relative to the root.")
     label_column: str = Field(default="label", description="Column of the expert's label; may be empty.")
@@ -39,8 +33,8 @@ class MakeIndex(Settings):
     )
     classes: Literal["auto"] | tuple[str, ...] = Field(
         default="auto",
-        description="Class codes in their order. `auto`: the thirteen of WBCBench; for `table`, those of them that"
-        " occur among the training labels.",
+        description="Class codes in their order. `auto`: the thirteen of WBCBench; for a table or class folders, those"
+        " of them that occur among the training labels, or the labels themselves where none of them does.",
     )
     label_aliases: Annotated[dict[str, str], Emptied] = Field(
         default_factory=dict, description="The data's own spellings, mapped to class codes, e.g. {neutrophil: SNE}."
@@ -48,30 +42,20 @@ class MakeIndex(Settings):
     groups: Literal["given", "pseudo_patients", "none"] = Field(
         default="given",
         description="`given`: the group column; `pseudo_patients`: recovered from the order of the labelled IDs"
-        " (WBCBench, docs/method.md), to keep folds honest only; `none`: every image for itself.",
+        " (WBCBench, docs/method.md), to keep folds honest only; `none`: every image for itself. A preset's"
+        " `pseudo_patients` holds for WBCBench's folder alone; for other data it means `given`.",
     )
     max_pixels: int = Field(
         default=50_000_000, ge=1, description="Images with more pixels are not decoded (status too_large)."
     )
     max_megabytes: float = Field(default=200.0, gt=0, description="Files larger than this are not read, 10^6 bytes.")
 
-    @model_validator(mode="after")
-    def _complete(self) -> MakeIndex:
-        if self.source == "table" and not self.table:
-            raise ValueError("source 'table' needs `table`: the CSV or Parquet file of images")
-        if self.source == "wbcbench" and not self.root:
-            raise ValueError("source 'wbcbench' needs `root`: the folder with phase1/, phase2/ and the four CSVs")
-        if self.classes != "auto" and len(set(self.classes)) != len(self.classes):
-            raise ValueError("classes: a code is named twice")
-        return self
-
-    def source_files(self) -> list[str]:
-        """Return the files and folders that Snakemake watches for changes."""
-        if self.source == "table":
-            return [str(self.table)]
-        names = ["phase1_label.csv", "phase2_train.csv", "phase2_eval.csv", "phase2_test.csv", "phase1", "phase2"]
-        files = [f"{self.root}/{name}" for name in names]
-        return files + ([self.test_labels] if self.test_labels else [])
+    @field_validator("classes")
+    @classmethod
+    def _once(cls, classes: Literal["auto"] | tuple[str, ...]) -> Literal["auto"] | tuple[str, ...]:
+        if classes != "auto" and len(set(classes)) != len(classes):
+            raise ValueError("a code is named twice")
+        return classes
 
 
 class MakeFolds(Settings):
@@ -83,5 +67,5 @@ class MakeFolds(Settings):
 class Index(Settings):
     """Settings of the stage."""
 
-    make_index: MakeIndex = MakeIndex(root="results/0_simulate/smears")
+    make_index: MakeIndex = MakeIndex()
     make_folds: MakeFolds = MakeFolds()

@@ -31,7 +31,7 @@ class TrainGan(Settings):
     severity: tuple[float, float] = Field(
         default=(1.0, 4.0), description="Range that the severity of a pair is drawn from, uniformly."
     )
-    depth: int = Field(default=8, ge=3, le=8, description="Halvings of the U-Net (paper: 8, U-Net-256).")
+    depth: int = Field(default=5, ge=3, le=8, description="Halvings of the U-Net (paper: 8, U-Net-256).")
     width: int = Field(default=64, ge=4, description="Channels of the first layer (paper: 64).")
     upsampling: Literal["resize", "transposed"] = Field(
         default="resize",
@@ -49,7 +49,7 @@ class TrainGan(Settings):
     residual: bool = Field(
         default=True, description="The generator predicts a correction of its input instead of the image (paper: no)."
     )
-    lambda_l1: float = Field(default=100.0, gt=0, description="Weight of the L1 loss (paper: 100).")
+    lambda_l1: float = Field(default=300.0, gt=0, description="Weight of the L1 loss (paper: 100).")
     lambda_features: float = Field(
         default=30.0,
         ge=0,
@@ -63,7 +63,7 @@ class TrainGan(Settings):
         default=0.02, ge=0, lt=1, description="Share of the steps over which the learning rate rises (paper: 0)."
     )
     decay: float = Field(
-        default=0.7,
+        default=1.0,
         ge=0,
         le=1,
         description="Share of the steps, at the end, over which the learning rate falls to zero in a straight line"
@@ -79,7 +79,7 @@ class TrainGan(Settings):
         default=0.999, ge=0, lt=1, description="Decay of the averaged generator that is kept; 0: the last one (paper)."
     )
     bf16_on_cpu: bool = Field(default=False, description="bfloat16 on CPUs too: faster where the CPU has it.")
-    report_every: int = Field(default=500, ge=1, description="Steps between checkpoints, judgements and log lines.")
+    report_every: int = Field(default=1000, ge=1, description="Steps between checkpoints, judgements and log lines.")
 
     @field_validator("patch_px")
     @classmethod

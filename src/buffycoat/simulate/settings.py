@@ -11,7 +11,7 @@ class DrawSmears(Settings):
     """Size and quality of the drawn data set."""
 
     images: int = Field(
-        default=2000,
+        default=1600,
         ge=60,
         description="Images in all parts together, before the least counts per class (real: 55012).",
     )
