@@ -9,61 +9,208 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from buffycoat import config
 from buffycoat.config import (
+    CHOSEN,
+    PRESETS,
+    SMEARS,
     Config,
     check_config,
     check_run,
-    files_of_portions,
+    find_gpu,
     keep_warnings_for_trainings,
     missing_sources,
+    missing_weights,
+    read_layers,
     settings_json,
+    settle_data,
+    step_names,
     use_own_python,
 )
 from buffycoat.core.errors import InputError
+from buffycoat.core.files import read_yaml
 from tests.conftest import REPOSITORY
 
-PRESETS = sorted((REPOSITORY / "workflow" / "presets").glob("*.yaml"))
-DEMO: dict[str, Any] = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+FOLDER = REPOSITORY / "workflow" / "presets"
+FULL_SIZE = ("classify.train_fold.weights", "crop.crop_cells.weights", "embed.embed_cells.weights")
 
 
-def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Merge as Snakemake merges configuration files: key by key."""
-    result = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(result.get(key), dict)
-        result[key] = merged(result[key], value) if both else value
-    return result
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv(CHOSEN, raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.chdir(tmp_path)
 
 
-def keys_of(tree: Any, depth: int = 3, prefix: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
-    if not isinstance(tree, dict) or depth == 0:
-        return {prefix}
-    return {key for name, value in tree.items() for key in keys_of(value, depth - 1, (*prefix, name))}
+def table(folder: Path) -> str:
+    (folder / "cells.csv").write_text("image,label,group\na.png,SNE,p1\n")
+    return "cells.csv"
 
 
-def test_the_demo_is_valid() -> None:
-    config = check_config(DEMO)
-    assert config.index.make_index.root == "results/0_simulate/smears"
-    assert missing_sources(config) == []
+def leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict) or not tree:
+        return {prefix: tree}
+    return {
+        key: leaf
+        for name, value in tree.items()
+        for key, leaf in leaves(value, f"{prefix}.{name}"[not prefix :]).items()
+    }
 
 
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
-def test_a_preset_is_valid_on_top_of_the_demo_and_inherits_nothing_of_it(preset: Path) -> None:
-    overlay = yaml.safe_load(preset.read_text())
-    if preset.stem == "laptop":
-        overlay["index"]["make_index"]["table"] = "cells.csv"
-    config = check_config(merged(DEMO, overlay))
-    assert config.classify.train_fold.backbone_options == {}
-    inherited = {key for key in keys_of(DEMO) - keys_of(overlay) if key[0] not in ("seed", "simulate")}
-    assert not inherited, f"{preset.name} silently takes these from the demo: {inherited}"
+def test_every_name_of_a_preset_is_a_file() -> None:
+    assert sorted(PRESETS) == sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_is_valid_alone_and_repeats_no_default(preset: str) -> None:
+    named = read_yaml(FOLDER / f"{preset}.yaml")
+    config = check_config(named)
+    assert config.model_dump(exclude={"preset"}) == read_layers(
+        {"preset": preset, **({} if config.data else {"data": "cells.csv"})}
+    )[0].model_copy(update={"data": config.data}).model_dump(exclude={"preset"})
+    defaults = leaves(Config().model_dump(mode="json"))
+    repeated = {
+        key
+        for key, value in leaves(config.model_dump(mode="json")).items()
+        if key in leaves(named) and defaults.get(key) == value
+    }
+    assert not repeated, f"{preset} repeats the defaults of {repeated}"
+    assert None not in leaves(named).values(), "nothing below a preset needs undoing"
+
+
+def test_the_defaults_are_those_of_full_size() -> None:
+    named = leaves(read_yaml(FOLDER / "wbcbench.yaml"))
+    assert set(named) == {"data", "index.make_index.groups", *FULL_SIZE}
+
+
+def test_the_demo_needs_nothing() -> None:
+    config = check_run({"preset": "demo"})
+    assert config.data == SMEARS and config.index.make_index.test_labels == f"{SMEARS}/test_labels.csv"
+    assert missing_sources(config) == [] and missing_weights(config) == []
+
+
+@pytest.mark.parametrize("preset", [None, "laptop", "mine.yaml"])
+def test_data_that_are_named_are_what_runs(tmp_path: Path, preset: str | None) -> None:
+    (tmp_path / "mine.yaml").write_text("data: other.csv\nclassify: {recipe: ldam}\n")
+    config = check_run({"data": table(tmp_path)} | ({"preset": preset} if preset else {}))
+    assert config.data == "cells.csv" and config.preset == (preset or "laptop")
+    assert config.classify.recipe == ("ldam" if preset == "mine.yaml" else "oversampling")
+
+
+def test_data_and_the_demo_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"draws its own cells and would not use data: cells\.csv; remove `preset`"):
+        check_run({"preset": "demo", "data": table(tmp_path)})
+
+
+def test_no_preset_is_chosen_by_the_machine_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "buffycoat")
+    raw = {"data": table(tmp_path)}
+    assert check_run(raw).preset == "laptop"
+    assert "preset laptop, because none is named and this machine shows no GPU" in caplog.text
+    monkeypatch.setattr(config, "find_gpu", lambda: "/dev/nvidia*")
+    with pytest.raises(InputError, match=r"crop\.crop_cells\.weights: no weights/cpsam; .*set `preset: laptop`"):
+        check_run(raw)
+    assert "preset wbcbench, because none is named and this machine has a GPU" in caplog.text
+    # A job of a run on a cluster is on another machine than the run.
+    monkeypatch.setenv(CHOSEN, "laptop")
+    assert check_run(raw).preset == "laptop"
+
+
+def test_a_preset_takes_only_the_weights_that_it_uses(tmp_path: Path) -> None:
+    without = {"crop": {"crop_cells": {"method": "embedded"}}, "classify": {"train_fold": {"weights": None}}}
+    raw = {"preset": "wbcbench", "data": table(tmp_path), **without}
+    assert missing_weights(read_layers(raw)[0]) == ["embed.embed_cells.weights: no weights/medsiglip-448"]
+    (tmp_path / "weights" / "medsiglip-448").mkdir(parents=True)
+    assert check_run(raw).data == "cells.csv"
+
+
+def test_recovered_patients_are_for_wbcbench_unless_asked_for(tmp_path: Path) -> None:
+    raw = {"preset": str(FOLDER / "wbcbench.yaml"), "data": table(tmp_path)}
+    layers = read_layers(raw)[0]
+    assert layers.index.make_index.groups == "pseudo_patients"
+    assert settle_data(layers, raw, []).index.make_index.groups == "given"
+    asked = {**raw, "index": {"make_index": {"groups": "pseudo_patients"}}}
+    assert settle_data(layers, asked, []).index.make_index.groups == "pseudo_patients"
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ({"test_labels": "answers.csv"}, r"test_labels is for WBCBench's folder, and cells\.csv is none"),
+        ({"root": "absent"}, r"index\.make_index\.root: no such file: absent"),
+    ],
+)
+def test_a_file_that_would_not_be_used_is_an_error(tmp_path: Path, named: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_run({"preset": "laptop", "data": table(tmp_path), "index": {"make_index": named}})
+
+
+def test_paths_are_found_beside_the_file_that_names_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO", "buffycoat")
+    beside = tmp_path / "set"
+    beside.mkdir()
+    (beside / "mine.yaml").write_text("seed: 5\n")
+    raw = {"preset": "mine.yaml", "data": table(beside)}
+    found = check_run(raw, [beside / "my.yaml"])
+    assert (found.data, found.seed) == ("set/cells.csv", 5)
+    assert "cells.csv: found beside the file that names it" in caplog.text
+    monkeypatch.chdir(beside)
+    assert check_run(raw, [beside / "my.yaml"]).data == "cells.csv", "the working directory comes first"
+
+
+def test_lists_are_replaced_and_dictionaries_merged() -> None:
+    named = {"embed": {"train_head": {"hidden": [8], "multipliers": {"PC": 2.0}}}}
+    head = read_layers({"preset": "paper", **named})[0].embed.train_head
+    assert head.hidden == (8,) and head.multipliers["PC"] == 2.0 and head.multipliers["PLY"] == 50
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("crop:\n  crop_cells: {window_px: [2\n", r"mine\.yaml, line 3: not valid YAML"),
+        ("seed: 1\n\tcrop: 2\n", r"mine\.yaml, line 2: not valid YAML"),
+        ("just text\n", r"mine\.yaml: expected lines `key: value`, found str"),
+        ("preset: laptop\n", r"mine\.yaml: a preset cannot name another preset"),
+        ("seed: 1\ncrop:\n  crop_cells:\n    windw_px: 3\n", r"windw_px: unknown setting.*\(mine\.yaml, line 4\)"),
+    ],
+)
+def test_a_broken_preset_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(InputError, match=message) as caught:
+        check_run({"preset": "mine.yaml", "data": table(tmp_path)})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_preset_is_named_and_not_laid_over() -> None:
+    with pytest.raises(InputError, match="is a preset: write `preset: laptop` into your own file"):
+        check_run({"data": "cells.csv"}, [FOLDER / "laptop.yaml"])
+    for name, message in [
+        ("labtop", "did you mean 'laptop'"),
+        (["demo"], "is none of demo"),
+        ("no.yaml", "no such file"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            check_run({"preset": name, "data": "cells.csv"})
+
+
+def test_the_template_names_the_demo_and_nothing_else() -> None:
+    assert read_yaml(REPOSITORY / "config.yaml") == {"preset": "demo"}
+
+
+def test_a_gpu_is_seen_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "glob", lambda *_: iter([Path("/dev/nvidia0")]))
+    assert find_gpu() is None, "CUDA_VISIBLE_DEVICES hides it"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert find_gpu() == "/dev/nvidia*"
 
 
 def test_the_paper_preset_holds_the_papers_constants() -> None:
-    paper = next(path for path in PRESETS if path.stem == "paper")
-    config = check_config(merged(DEMO, yaml.safe_load(paper.read_text())))
+    config = read_layers({"preset": "paper"})[0]
     fold, gan, head = config.classify.train_fold, config.restore.train_gan, config.embed.train_head
     assert (fold.batch, fold.epochs, fold.learning_rate, fold.weight_decay, fold.gamma) == (128, 20, 1e-4, 0.01, 2)
     assert (fold.imbalance, fold.rebalance, fold.focal_p, fold.choose) == ("both", "log", "weighted", "best")
@@ -76,16 +223,9 @@ def test_the_paper_preset_holds_the_papers_constants() -> None:
 
 
 def test_only_the_steps_own_settings_are_in_its_json() -> None:
-    config = check_config(DEMO)
-    changed = check_config(merged(DEMO, {"crop": {"crop_cells": {"size_px": 96}}}))
-    differing = [
-        f"{stage}.{rule}"
-        for stage in Config.model_fields
-        if stage not in ("seed", "portions")
-        for rule in getattr(config, stage).__class__.model_fields
-        if hasattr(getattr(getattr(config, stage), rule), "model_dump")
-        and settings_json(config, f"{stage}.{rule}") != settings_json(changed, f"{stage}.{rule}")
-    ]
+    config = check_config({})
+    changed = check_config({"crop": {"crop_cells": {"size_px": 96}}})
+    differing = [name for name in step_names() if settings_json(config, name) != settings_json(changed, name)]
     assert differing == ["crop.crop_cells"]
 
 
@@ -99,7 +239,8 @@ def test_only_the_steps_own_settings_are_in_its_json() -> None:
         ),
         ({"crop": {"crop_cells": {"window_px": "wide"}}}, "crop.crop_cells.window_px: input should be a valid integer"),
         ({"crop": {"crop_cells": {"window_px": 3}}}, "greater than or equal to 16, found 3"),
-        ({"index": {"make_index": {"source": "table"}}}, "needs `table`"),
+        ({"index": {"make_index": {"classes": ["A", "A"]}}}, "a code is named twice"),
+        ({"data": "a{b}"}, "data: string should match pattern"),
         (
             {"restore": {"restore_cells": {"method": "magic"}}},
             "restore.restore_cells.method: input should be 'pix2pix'",
@@ -108,27 +249,20 @@ def test_only_the_steps_own_settings_are_in_its_json() -> None:
 )
 def test_mistakes_are_named_in_one_line(overlay: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as caught:
-        check_config(merged(DEMO, overlay))
+        check_config(overlay)
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_run_needs_its_files(tmp_path: Path) -> None:
     overlay = {"crop": {"train_segmenter": {"masks": [str(tmp_path / "absent.csv")]}}}
     with pytest.raises(InputError, match=r"train_segmenter\.masks: no such file: .*absent\.csv: correct the path"):
-        check_run(merged(DEMO, overlay))
-    assert check_run(DEMO) == check_config(DEMO)
+        check_run({"preset": "demo", **overlay})
 
 
 def test_some_settings_of_a_rule_may_be_changed() -> None:
-    config = check_config(DEMO)
+    config = check_config({})
     told = json.loads(settings_json(config, "restore.restore_cells", method="median"))
     assert told == {**json.loads(settings_json(config, "restore.restore_cells")), "method": "median"}
-
-
-def test_every_portion_has_a_file_and_one_portion_has_none() -> None:
-    config = check_config({**DEMO, "portions": 2})
-    assert files_of_portions(config, "a/{portion}/b") == ["a/1/b", "a/2/b"]
-    assert files_of_portions(check_config(DEMO), "a/{portion}/b") == []
 
 
 def test_rules_run_this_python_and_this_package_wherever_they_run(monkeypatch: pytest.MonkeyPatch) -> None:

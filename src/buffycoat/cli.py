@@ -1,29 +1,194 @@
-"""The command `buffycoat`: label new images, check a bundle, export a fold model."""
+"""The command `buffycoat`: look at data, run the workflow, label new images, check a bundle, export a fold model."""
 
 from __future__ import annotations
 
 import logging
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
 import typer
 
+from buffycoat.core import environment
 from buffycoat.core.errors import InputError
+from buffycoat.core.files import read_json, read_yaml, whole_file
 from buffycoat.core.progress import Progress, start_logging
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 log = logging.getLogger("buffycoat")
 BundleOption = Annotated[Path, typer.Option("--bundle", help="The folder that `snakemake bundle` wrote.")]
 
 
+SUMMARY, REPORT = Path("results/report/summary.json"), Path("results/report/report.html")
+CORES = ("-c", "--cores", "-j", "--jobs", "-e", "--executor", "--profile", "--workflow-profile")
+"""Options of Snakemake that say, or may say, how many cores are used."""
+ASKING = ("-n", "--dry-run", "--dryrun", "-d", "--directory", "--lint", "--unlock", "--report", "--dag", "--rulegraph")
+"""Options of Snakemake with which a run ends without a report here."""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"buffycoat {environment.version()}")
+        raise typer.Exit
+
+
 @app.callback()
-def buffycoat() -> None:
-    """Classify white blood cells with a bundle. Research use only: not a medical device."""
+def buffycoat(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Classify white blood cells in smear images. Research use only: not a medical device."""
+
+
+TEMPLATE = """\
+# Written by `buffycoat init`. Run it by `buffycoat run {name}`, or `snakemake --cores all --configfile {name}`.
+preset: {preset} # demo | laptop | wbcbench | paper, or the path of a YAML file
+{data}
+# Everything else is optional, and replaces what the preset says. docs/configuration.md has every setting.
+# index:
+#   make_index:
+#     label_aliases: {{neutrophil: SNE}} # your spelling: the class
+#     group_column: patient            # of a table: the column of patients, where it is not called group
+#   make_folds:
+#     folds: 5
+# crop:
+#   crop_cells:
+#     window_px: {window_px}                   # side of the square around a cell, in pixels of your images
+# classify:
+#   recipe: {recipe}               # docs/method.md compares the recipes
+"""
+
+
+@app.command()
+def init(
+    data: Annotated[str, typer.Argument(help="A table, a folder of class folders, or WBCBench's folder.")],
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("my.yaml"),
+    preset: Annotated[str | None, typer.Option(help="demo, laptop, wbcbench, paper, or a path.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+) -> None:
+    """Look at images, say what they are understood to be, and write the file that runs them."""
+    import yaml
+
+    from buffycoat.config import default_preset, missing_weights, read_layers, settle_data
+    from buffycoat.index.overview import describe, look_at
+
+    if out.exists() and not force:
+        raise InputError(f"{out}: exists; name another file with --out, or overwrite it with --force")
+    name, reason = (preset, "you named it") if preset else default_preset()
+    config = settle_data(read_layers({"preset": name, "data": data})[0], {}, [])
+    if not preset and missing_weights(config):
+        name, reason = "laptop", f"the weights that {name} needs are not here"
+        config = settle_data(read_layers({"preset": name, "data": data})[0], {}, [])
+    crop, settings = config.crop.crop_cells, config.index.make_index
+    for line in describe(look_at(data, settings), settings, crop.window_px, crop.size_px):
+        typer.echo(line)
+    typer.echo(f"preset: {name}, because {reason}")
+    for clause in missing_weights(config):
+        typer.echo(f"needed before it can run: {clause}")
+    named = yaml.safe_dump({"data": data}, allow_unicode=True, width=10**6)
+    with whole_file(out) as partial:
+        text = TEMPLATE.format(
+            name=out, preset=name, data=named, window_px=crop.window_px, recipe=config.classify.recipe
+        )
+        partial.write_text(text, encoding="utf-8")
+    typer.echo(f"written: {out}; next: buffycoat run {out}")
+
+
+def _is_file(word: str) -> bool:
+    return not word.startswith("-") and (word.endswith((".yaml", ".yml", ".json")) or Path(word).is_file())
+
+
+def _has_option(words: list[str], names: tuple[str, ...]) -> bool:
+    """Return whether one of Snakemake's options is among the words, also as `-c4` or `--cores=4`."""
+    short = tuple(name for name in names if not name.startswith("--"))
+    return any(
+        word.split("=")[0] in names if word.startswith("--") else bool(short) and word.startswith(short)
+        for word in words
+    )
+
+
+def snakemake_command(words: list[str]) -> list[str]:
+    """Return the command that runs the workflow here, from a configuration file (it may be absent) and options.
+
+    Raises InputError where the file is missing or broken.
+    """
+    from buffycoat.config import workflow_folder
+
+    if words and _is_file(words[0]):
+        file, words = Path(words[0]), words[1:]
+    else:
+        file = Path("config.yaml")
+        log.info("no file is named: %s", "config.yaml of this folder" if file.exists() else "the demo")
+    chosen = ["--config", "preset=demo"]
+    if file.exists() or str(file) != "config.yaml":
+        # Snakemake's own message on a broken file names neither the file nor the line.
+        read_yaml(file)
+        chosen = ["--configfile", str(file)]
+    cores = [] if _has_option(words, CORES) else ["--cores", "all"]
+    snakefile = ["--snakefile", str(workflow_folder() / "Snakefile"), "--rerun-incomplete"]
+    # Options come first: behind --configfile, targets would pass for files.
+    return [sys.executable, "-m", "snakemake", *snakefile, *cores, *words, *chosen]
+
+
+def call(command: list[str]) -> int:
+    """Run a command to its end and return its exit status; it gets Ctrl-C by itself, and SIGTERM from here."""
+    process = subprocess.Popen(command)
+
+    def end(_: int, __: FrameType | None) -> None:
+        process.terminate()
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        while True:
+            try:
+                status = process.wait()
+                return status if status >= 0 else 128 - status
+            except KeyboardInterrupt:
+                continue
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def headline(summary: dict[str, Any], report: Path) -> str:
+    """Return where the report is, and macro-F1 of each part before and after refinement, from the report's summary."""
+    lines = [f"report: {report}"]
+    for part, entry in summary["headline"].items():
+        before, after = entry["before_refinement"], entry["after_refinement"]
+        lines.append(
+            f"macro-F1, {part.replace('_', ' ')} ({before['images']} images):"
+            f" {before['macro_f1']:.4f} [{before['low']:.3f}, {before['high']:.3f}] before refinement,"
+            f" {after['macro_f1']:.4f} [{after['low']:.3f}, {after['high']:.3f}] after"
+        )
+    return "\n".join(lines)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def run(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FILE] [-- SNAKEMAKE OPTIONS]", help="What init wrote; -n: a dry run."),
+    ] = None,
+) -> None:
+    """Run the workflow; results/ is written in the working directory. Without a file: config.yaml here, or the demo.
+
+    Uses all cores unless told otherwise. Exit status: Snakemake's.
+    """
+    given = list(words or [])
+    status = call(snakemake_command(given))
+    if status:
+        raise typer.Exit(status)
+    if SUMMARY.is_file() and REPORT.is_file() and not _has_option(given, ASKING):
+        typer.echo("\n" + headline(read_json(SUMMARY), REPORT))
 
 
 def parse_weights(given: list[str]) -> dict[str, Path]:

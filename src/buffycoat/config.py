@@ -242,7 +242,7 @@ def read_layers(user: Mapping[str, Any], files: Sequence[Path] = ()) -> tuple[Co
     return config, path
 
 
-def _settle_data(config: Config, user: Mapping[str, Any], files: Sequence[Path]) -> Config:
+def settle_data(config: Config, user: Mapping[str, Any], files: Sequence[Path]) -> Config:
     """Return the configuration with the path of its data, and with the groups that such data can have.
 
     Raises InputError where the data are not there or not accepted, or where a setting names a file for other data.
@@ -253,7 +253,9 @@ def _settle_data(config: Config, user: Mapping[str, Any], files: Sequence[Path])
     if kind != "table" and settings.root:
         raise InputError(f"config: index.make_index.root is for tables, and {data} is none; remove it")
     if kind != "wbcbench" and settings.test_labels:
-        raise InputError(f"config: index.make_index.test_labels is for WBCBench's folder, and {data} is none; remove it")
+        raise InputError(
+            f"config: index.make_index.test_labels is for WBCBench's folder, and {data} is none; remove it"
+        )
     named = merge({"index": {"make_index": {}}}, user)["index"]
     if kind != "wbcbench" and settings.groups == "pseudo_patients" and "groups" not in (named.get("make_index") or {}):
         log.info("index.make_index.groups: given, because the preset's pseudo_patients are for WBCBench's folder")
@@ -322,16 +324,18 @@ def check_run(raw: Mapping[str, Any], files: Sequence[Path] = ()) -> Config:
         raise InputError(f"config: {presets[0]} is a preset: write `preset: {presets[0].stem}` into your own file")
     user = {str(key): value for key, value in raw.items() if value is not None}
     config, preset = read_layers(user, files)
-    config = _settle_data(config, user, [preset, *files])
+    config = settle_data(config, user, [preset, *files])
     if absent := missing_sources(config):
         raise InputError(f"config: {'; '.join(absent)}: correct the path, or put the data there")
     if absent := missing_weights(config):
         raise InputError(
-            f"config: {'; '.join(absent)}: put the weights there (docs/running.md), or set `preset: laptop`, which needs"
-            " none"
+            f"config: {'; '.join(absent)}: put the weights there (docs/running.md), or set `preset: laptop`, which"
+            " needs none"
         )
     if ahead := sources_of_tomorrow(config):
         raise InputError(f"config: {'; '.join(ahead)}")
     if config.preset == "demo":
         log.info("preset demo: the cells are drawn, so the scores say that the chain works and nothing about blood")
+    else:
+        log.info("preset %s on data %s (%s)", config.preset, config.data, kind_of(str(config.data)))
     return config

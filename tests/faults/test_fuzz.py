@@ -97,7 +97,7 @@ CSV = 'image,label,split,group\r\na b.png,SNE,train,p1\r\n"c,""d"".png",LY,test,
 def test_any_bytes_as_a_csv(folder: Path, content: bytes) -> None:
     path = folder / "list.csv"
     path.write_bytes(content)
-    found = one_line(lambda: read_listing(MakeIndex(source="table", table=str(path))))
+    found = one_line(lambda: read_listing(str(path), MakeIndex()))
     if isinstance(found, Listing):
         ids = found.frame["image_id"]
         assert len(ids) and ids.is_unique and (ids != "").all() and ids.map(type).eq(str).all()
@@ -112,7 +112,7 @@ pd.DataFrame({"image": ["a.png", "b.png"], "label": ["SNE", None], "group": [1.5
 def test_any_bytes_as_a_parquet_list(folder: Path, content: bytes) -> None:
     path = folder / "list.parquet"
     path.write_bytes(content)
-    found = one_line(lambda: read_listing(MakeIndex(source="table", table=str(path))))
+    found = one_line(lambda: read_listing(str(path), MakeIndex()))
     assert found is None or len(found.frame)
 
 
@@ -129,7 +129,7 @@ def test_any_columns_in_a_parquet_list(folder: Path, columns: dict[str, list[Any
     frame = pd.DataFrame({name: (values * rows)[:rows] for name, values in columns.items()})
     path = folder / "columns.parquet"
     frame.to_parquet(path)
-    found = one_line(lambda: read_listing(MakeIndex(source="table", table=str(path))))
+    found = one_line(lambda: read_listing(str(path), MakeIndex()))
     assert found is None or len(found.frame) == rows
 
 
@@ -146,7 +146,7 @@ def test_any_bytes_as_a_list_of_masks(folder: Path, content: bytes) -> None:
 @bounded
 @given(st.dictionaries(st.text(max_size=8) | st.integers() | st.sampled_from(list(DEFAULTS)), VALUES, max_size=4))
 def test_any_configuration(content: dict[Any, Any]) -> None:
-    found = one_line(lambda: check_run(content))
+    found = one_line(lambda: check_run({"preset": "demo", **content}))
     assert found is None or isinstance(found, Config)
 
 
@@ -163,7 +163,7 @@ def test_any_value_in_the_place_of_a_setting(changes: list[tuple[tuple[str, ...]
             here = inner
         else:
             here[place[-1]] = value
-    found = one_line(lambda: check_run(content))
+    found = one_line(lambda: check_run({"preset": "demo", **content}))
     if found is not None:
         json.loads(settings_json(found, "index.make_index")), "what is handed to a step is JSON"
 

@@ -136,9 +136,9 @@ def test_a_list_of_tomorrow_is_named_before_anything_is_deleted(tmp_path: Path) 
     table = tmp_path / "in" / "list.csv"
     # More than Snakemake compares by content; without the column `split`, which a list need not have.
     table.write_text("image,label,notes\n" + "".join(f"{k}.png,SNE,{'x' * 300_000}\n" for k in range(4)))
-    (tmp_path / "my.yaml").write_text(f"index: {{make_index: {{table: '{table}'}}}}")
+    (tmp_path / "my.yaml").write_text(f"preset: laptop\ndata: '{table}'\n")
     target = "results/1_index/images.parquet"
-    overlays = ("--configfile", "workflow/presets/laptop.yaml", str(tmp_path / "my.yaml"))
+    overlays = ("--configfile", str(tmp_path / "my.yaml"))
     assert project.snakemake(*overlays, targets=(target,)).returncode == 0
     made = (project.folder / target).read_bytes()
     ahead = time.time() + 30 * 86400

@@ -43,10 +43,9 @@ NAMES = [
 def indexed_and_cropped(folder: Path, names: list[str], table: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Run both steps on a table; return the images and the crops."""
     out = folder.parent / "out"
-    settings = MakeIndex(source="table", table=str(table))
     make_index(
-        sources=[table], images=out / "images.parquet", classes=out / "classes.parquet", test_labels=out / "t.parquet",
-        summary=out / "summary.json", threads=2, settings=settings,
+        data=table, sources=[table], images=out / "images.parquet", classes=out / "classes.parquet",
+        test_labels=out / "t.parquet", summary=out / "summary.json", threads=2, settings=MakeIndex(),
     )  # fmt: skip
     crop_cells(
         images=out / "images.parquet", crops=out / "crops.parquet", shards=out / "shards",
@@ -77,7 +76,7 @@ def test_a_name_with_a_line_break_still_gives_one_line_of_error(tmp_path: Path) 
     picture(tmp_path / "a\nb.png", 1)
     table = write_list(tmp_path / "l.csv", [("image", "label"), ("a\nb.png", "SNE"), ("a\nb.png", "LY")])
     out = {name: tmp_path / name for name in ("images", "classes", "test_labels", "summary")}
-    shown = run_step("index.make_index", {"source": "table", "table": str(table)}, sources=table, **out)
+    shown = run_step("index.make_index", {}, data=table, sources=table, **out)
     assert "listed twice" in one_line(shown)
 
 
@@ -160,7 +159,7 @@ import resource, sys, time
 from buffycoat.index.settings import MakeIndex
 from buffycoat.index.sources import read_listing
 before = resource.getrusage(resource.RUSAGE_SELF)
-listing = read_listing(MakeIndex(source="table", table=sys.argv[1]))
+listing = read_listing(sys.argv[1], MakeIndex())
 after = resource.getrusage(resource.RUSAGE_SELF)
 print(len(listing.frame), after.ru_utime - before.ru_utime, (after.ru_maxrss - before.ru_maxrss) / 1024)
 """
@@ -187,8 +186,7 @@ def test_a_column_may_be_called_line(tmp_path: Path) -> None:
     picture(tmp_path / "a.png", 1)
     table = write_list(tmp_path / "l.csv", [("image", "label", "line"), ("a.png", "SNE", "HL-60")])
     out = {name: tmp_path / name for name in ("images", "classes", "test_labels", "summary")}
-    settings = MakeIndex(source="table", table=str(table), group_column="line")
-    make_index(sources=[table], **out, settings=settings)
+    make_index(data=table, sources=[table], **out, settings=MakeIndex(group_column="line"))
     assert IMAGES.read(out["images"])["group"].tolist() == ["HL-60"]
 
 
@@ -205,8 +203,8 @@ def test_parquet_lists_with_an_index_gaps_and_odd_columns(tmp_path: Path) -> Non
     pq.write_table(pa.table({"image": [["a", "b"]], "label": ["SNE"]}), tmp_path / "nested.parquet")
     with pytest.raises(InputError, match=r"nested\.parquet: column 'image' holds ndarrays"):
         make_index(
-            sources=[tmp_path / "nested.parquet"], images=tmp_path / "i", classes=tmp_path / "c", test_labels=tmp_path,
-            summary=tmp_path / "s", settings=MakeIndex(source="table", table=str(tmp_path / "nested.parquet")),
+            data=tmp_path / "nested.parquet", sources=[tmp_path / "nested.parquet"], images=tmp_path / "i",
+            classes=tmp_path / "c", test_labels=tmp_path, summary=tmp_path / "s", settings=MakeIndex(),
         )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import errno
-import json
+import logging
 import os
 import sys
 from collections import Counter
@@ -21,9 +21,10 @@ from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, TEST_LABELS, dec
 from buffycoat.index.checking import check_file, inside_root
 from buffycoat.index.make_folds import assign_folds, make_folds, receipt_of
 from buffycoat.index.make_index import make_index
+from buffycoat.index.overview import describe, look_at
 from buffycoat.index.pseudo_patients import split_into_runs
 from buffycoat.index.settings import MakeFolds, MakeIndex
-from buffycoat.index.sources import read_csv
+from buffycoat.index.sources import class_folders, kind_of, read_csv, source_files
 
 
 def picture(path: Path, seed: int, side: int = 16) -> Path:
@@ -36,14 +37,15 @@ def picture(path: Path, seed: int, side: int = 16) -> Path:
 def index(folder: Path, table: str, **settings: object) -> tuple[pd.DataFrame, dict[str, object]]:
     """Write the table, run the step, return the images and the summary."""
     (folder / "cells.csv").write_text(table, encoding="utf-8")
-    return run_index(folder, source="table", table=str(folder / "cells.csv"), **settings)
+    return run_index(folder, folder / "cells.csv", **settings)
 
 
-def run_index(folder: Path, **settings: object) -> tuple[pd.DataFrame, dict[str, object]]:
-    out = folder / "out"
+def run_index(folder: Path, data: Path, **settings: object) -> tuple[pd.DataFrame, dict[str, object]]:
+    out = folder.parent / f"{folder.name}-out" if data == folder else folder / "out"
     chosen = MakeIndex.model_validate(settings)
     make_index(
-        sources=[Path(p) for p in chosen.source_files()],
+        data=data,
+        sources=[Path(p) for p in source_files(str(data), chosen)],
         images=out / "images.parquet",
         classes=out / "classes.parquet",
         test_labels=out / "test_labels.parquet",
@@ -120,7 +122,7 @@ def test_labels_of_test_images_are_kept_apart(tmp_path: Path) -> None:
         ("image,label\na.png,SNE,extra\n", "line 2: 3 values"),
         ("image,label\n,SNE\n", "line 2: the image's name is empty"),
         ("image,image\na.png,SNE\n", "empty or repeated name"),
-        ("image,label\na.png,alien\n", "none of the labels"),
+        ("image,label\na.png,\n", "no image can be learned from"),
         ("image,label\nabsent.png,SNE\n", "no image can be learned from"),
     ],
 )
@@ -145,7 +147,7 @@ def test_csv_spellings_do_not_matter(tmp_path: Path, encoding: str, newline: str
     picture(tmp_path / name, 1)
     quoted = '"' + name.replace('"', '""') + '"'
     (tmp_path / "cells.csv").write_bytes(newline.join(["image,label", f"{quoted},SNE", ""]).encode(encoding))
-    frame, _ = run_index(tmp_path, source="table", table=str(tmp_path / "cells.csv"))
+    frame, _ = run_index(tmp_path, tmp_path / "cells.csv")
     assert frame["image_id"].tolist() == [name] and frame["status"].tolist() == ["ok"]
 
 
@@ -157,6 +159,113 @@ def test_own_classes_and_aliases(tmp_path: Path) -> None:
     assert frame["label"].tolist() == ["SNE", "SMUDGE", "SNE"] and (frame["status"] == "ok").all()
     classes = CLASSES.read(tmp_path / "out" / "classes.parquet")
     assert classes["code"].tolist() == ["SMUDGE", "SNE"] and classes["images"].tolist() == [1, 2]
+
+
+def test_labels_that_are_no_codes_are_classes_themselves(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for k in range(3):
+        picture(tmp_path / f"{k}.png", k)
+    caplog.set_level(logging.INFO, "buffycoat")
+    frame, _ = index(tmp_path, "image,label\n0.png,<b> & co.\n1.png,Größe 2/3\n2.png,<b> & co.\n")
+    assert (frame["status"] == "ok").all()
+    classes = CLASSES.read(tmp_path / "out" / "classes.parquet")
+    assert classes["code"].tolist() == ["<b> & co.", "Größe 2/3"]
+    assert sum("the labels themselves are the classes" in record.message for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize("code", ["image_id", "label", "probability", "all", "{fold}", "$x$", "a\tb"])
+def test_a_class_that_no_table_could_hold_is_refused(tmp_path: Path, code: str) -> None:
+    picture(tmp_path / "a.png", 1)
+    with pytest.raises(InputError, match="a class cannot be called so.*label_aliases"):
+        index(tmp_path, f"image,label\na.png,{code}\n")
+    assert index(tmp_path, f"image,label\na.png,{code}\n", label_aliases={code: "SNE"})[0]["label"].tolist() == ["SNE"]
+
+
+def test_class_folders_are_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = tmp_path / "cells"
+    for k, name in enumerate(["SNE/a.JPG", "SNE/patient 1/b.PnG", "LY/c.Tiff", "LY/d.webp", "e.bmp"]):
+        # The format is in the bytes; the name only says that it is an image.
+        picture(root / f"{name}.png", k).rename(root / name)
+    (root / "LY" / "Thumbs.db").write_bytes(b"x")
+    (root / ".hidden").mkdir()
+    picture(root / ".hidden" / "f.png", 9)
+    (root / "notes.txt").write_text("x")
+    (root / "empty").mkdir()
+    assert kind_of(str(root)) == "class folders"
+    assert source_files(str(root), MakeIndex()) == [str(root), str(root / "LY"), str(root / "SNE")]
+    frame, summary = run_index(root, root)
+    assert dict(zip(frame["image_id"], frame["label"].fillna("none"), strict=True)) == {
+        "LY/c.Tiff": "LY", "LY/d.webp": "LY", "SNE/a.JPG": "SNE", "SNE/patient 1/b.PnG": "SNE", "e.bmp": "none",
+    }  # fmt: skip
+    assert statuses(frame)["e.bmp"] == "unlabelled" and set(frame["role"]) == {"train"}
+    assert frame["group"].isna().all() and frame["split"].isna().all()
+    assert any("1 files are no images" in record.message and "notes.txt" in record.message for record in caplog.records)
+
+
+def test_folders_above_class_folders_divide_the_data(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = tmp_path / "cells"
+    names = ["Train/NEUTRO/a.png", "Train/LYMPHO/b.png", "validation/LYMPHO/c.png", "test/NEUTRO/d.png", "test/e.png"]
+    for k, name in enumerate(names):
+        picture(root / name, k)
+    caplog.set_level(logging.INFO, "buffycoat")
+    frame, summary = run_index(root, root)
+    rows = frame.set_index("image_id")
+    assert rows["role"].to_dict() == {name: "test" if name.startswith("test") else "train" for name in names}
+    assert rows.loc["validation/LYMPHO/c.png", "split"] == "validation" and rows.loc["test/e.png", "split"] == "test"
+    assert summary["classes"] == {"LYMPHO": 2, "NEUTRO": 1}
+    answers = TEST_LABELS.read(tmp_path / "cells-out" / "test_labels.parquet")
+    assert dict(zip(answers["image_id"], answers["label"], strict=True)) == {"test/NEUTRO/d.png": "NEUTRO"}
+    assert sum("validation/ counts as training" in record.message for record in caplog.records) == 1
+
+
+def test_folders_that_are_no_data_say_what_is_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no such file or folder: .*absent"):
+        kind_of(str(tmp_path / "absent"))
+    with pytest.raises(InputError, match=r"holds 0 images, 0 other files, 0 folders with images; accepted are a table"):
+        kind_of(str(tmp_path))
+    picture(tmp_path / "set" / "images" / "a.png", 1)
+    (tmp_path / "set" / "images.csv").write_text("image,label\n")
+    with pytest.raises(
+        InputError, match=r"1 folders with images \(images/\); perhaps you mean .*images\.csv; accepted"
+    ):
+        kind_of(str(tmp_path / "set"))
+    picture(tmp_path / "outer" / "inner" / "SNE" / "a.png", 1)
+    picture(tmp_path / "outer" / "inner" / "LY" / "b.png", 2)
+    with pytest.raises(InputError, match=r"perhaps you mean .*inner; accepted"):
+        kind_of(str(tmp_path / "outer"))
+    picture(tmp_path / "outer" / "inner" / "test" / "SNE" / "c.png", 3)
+    with pytest.raises(InputError, match=r"test/ stands beside LY, SNE, which hold images too"):
+        class_folders(tmp_path / "outer" / "inner")
+    (tmp_path / "list.xlsx").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"ends in '\.xlsx'; accepted are a table \(\.csv or \.parquet\)"):
+        kind_of(str(tmp_path / "list.xlsx"))
+
+
+def test_a_link_to_a_folder_is_named(tmp_path: Path) -> None:
+    root = tmp_path / "cells"
+    picture(root / "SNE" / "a.png", 1)
+    picture(tmp_path / "elsewhere" / "b.png", 2)
+    os.symlink(tmp_path / "elsewhere", root / "LY")
+    with pytest.raises(InputError, match=r"LY: a link to a folder"):
+        run_index(root, root)
+
+
+def test_an_overview_says_what_will_happen(tmp_path: Path) -> None:
+    for k in range(6):
+        picture(tmp_path / f"{k}.png", k, 40)
+    (tmp_path / "5.png").write_text("no image")
+    rows = ["0.png,SNE,p1", "1.png,SNE,p2", "2.png,LY,p1", "3.png,,p1", "4.png,ALIEN,p2", "5.png,LY,p2"]
+    (tmp_path / "cells.csv").write_text("image,label,group\n" + "\n".join(rows) + "\n")
+    shown = "\n".join(describe(look_at(str(tmp_path / "cells.csv"), MakeIndex()), MakeIndex(), 50, 32))
+    for line in ("a table of images", "images: 6", "classes: 2 in training: LY 2, SNE 2",
+                 "unlabelled: 1 training image",
+                 "other labels: ALIEN 1", "split: none for testing", "patients: 2; none is divided between folds",
+                 "40x40 px (5) of 6 images looked at; 1 could not be read",
+                 "window: 50 px around each cell (most images are smaller: 40 px), stored at 32 px"):  # fmt: skip
+        assert line in shown, shown
+    ungrouped = "\n".join(
+        describe(look_at(str(tmp_path / "cells.csv"), MakeIndex(groups="none")), MakeIndex(groups="none"), 20, 32)
+    )
+    assert "patients: not known" in ungrouped and "smaller" not in ungrouped
 
 
 def test_one_image_classes_are_warned_of(tmp_path: Path) -> None:
@@ -188,27 +297,27 @@ def wbcbench(folder: Path) -> Path:
 
 def test_wbcbench_as_it_is_published(tmp_path: Path) -> None:
     root = wbcbench(tmp_path / "challenge")
-    frame, summary = run_index(tmp_path, source="wbcbench", root=str(root), groups="pseudo_patients")
+    frame, summary = run_index(tmp_path, root, groups="pseudo_patients")
     assert Counter(frame["role"]) == {"train": 18, "test": 6}
     assert summary["classes"]["BA"] == 6 and len(summary["classes"]) == 13  # type: ignore[index,call-overload]
     assert frame.loc[frame["role"] == "test", "group"].isna().all(), "no patients are guessed for test images"
     assert frame.loc[frame["role"] == "train", "group"].notna().all()
     (root / "phase2_eval.csv").write_text("ID,labels,split\n00000001.jpg,BA,phase2_eval\n")
     with pytest.raises(InputError, match=r"phase2_eval\.csv: line 2.*phase1_label\.csv: line 2"):
-        run_index(tmp_path, source="wbcbench", root=str(root))
+        run_index(tmp_path, root)
 
 
 def test_the_index_does_not_depend_on_threads(tmp_path: Path) -> None:
     for k in range(40):
         picture(tmp_path / f"{k}.png", k % 30)
     (tmp_path / "cells.csv").write_text("image,label\n" + "".join(f"{k}.png,SNE\n" for k in range(40)))
-    settings = MakeIndex(source="table", table=str(tmp_path / "cells.csv"))
     digests = []
     for threads in (1, 3):
         out = tmp_path / str(threads)
         make_index(
-            sources=[tmp_path / "cells.csv"], images=out / "i.parquet", classes=out / "c.parquet",
-            test_labels=out / "t.parquet", summary=out / "s.json", threads=threads, settings=settings,
+            data=tmp_path / "cells.csv", sources=[tmp_path / "cells.csv"], images=out / "i.parquet",
+            classes=out / "c.parquet", test_labels=out / "t.parquet", summary=out / "s.json", threads=threads,
+            settings=MakeIndex(),
         )  # fmt: skip
         digests.append(IMAGES.read(out / "i.parquet"))
     pd.testing.assert_frame_equal(*digests)
@@ -225,8 +334,8 @@ def test_a_full_disk_is_one_line(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("pyarrow.parquet.write_table", full)
-    arguments = ["make_index", "--sources", str(tmp_path / "cells.csv"), "--settings",
-                 json.dumps({"source": "table", "table": str(tmp_path / "cells.csv")})]  # fmt: skip
+    table = str(tmp_path / "cells.csv")
+    arguments = ["make_index", "--data", table, "--sources", table, "--settings", "{}"]
     for name in ("images", "classes", "test-labels", "summary"):
         arguments += [f"--{name}", str(tmp_path / f"{name}.out")]
     monkeypatch.setattr(sys, "argv", arguments)
@@ -377,6 +486,6 @@ def test_the_division_costs_no_more_than_the_best(labels: list[str]) -> None:
 
 
 def test_real_cells_are_all_sound(real_data: Path, tmp_path: Path) -> None:
-    frame, summary = run_index(tmp_path, source="table", table=str(real_data / "pbc" / "images.csv"))
+    frame, summary = run_index(tmp_path, real_data / "pbc" / "images.csv")
     assert len(frame) == 4199 and (frame["status"] == "ok").all()
     assert summary["classes"]["PMY"] == 14  # type: ignore[index,call-overload]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,10 +25,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         ("crops: {}", "crops: unknown setting; did you mean 'crop'?"),
         ("crop: {crop_cells: {window_px: wide}}", "crop.crop_cells.window_px: input should be a valid integer"),
         ("seed: -1", "seed: input should be greater than or equal to 0, found -1"),
-        (
-            "index: {make_index: {source: table, table: nowhere.csv}}",
-            "config: index.make_index: no such file: nowhere.csv",
-        ),
+        ("data: nowhere.csv\npreset: laptop", "data: no such file or folder: nowhere.csv: correct the path"),
+        ("data: Snakefile", "a file whose name ends in 'nothing'; accepted are a table (.csv or .parquet)"),
+        ("data: nowhere.csv\npreset: demo", "`preset: demo` draws its own cells and would not use data: nowhere.csv"),
+        ("preset: labtop", "preset: 'labtop' is none of demo, laptop, wbcbench, paper; did you mean 'laptop'?"),
+        ("crop: {}", "config: no data: name your images (`data: cells.csv`), or set `preset: demo`"),
         (
             "crop: {train_segmenter: {masks: [mine.csv]}}",
             "config: crop.train_segmenter.masks: no such file: mine.csv",
@@ -38,9 +42,43 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 )
 def test_one_clear_line(project: Project, tmp_path: Path, text: str, expected: str) -> None:
     overlay = tmp_path / "overlay.yaml"
-    overlay.write_text(text)
+    overlay.write_text(text if "preset" in text or "data" in text or text == "crop: {}" else f"preset: demo\n{text}")
     shown = project.snakemake("--dry-run", config=str(overlay))
     assert shown.returncode != 0
     everything = shown.stdout + shown.stderr
     assert any(expected in line for line in everything.splitlines()), everything
     assert "Traceback" not in everything
+
+
+def test_a_wrong_key_is_named_with_file_and_line(project: Project, tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("preset: demo\ncrop:\n  crop_cells:\n    windw_px: 200\n")
+    shown = project.snakemake("--dry-run", config=str(overlay))
+    assert f"did you mean 'window_px'? ({overlay}, line 4)" in shown.stdout + shown.stderr
+
+
+def test_what_is_named_is_what_runs(project: Project, tmp_path: Path) -> None:
+    """The template's demo mixes with no file, option or second file that names data or a preset."""
+    (tmp_path / "cells.csv").write_text("image,label\na.png,SNE\n")
+    named = f"data={tmp_path / 'cells.csv'}"
+    (tmp_path / "my.yaml").write_text(f"data: {tmp_path / 'cells.csv'}\npreset: laptop\n")
+    (tmp_path / "more.yaml").write_text("embed: {train_head: {epochs: 3}}\n")
+    both = ("--configfile", str(tmp_path / "my.yaml"), str(tmp_path / "more.yaml"))
+    for arguments in [("--config", named, "preset=laptop"), both[:2], both]:
+        command = [sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run", *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(project.folder / "src")}
+        shown = subprocess.run(
+            command, cwd=project.folder, env=environment, capture_output=True, text=True, check=False
+        )
+        everything = shown.stdout + shown.stderr
+        assert shown.returncode == 0, everything
+        assert "rule make_index" in everything and "draw_smears" not in everything
+        assert everything.count(f"preset laptop on data {tmp_path / 'cells.csv'} (table)") == 1
+
+
+def test_nothing_named_is_the_demo_and_its_first_line_says_so(project: Project) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(project.folder / "src")}
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run"]
+    shown = subprocess.run(command, cwd=project.folder, env=environment, capture_output=True, text=True, check=False)
+    assert shown.returncode == 0 and "draw_smears" in shown.stdout
+    assert shown.stderr.splitlines()[0].startswith("preset demo: the cells are drawn")

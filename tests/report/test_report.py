@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from buffycoat.cli import headline
 from buffycoat.core.files import read_json, write_json
 from buffycoat.data.images import BACKGROUND, CYTOPLASM, NUCLEUS, ShardWriter
 from buffycoat.data.pages import outlined, sized, with_window
@@ -24,7 +25,6 @@ from buffycoat.data.tables.restore import CELLS, REFUSED
 from buffycoat.report.draw_figures import draw_figures
 from buffycoat.report.score_labels import score_labels
 from buffycoat.report.settings import DrawFigures, ScoreLabels, WritePredictions, WriteReport
-from buffycoat.report.show_summary import show_summary
 from buffycoat.report.write_predictions import write_predictions
 from buffycoat.report.write_report import write_report
 
@@ -271,9 +271,8 @@ def test_the_page_tells_how_an_epoch_was_kept_and_how_honest_probabilities_are(f
         assert text in page, text
 
 
-def test_the_last_lines_of_the_demo(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    show_summary(summary=finished / "s.json", report=finished / "report.html")
-    shown = capsys.readouterr().out
+def test_the_last_lines_of_the_demo(finished: Path) -> None:
+    shown = headline(read_json(finished / "s.json"), finished / "report.html")
     assert str(finished / "report.html") in shown
     assert re.search(r"macro-F1, test \(12 images\): 0\.\d{4} \[.*\] before refinement, 0\.\d{4} \[.*\] after", shown)
 

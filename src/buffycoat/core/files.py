@@ -161,7 +161,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file with keys at its top level; raises InputError naming the file, and the line where it is known."""
+    """Read a YAML file with keys at its top level; raises InputError naming file and line."""
     import yaml
 
     try:
@@ -181,7 +181,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def line_of_key(path: Path, keys: Sequence[int | str]) -> tuple[int, int]:
-    """Return how many of nested `keys` a YAML file holds, and the line of the last one that it does; (0, 0) for none."""
+    """Return how many of nested `keys` a YAML file holds, and the line of the innermost of these; (0, 0) for none."""
     import yaml
 
     depth, line = 0, 0

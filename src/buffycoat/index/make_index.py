@@ -64,7 +64,7 @@ def checked_images(kind: Kind, listing: Listing, settings: MakeIndex, threads: i
     frame = listing.frame.copy()
     alias = settings.label_aliases
     frame["label"] = [alias.get(label, label) if label is not None else None for label in frame["label"]]
-    codes = class_list(kind, settings, {label for label in frame["label"] if label is not None})
+    codes = class_list(kind, settings, set(frame["label"].dropna()))
     names = frame["file"].tolist()
     findings = check_files(names, listing.root, settings.max_pixels, settings.max_megabytes * 1e6, threads)
     for field in ("status", "reason", "width", "height", "sha256"):

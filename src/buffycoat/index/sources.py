@@ -109,8 +109,8 @@ def class_folders(root: Path) -> list[tuple[str | None, Path]]:
     others = [folder.name for folder in holding if folder not in parts]
     if others:
         raise InputError(
-            f"data: {root}: {parts[0].name}/ stands beside {', '.join(others[:5])}, which hold images too; put every class"
-            " folder below train/, val/ or test/, or none"
+            f"data: {root}: {parts[0].name}/ stands beside {', '.join(others[:5])}, which hold images too; put every"
+            " class folder below train/, val/ or test/, or none"
         )
     return [(part.name, folder) for part in parts for folder in _folders_of(part)]
 

@@ -1,0 +1,121 @@
+"""What a data set holds, in a few lines, before anything runs: what `buffycoat init` prints."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+
+from buffycoat.data.images import FORMATS
+from buffycoat.index.make_index import class_list, pseudo_groups
+from buffycoat.index.settings import MakeIndex
+from buffycoat.index.sources import Kind, Listing, kind_of, read_listing
+
+SAMPLE = 200
+"""Images whose sizes are read; all of a large set would take minutes."""
+KINDS: dict[Kind, str] = {
+    "table": "a table of images",
+    "class folders": "one folder of images per class",
+    "wbcbench": "WBCBench's folder",
+}
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What a data set holds. `sizes` are (width, height) in pixels of a sample, `unread` its files that are no images."""
+
+    data: str
+    kind: Kind
+    roles: Counter[str]
+    splits: Counter[str]
+    classes: Counter[str]
+    unknown: Counter[str]
+    unlabelled: int
+    groups: int | None
+    sizes: list[tuple[int, int]]
+    unread: int
+
+
+def _sizes(listing: Listing) -> tuple[list[tuple[int, int]], int]:
+    """Return the sizes of at most SAMPLE images, evenly spread over the list, and how many could not be read."""
+    from PIL import Image
+
+    files = listing.frame["file"].tolist()
+    chosen = files[:: max(1, -(-len(files) // SAMPLE))]
+    sizes, unread = [], 0
+    for name in chosen:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                with Image.open(os.path.join(listing.root, name), formats=FORMATS) as header:
+                    sizes.append(header.size)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            unread += 1
+    return sizes, unread
+
+
+def look_at(data: str, settings: MakeIndex) -> Overview:
+    """Return what `data` holds by lists and names, and the sizes of a sample; raises InputError as the index does."""
+    kind, listing = kind_of(data), read_listing(data, settings)
+    frame = listing.frame
+    alias = settings.label_aliases
+    given = frame.loc[frame["role"] == "train", "label"]
+    labels = Counter(alias.get(label, label) for label in given.dropna())
+    codes = class_list(kind, settings, set(labels))
+    groups = pseudo_groups(frame) if settings.groups == "pseudo_patients" else frame["group"]
+    known = groups[(frame["role"] == "train") & frame["label"].notna()]
+    sizes, unread = _sizes(listing)
+    return Overview(
+        data=data,
+        kind=kind,
+        roles=Counter(frame["role"]),
+        splits=Counter(map(str, frame["split"].dropna())),
+        classes=Counter({code: labels[code] for code in codes}),
+        unknown=Counter({label: count for label, count in labels.items() if label not in codes}),
+        unlabelled=int(given.isna().sum()),
+        groups=int(known.nunique()) if len(known) and known.notna().all() and settings.groups != "none" else None,
+        sizes=sizes,
+        unread=unread,
+    )
+
+
+def _counts(counter: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counter.most_common())
+
+
+def _split_line(seen: Overview) -> str:
+    if not seen.roles["test"]:
+        parts = f" ({_counts(seen.splits)})" if seen.splits else ""
+        return f"split: none for testing{parts}; all are for training, and scored by folds that have not seen them"
+    return f"split: {seen.roles['train']} training, {seen.roles['test']} test ({_counts(seen.splits)})"
+
+
+def _group_line(seen: Overview, settings: MakeIndex) -> str:
+    if seen.groups is not None:
+        how = ", recovered from the order of the list" if settings.groups == "pseudo_patients" else ""
+        return f"patients: {seen.groups}{how}; none is divided between folds"
+    return "patients: not known, so cells of one patient may stand on both sides of a fold and scores be optimistic"
+
+
+def _size_lines(seen: Overview, window_px: int, size_px: int) -> list[str]:
+    common = Counter(f"{width}x{height}" for width, height in seen.sizes).most_common(3)
+    shown = ", ".join(f"{size} px ({count})" for size, count in common)
+    unread = f"; {seen.unread} could not be read" if seen.unread else ""
+    lines = [f"sizes: {shown or 'unknown'} of {len(seen.sizes) + seen.unread} images looked at{unread}"]
+    sides = sorted(min(size) for size in seen.sizes)
+    side = sides[len(sides) // 2] if sides else window_px
+    small = f" (most images are smaller: {side} px)" if side < window_px else ""
+    lines.append(f"window: {window_px} px around each cell{small}, stored at {size_px} px (crop.crop_cells.window_px)")
+    return lines
+
+
+def describe(seen: Overview, settings: MakeIndex, window_px: int, size_px: int) -> list[str]:
+    """Return the lines for a person; the window and the stored size are those of the preset, in pixels."""
+    lines = [f"{seen.data}: {KINDS[seen.kind]}", f"images: {seen.roles.total()}"]
+    lines.append(f"classes: {len(seen.classes)} in training: {_counts(seen.classes)}")
+    if seen.unlabelled:
+        lines.append(f"unlabelled: {seen.unlabelled} training images, which get a label and are not learned from")
+    if seen.unknown:
+        lines.append(f"other labels: {_counts(seen.unknown)}: not learned from; see index.make_index.label_aliases")
+    return [*lines, _split_line(seen), _group_line(seen, settings), *_size_lines(seen, window_px, size_px)]

@@ -1,0 +1,212 @@
+"""The commands that a stranger types first: `buffycoat init` and `buffycoat run`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from buffycoat import cli
+from buffycoat.config import CHOSEN, check_run
+from buffycoat.core.errors import InputError
+from buffycoat.core.files import read_yaml
+from tests.conftest import REPOSITORY
+from tests.index.test_index import picture, wbcbench
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.delenv(CHOSEN, raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Collect the commands of runs, which are not run."""
+    seen: list[list[str]] = []
+
+    def note(command: list[str]) -> int:
+        seen.append(command)
+        return 0
+
+    monkeypatch.setattr(cli, "call", note)
+    return seen
+
+
+def invoke(*words: str) -> str:
+    shown = CliRunner().invoke(cli.app, list(words), catch_exceptions=False)
+    assert shown.exit_code == 0, shown.output
+    return shown.stdout
+
+
+def folders(root: Path) -> None:
+    for k, name in enumerate(["train/SNE/a.JPG", "train/LY/b.png", "test/SNE/c.png"]):
+        picture(root / f"{name}.png", k, 300).rename(root / name)
+
+
+def test_init_says_what_it_understood_and_writes_what_runs(here: Path) -> None:
+    folders(here / "my cells")
+    shown = invoke("init", "my cells", "--out", "run.yaml")
+    for line in ("my cells: one folder of images per class", "images: 3", "classes: 2 in training: LY 1, SNE 1",
+                 "split: 2 training, 1 test (train 2, test 1)", "patients: not known", "sizes: 300x300 px (3)",
+                 "window: 280 px around each cell, stored at 128 px", "preset: laptop, because this machine shows no GPU",
+                 "written: run.yaml; next: buffycoat run run.yaml"):  # fmt: skip
+        assert line in shown, shown
+    assert len(shown.splitlines()) <= 12
+    written = read_yaml(here / "run.yaml")
+    assert written == {"preset": "laptop", "data": "my cells"}
+    assert check_run(written).data == "my cells"
+
+
+def test_what_init_writes_is_valid_with_every_comment_taken_off(here: Path) -> None:
+    folders(here / "cells")
+    invoke("init", "cells")
+    lines = (here / "my.yaml").read_text().splitlines()
+    first = lines.index("# index:")
+    (here / "all.yaml").write_text("\n".join([*lines[:first], *(line.removeprefix("# ") for line in lines[first:])]))
+    config = check_run(read_yaml(here / "all.yaml"))
+    assert config.index.make_index.label_aliases == {"neutrophil": "SNE"} and config.crop.crop_cells.window_px == 280
+
+
+def test_init_understands_tables_and_wbcbench(here: Path) -> None:
+    picture(here / "a.png", 1)
+    (here / "cells.csv").write_text("image,label,split,group\na.png,SNE,train,p1\n")
+    assert "a table of images" in invoke("init", "cells.csv") and read_yaml(here / "my.yaml")["data"] == "cells.csv"
+    shown = invoke("init", str(wbcbench(here / "challenge")), "--preset", "wbcbench", "--force")
+    assert "WBCBench's folder" in shown and "recovered from the order of the list" in shown
+    assert "needed before it can run: crop.crop_cells.weights: no weights/cpsam" in shown
+    assert read_yaml(here / "my.yaml")["preset"] == "wbcbench"
+
+
+def test_init_takes_a_preset_whose_weights_are_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders(here / "cells")
+    monkeypatch.setattr("buffycoat.config.find_gpu", lambda: "/dev/nvidia*")
+    assert "preset: laptop, because the weights that wbcbench needs are not here" in invoke("init", "cells")
+    for name in ("cpsam", "swin_tiny_patch4_window7_224.ms_in22k_ft_in1k.safetensors", "medsiglip-448/config.json"):
+        (here / "weights" / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / "weights" / name).write_text("")
+    shown = invoke("init", "cells", "--force")
+    assert "preset: wbcbench, because this machine has a GPU" in shown and "window: 224 px" in shown
+
+
+def test_init_overwrites_nothing_and_says_so_in_one_line(here: Path) -> None:
+    folders(here / "cells")
+    (here / "my.yaml").write_text("seed: 1\n")
+    command = [sys.executable, "-m", "buffycoat.cli", "init", "cells"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert shown.returncode == 2 and shown.stdout == ""
+    assert (
+        shown.stderr
+        == "buffycoat: error: my.yaml: exists; name another file with --out, or overwrite it with --force\n"
+    )
+    assert (here / "my.yaml").read_text() == "seed: 1\n"
+    for data in ("absent", "my.yaml"):
+        with pytest.raises(
+            InputError, match="no such file or folder: absent|my.yaml: a file whose name ends in '.yaml'"
+        ):
+            cli.init(data, out=here / "other.yaml")
+    assert not (here / "other.yaml").exists()
+
+
+def test_run_starts_snakemake_here_with_the_file(here: Path, commands: list[list[str]]) -> None:
+    (here / "my.yaml").write_text("preset: demo\n")
+    invoke("run", "my.yaml")
+    start = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--rerun-incomplete"]
+    assert commands == [[*start, "--cores", "all", "--configfile", "my.yaml"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["my.yaml", "--", "-n", "bundle"], ["--cores", "all", "-n", "bundle"]),
+        (["my.yaml", "-n"], ["--cores", "all", "-n"]),
+        (["my.yaml", "--", "--cores", "2"], ["--cores", "2"]),
+        (["my.yaml", "--", "-c4"], ["-c4"]),
+        (["my.yaml", "--", "--jobs=3"], ["--jobs=3"]),
+        (["my.yaml", "--", "--workflow-profile", "p"], ["--workflow-profile", "p"]),
+        (["my.yaml", "--", "--config", "seed=2"], ["--cores", "all", "--config", "seed=2"]),
+    ],
+)
+def test_options_are_handed_on(here: Path, commands: list[list[str]], words: list[str], expected: list[str]) -> None:
+    (here / "my.yaml").write_text("preset: demo\n")
+    invoke("run", *words)
+    assert commands[0][6:] == [*expected, "--configfile", "my.yaml"]
+
+
+def test_without_a_file_it_is_config_yaml_or_the_demo(
+    here: Path, commands: list[list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "buffycoat")
+    invoke("run", "--", "-n")
+    assert commands[0][6:] == ["--cores", "all", "-n", "--config", "preset=demo"]
+    assert "no file is named: the demo" in caplog.text
+    (here / "config.yaml").write_text("preset: demo\n")
+    invoke("run")
+    assert commands[1][6:] == ["--cores", "all", "--configfile", "config.yaml"]
+    assert "config.yaml of this folder" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [(None, r"my\.yaml: no such file"), ("a: [1\n", r"my\.yaml, line 2: not valid YAML"), ("text", "found str")],
+)
+def test_a_broken_file_is_named_before_anything_starts(
+    here: Path, commands: list[list[str]], text: str | None, message: str
+) -> None:
+    if text:
+        (here / "my.yaml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        invoke("run", "my.yaml")
+    assert commands == []
+
+
+def test_the_end_of_a_run_is_where_the_report_is(here: Path, commands: list[list[str]]) -> None:
+    scores = {"macro_f1": 0.75, "low": 0.7, "high": 0.8, "images": 12}
+    (here / "results" / "report").mkdir(parents=True)
+    (here / "results" / "report" / "report.html").write_text("")
+    headline = {"headline": {"out_of_fold": {"before_refinement": scores, "after_refinement": scores}}}
+    (here / "results" / "report" / "summary.json").write_text(json.dumps(headline))
+    assert invoke("run").splitlines() == [
+        "",
+        "report: results/report/report.html",
+        "macro-F1, out of fold (12 images): 0.7500 [0.700, 0.800] before refinement, 0.7500 [0.700, 0.800] after",
+    ]
+    assert invoke("run", "--", "-n") == ""
+
+
+def test_the_exit_status_is_snakemakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "call", lambda _: 7)
+    assert CliRunner().invoke(cli.app, ["run"]).exit_code == 7
+
+
+def test_a_command_ends_with_its_own_status_and_hears_of_sigterm() -> None:
+    assert cli.call([sys.executable, "-c", "raise SystemExit(3)"]) == 3
+    assert cli.call([sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]) == 137
+    before = signal.getsignal(signal.SIGTERM)
+    waiting = "import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)"
+    assert cli.call([sys.executable, "-c", waiting]) == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_version_is_told() -> None:
+    assert invoke("--version").startswith("buffycoat ")
+
+
+def test_a_dry_run_of_ones_own_images(here: Path) -> None:
+    folders(here / "cells")
+    invoke("init", "cells")
+    command = [sys.executable, "-m", "buffycoat.cli", "run", "my.yaml", "--", "-n"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert "preset laptop on data cells (class folders)" in shown.stderr and "rule make_index" in shown.stdout
