@@ -58,7 +58,8 @@ def test_init_says_what_it_understood_and_writes_what_runs(here: Path) -> None:
     shown = invoke("init", "my cells", "--out", "run.yaml")
     for line in ("my cells: one folder of images per class", "images: 3", "classes: 2 in training: LY 1, SNE 1",
                  "split: 2 training, 1 test (train 2, test 1)", "patients: not known", "sizes: 300x300 px (3)",
-                 "window: 280 px around each cell, stored at 128 px", "preset: laptop, because this machine shows no GPU",
+                 "window: 280 px around each cell, stored at 128 px",
+                 "preset: laptop, because this machine shows no GPU",
                  "written: run.yaml; next: buffycoat run run.yaml"):  # fmt: skip
         assert line in shown, shown
     assert len(shown.splitlines()) <= 12

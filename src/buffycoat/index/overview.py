@@ -23,7 +23,7 @@ KINDS: dict[Kind, str] = {
 
 @dataclass(frozen=True)
 class Overview:
-    """What a data set holds. `sizes` are (width, height) in pixels of a sample, `unread` its files that are no images."""
+    """What a data set holds. `sizes` are (width, height) in pixels of a sample, `unread` its files without one."""
 
     data: str
     kind: Kind
