@@ -38,8 +38,7 @@ $(ready): requirements.txt pyproject.toml
 	touch $@
 
 demo: $(ready)
-	$(bin)/snakemake --cores $(CORES) --workflow-profile workflow/profiles/local
-	@$(bin)/python -m buffycoat.report.show_summary --summary results/report/summary.json --report results/report/report.html
+	$(bin)/buffycoat run -- --cores $(CORES) --workflow-profile workflow/profiles/local
 
 check: $(ready)
 	$(bin)/ruff check

@@ -17,12 +17,12 @@ from typing import Annotated, Any
 
 import torch
 import typer
-import yaml
 
 from benchmarks.classify_compare import measured, with_bars
 from benchmarks.classify_gpu import gpu_figures
 from benchmarks.classify_loops import Setting
 from benchmarks.machine import machine
+from buffycoat.config import read_layers
 from buffycoat.core.files import read_json, write_json
 from buffycoat.core.progress import start_logging
 
@@ -35,11 +35,11 @@ WORKERS = (0, 2)
 
 def cpu_settings(compute_steps: int, data_steps: int) -> dict[str, Setting]:
     """Return a setting bound by the network, and the demo's, bound by the data."""
-    demo = yaml.safe_load((HERE.parent / "config.yaml").read_text())["classify"]["train_fold"]
+    demo = read_layers({"preset": "demo"})[0].classify.train_fold
     return {
         "compute_bound": Setting("tf_efficientnet_lite0", 128, 32, compute_steps),
         "data_bound": Setting(
-            demo["backbone"], demo["size_px"], demo["batch"], data_steps, demo["backbone_options"], demo["background"]
+            demo.backbone, demo.size_px, demo.batch, data_steps, demo.backbone_options, demo.background
         ),
     }
 

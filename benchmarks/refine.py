@@ -21,6 +21,7 @@ import typer
 import yaml
 
 from benchmarks.machine import machine
+from buffycoat.config import read_layers
 from buffycoat.core.files import read_json, write_json
 from buffycoat.core.progress import start_logging
 from buffycoat.data.tables.index import CLASSES, IMAGES, TEST_LABELS, class_codes, decodable
@@ -51,7 +52,8 @@ def run_twin(seed: int, branch_a: dict[str, Any], folder: Path) -> Path:
     """Run the workflow of the demo on a twin; return the folder of its results."""
     folder.mkdir(parents=True, exist_ok=True)
     overlay = folder / "twin.yaml"
-    overlay.write_text(yaml.safe_dump({"seed": seed, "simulate": {"draw_smears": TWIN}, "classify": branch_a}))
+    content = {"preset": "demo", "seed": seed, "simulate": {"draw_smears": TWIN}, "classify": branch_a}
+    overlay.write_text(yaml.safe_dump(content))
     command = [sys.executable, "-m", "snakemake", "--cores", "all", "--set-threads", "train_fold=1", "predict_fold=1"]
     command += ["--snakefile", str(HERE.parent / "Snakefile"), "--directory", str(folder), "--configfile", str(overlay)]
     subprocess.run([*command, "--", *TARGETS], check=True)
@@ -76,10 +78,10 @@ def labels_of_ways(results: Path, inputs: dict[str, Path]) -> dict[str, pd.Serie
     found = {"branch_a": labels["base_label"]}
     for way, rows in ALTERNATIVES.read(results / "8_refine/alternatives.parquet").groupby("way", sort=False):
         found[str(way)] = rows.set_index("image_id")["label"]
-    paper = yaml.safe_load((HERE.parent / "workflow/presets/paper.yaml").read_text())["refine"]["fit_rules"]
+    paper = read_layers({"preset": "paper"})[0].refine.fit_rules
     with tempfile.TemporaryDirectory() as name:
         rules, out = Path(name) / "rules.json", Path(name) / "labels.parquet"
-        fit_rules(**inputs, rules=rules, settings=FitRules.model_validate(paper))
+        fit_rules(**inputs, rules=rules, settings=paper)
         refine_labels(**inputs, rules=rules, labels=out, settings=RefineLabels())
         found["paper_constants"] = REFINED_LABELS.read(out).set_index("image_id")["label"]
     return found

@@ -20,7 +20,6 @@ import numpy as np
 import pandas as pd
 import torch
 import typer
-import yaml
 from sklearn.metrics import f1_score
 
 from benchmarks.machine import machine
@@ -36,6 +35,7 @@ from benchmarks.restore_data import (
     train_classifier,
 )
 from benchmarks.restore_gpu import gpu_figures
+from buffycoat.config import read_layers
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_json, write_json
 from buffycoat.core.progress import start_logging, track
@@ -63,8 +63,7 @@ SHORT_STEPS = 300
 
 def gan_settings() -> TrainGan:
     """Return the settings of the laptop preset."""
-    preset = yaml.safe_load((HERE.parent / "workflow" / "presets" / "laptop.yaml").read_text())
-    return TrainGan.model_validate(preset["restore"]["train_gan"])
+    return read_layers({"preset": "laptop", "data": "cells.csv"})[0].restore.train_gan
 
 
 def non_local_means(strength: float) -> Callable[[Pixels], Pixels]:

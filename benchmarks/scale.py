@@ -33,6 +33,7 @@ from buffycoat.config import Config, check_config, settings_json
 from buffycoat.core.files import read_json, write_json
 from buffycoat.core.progress import start_logging
 from buffycoat.crop.settings import CropCells
+from buffycoat.index.sources import source_files
 
 HERE = Path(__file__).parent
 SIZES = [1000, 5000, 20_000, 55_012]
@@ -96,10 +97,13 @@ PER_FOLD = {"logits": "logits.parquet", "histories": "history.parquet"}
 def overlay_of(work_px: int) -> dict[str, Any]:
     """Return the configuration of a run: the workflow's at full size, without a network."""
     return {
-        "index": {"make_index": {"source": "wbcbench", "root": "smears", "test_labels": "smears/test_labels.csv"}},
+        "preset": "wbcbench",
+        "data": "smears",
+        "index": {"make_index": {"test_labels": "smears/test_labels.csv", "groups": "given"}},
         "crop": {"crop_cells": {"method": "stain", "window_px": 224, "size_px": 224, "work_px": work_px}},
         "restore": {"restore_cells": {"method": "median"}},
-        "classify": {"recipe": RECIPE},
+        "classify": {"recipe": RECIPE, "train_fold": {"weights": None}},
+        "embed": {"embed_cells": {"weights": None}},
     }
 
 
@@ -109,7 +113,9 @@ def value_of(stage: str, name: str, config: Config) -> list[str]:
         folds = range(config.index.make_folds.folds)
         return [f"results/5_classify/{RECIPE}/fold_{fold}/{PER_FOLD[name]}" for fold in folds]
     if name == "sources":
-        return config.index.make_index.source_files()
+        return source_files(str(config.data), config.index.make_index)
+    if name == "data":
+        return [str(config.data)]
     if name in ("shards", "summary"):
         return [f"results/{FOLDERS[stage]}/{NAME_OF_SUMMARY if name == 'summary' else name}"]
     told = {"threads": str(THREADS), "seed": str(config.seed), "config": json.dumps(config.model_dump(mode="json"))}
@@ -186,7 +192,7 @@ def dry_runs(folder: Path, overlay: Path) -> dict[str, dict[str, float]]:
 
 def dry_runs_of_portions(folder: Path) -> dict[str, dict[str, float]]:
     """Return what a dry run of the demo costs with its four divisible steps in so many portions."""
-    return {str(n): dry_run(folder / "portions", f"portions_{n}", "--config", f"portions={n}") for n in PORTIONS}
+    return {str(n): dry_run(folder / "portions", f"portions_{n}", "--set-scatter", f"portions={n}") for n in PORTIONS}
 
 
 def sizes_of(results: Path) -> dict[str, int]:

@@ -55,7 +55,7 @@ class Config(Settings):
     )
     data: str | None = Field(
         default=None,
-        pattern=r"^[^{}]+$",  # braces would be wildcards to Snakemake
+        pattern=r"^[^{}<>]+$",  # these are wildcards and variables to Snakemake
         description="The images: a table (.csv or .parquet), a folder that holds one folder of images per class, or"
         " WBCBench's folder. A path from the working directory or else from the file that names it. `demo` draws its"
         " own.",

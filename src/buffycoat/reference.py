@@ -6,7 +6,7 @@ import importlib
 import json
 import pkgutil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic import BaseModel
 
@@ -36,18 +36,26 @@ def _shown_default(value: Any) -> str:
     return json.dumps(value, default=str)
 
 
+def _is_settings(annotation: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
 def configuration_page() -> str:
     """Return docs/configuration.md: every setting with its type, default and meaning."""
-    overall = [name for name, field in Config.model_fields.items() if field.annotation is int]
+    overall = [name for name, field in Config.model_fields.items() if not _is_settings(field.annotation)]
     lines = [
         "# Every setting",
         "",
-        "Written by `make docs` from `src/buffycoat/<stage>/settings.py`. The defaults are those of full-size data;",
-        "`config.yaml` and `workflow/presets/` override them. An unknown key or a wrong type stops the dry run.",
+        "Written by `make docs` from `src/buffycoat/<stage>/settings.py`. A configuration has three layers: the defaults",
+        "below, which are those of full-size data; the preset (`workflow/presets/`); your one file. Each replaces what",
+        "it names: dictionaries are merged key by key, lists are replaced. An unknown key or a wrong type stops the dry",
+        "run.",
         "",
         *(
-            f"- `{name}` (int, default {Config.model_fields[name].default}): {Config.model_fields[name].description}"
-            for name in overall
+            f"- `{name}` ({_shown_type(field.annotation)}, default `{_shown_default(field.default)}`):"
+            f" {field.description}"
+            for name, field in Config.model_fields.items()
+            if name in overall
         ),
     ]
     for stage, section in Config.model_fields.items():
@@ -56,7 +64,7 @@ def configuration_page() -> str:
         lines += ["", f"## {stage}"]
         for rule, field in getattr(section.annotation, "model_fields", {}).items():
             holder = field.annotation
-            if not (isinstance(holder, type) and issubclass(holder, BaseModel)):
+            if not _is_settings(holder):
                 lines += [
                     "",
                     f"`{stage}.{rule}` ({_shown_type(holder)}, default `{_shown_default(field.default)}`):"

@@ -192,6 +192,11 @@ def test_class_folders_are_classes(tmp_path: Path, caplog: pytest.LogCaptureFixt
     (root / "empty").mkdir()
     assert kind_of(str(root)) == "class folders"
     assert source_files(str(root), MakeIndex()) == [str(root), str(root / "LY"), str(root / "SNE")]
+    for name in ("<b>", "{b}"):
+        picture(tmp_path / "odd" / name / "a.png", 1)
+    assert source_files(str(tmp_path / "odd"), MakeIndex()) == [str(tmp_path / "odd")], (
+        "no names that Snakemake expands"
+    )
     frame, summary = run_index(root, root)
     assert dict(zip(frame["image_id"], frame["label"].fillna("none"), strict=True)) == {
         "LY/c.Tiff": "LY", "LY/d.webp": "LY", "SNE/a.JPG": "SNE", "SNE/patient 1/b.PnG": "SNE", "e.bmp": "none",

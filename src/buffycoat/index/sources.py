@@ -134,7 +134,8 @@ def source_files(data: str, settings: MakeIndex) -> list[str]:
     if kind == "table":
         return [data]
     if kind == "class folders":
-        return [data, *(str(folder) for _, folder in class_folders(Path(data)))]
+        # Braces and angle brackets mean something else to Snakemake: such a folder is read, and not watched.
+        return [data, *(str(folder) for _, folder in class_folders(Path(data)) if not set("{}<>") & set(folder.name))]
     names = [*WBCBENCH_PARTS, "phase1", "phase2"]
     return [f"{data}/{name}" for name in names] + ([settings.test_labels] if settings.test_labels else [])
 
