@@ -46,10 +46,10 @@ def configuration_page() -> str:
     lines = [
         "# Every setting",
         "",
-        "Written by `make docs` from `src/buffycoat/<stage>/settings.py`. A configuration has three layers: the defaults",
+        "Written by `make docs` from `src/buffycoat/<stage>/settings.py`. A configuration has three layers: defaults",
         "below, which are those of full-size data; the preset (`workflow/presets/`); your one file. Each replaces what",
-        "it names: dictionaries are merged key by key, lists are replaced. An unknown key or a wrong type stops the dry",
-        "run.",
+        "it names: dictionaries are merged key by key, lists are replaced. An unknown key or a wrong type stops the",
+        "dry run.",
         "",
         *(
             f"- `{name}` ({_shown_type(field.annotation)}, default `{_shown_default(field.default)}`):"
