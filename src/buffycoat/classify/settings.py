@@ -114,12 +114,6 @@ class TrainFold(Settings):
         description="Images per forward pass; gradients add up to `batch`. 0: the whole batch; halved by itself where"
         " the GPU's memory does not suffice.",
     )
-    processes: int = Field(
-        default=1,
-        ge=1,
-        description="Processes that share every batch of a fold, each with a GPU of its own (torchrun). 1 is best where"
-        " there are no more GPUs than folds: folds are spread over GPUs as jobs.",
-    )
     compile: Literal["auto", "never", "always"] = Field(
         default="auto", description="torch.compile: `auto` on GPUs only; on a CPU it costs minutes and gains nothing."
     )
