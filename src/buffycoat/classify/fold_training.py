@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from buffycoat.classify.augment import augment
 from buffycoat.classify.backbones import build_backbone, classifier_names, early_stages, freeze, normalise
 from buffycoat.classify.crops import Batch, Crops, Sampler
-from buffycoat.classify.mixing import mix
 from buffycoat.classify.recipes import (
     LOSSES,
     Balance,
@@ -194,8 +193,7 @@ class FoldTraining:
         number = self.done
         seed_torch(self.seed, "step", number)
         images = augment(self.crops.as_images(batch.pixels), batch.draws, self.settings)
-        images, others, share = mix(images, batch.labels, batch.draws, self.settings)
-        loss = self._gradients(normalise(images, self.model), batch.labels, others, share, balance)
+        loss = self._gradients(normalise(images, self.model), batch.labels, balance)
         if self.settings.clip_norm:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.schedule.step_update(number)
@@ -205,28 +203,23 @@ class FoldTraining:
         self.losses.append(loss)
         self.done += 1
 
-    def _gradients(self, images: Tensor, labels: Tensor, others: Tensor, share: Tensor, balance: Balance) -> Tensor:
+    def _gradients(self, images: Tensor, labels: Tensor, balance: Balance) -> Tensor:
         """Leave the gradients of the batch's mean loss; return it, (1,). Halves the micro-batch where memory ends."""
         while True:
             self.optimiser.zero_grad()
             try:
-                sums = []
-                for part in pieces(len(labels), self.micro):
-                    sums.append(self._part(images[part], labels[part], others[part], share[part], balance))
+                parts = pieces(len(labels), self.micro)
+                sums = [self._part(images[part], labels[part], balance) for part in parts]
             except torch.OutOfMemoryError:
                 self._halve(len(labels))
             else:
                 return torch.stack(sums).sum(dim=0) / self.sampler.batch
 
-    def _part(self, images: Tensor, labels: Tensor, others: Tensor, share: Tensor, balance: Balance) -> Tensor:
+    def _part(self, images: Tensor, labels: Tensor, balance: Balance) -> Tensor:
         """Add the gradients of some images, divided by the whole batch; return the sum of their losses, (1,)."""
-        loss_of = LOSSES[self.recipe]
         with mixed_precision(self.device, self.settings.bf16_on_cpu):
             logits = self.model(images)
-        losses = share * loss_of(logits.float(), labels, balance)
-        if self.settings.mixup or self.settings.cutmix:
-            losses = losses + (1 - share) * loss_of(logits.float(), others, balance)
-        total = losses.sum()
+        total = LOSSES[self.recipe](logits.float(), labels, balance).sum()
         (total * (1 / self.sampler.batch)).backward()
         return total.detach().view(1)
 

@@ -102,12 +102,6 @@ class TrainFold(Settings):
         description="What those images suffer from, one each, drawn.",
     )
     worst_severity: float = Field(default=2.0, gt=0, le=4, description="Severity is drawn from 0 up to this, of 4.")
-    mixup: float = Field(
-        default=0.0, ge=0, description="Alpha of mixup: weights of a pair from Beta(alpha, alpha); 0: none (paper)."
-    )
-    cutmix: float = Field(
-        default=0.0, ge=0, description="Alpha of CutMix: a rectangle from another image; 0: none (paper)."
-    )
     micro_batch: int = Field(
         default=0,
         ge=0,
