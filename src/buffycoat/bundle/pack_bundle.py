@@ -182,10 +182,9 @@ def architecture_of(model: Path) -> Path | None:
     return None
 
 
-def outside_weights(settings: dict[str, dict[str, Any]], segmenter: list[Path]) -> dict[str, Outside]:
+def outside_weights(settings: dict[str, dict[str, Any]]) -> dict[str, Outside]:
     """Return what the bundle needs and does not hold, with digests."""
-    network = header_of(segmenter[0]).get("settings", {}).get("network", "embedded") if segmenter else None
-    places = form.outside_of(settings, network)
+    places = form.outside_of(settings)
     return {
         key: Outside(path=place, sha256=form.digest_of(Path(place)) if Path(place).exists() else None)
         for key, place in places.items()
@@ -269,7 +268,7 @@ def pack_bundle(
         "folds": folds,
         "classes": class_codes(class_table),
         "settings": chosen,
-        "outside": outside_weights(chosen, segmenter or []),
+        "outside": outside_weights(chosen),
         "versions": versions(),
         "training": training_summary(IMAGES.read(images), class_table),
         "scores": {"headline": read_json(summary)["headline"], "table": score_table(METRICS.read(metrics))},

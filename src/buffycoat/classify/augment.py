@@ -104,7 +104,7 @@ def damage(images: Tensor, draws: Draws, settings: TrainFold) -> Tensor:
 
 NUMBERS = (
     "turn", "mirror", "zoom", "down", "right", "brightness", "contrast", "red", "green", "blue",
-    "haematoxylin", "eosin", "residual", "damaged", "kind", "severity", "angle", "sign", "seed", "blend", "height",
+    "haematoxylin", "eosin", "residual", "damaged", "kind", "severity", "angle", "sign", "seed",
 )  # fmt: skip
 """Names of the uniform numbers drawn per image."""
 STAINS = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))

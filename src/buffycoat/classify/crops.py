@@ -112,13 +112,9 @@ class Sampler:
 
     def __init__(
         self, crops: Crops, ids: list[str], labels: npt.NDArray[np.int64], chances: npt.NDArray[np.float64] | None,
-        batch: int, seed: int, share: slice = slice(None),
+        batch: int, seed: int,
     ) -> None:  # fmt: skip
-        """Keep the images (n ids, labels 0..K-1); `chances` (n,) sum to one, None: every image once per epoch.
-
-        `share` of each batch is made, where other processes make the rest.
-        """
-        self.share = share
+        """Keep the images (n ids, labels 0..K-1); `chances` (n,) sum to one, None: every image once per epoch."""
         self.crops, self.labels, self.chances, self.seed = crops, torch.tensor(labels), chances, seed
         self.places = np.array([crops.places[image_id] for image_id in ids])
         self.keys = stream_seeds(0, ids)
@@ -141,7 +137,7 @@ class Sampler:
             drawn = self.drawn(epoch)
             self._epoch = (epoch, drawn, occurrences(drawn))
         part = slice(step * self.batch, (step + 1) * self.batch)
-        drawn, repeats = (values[part][self.share] for values in self._epoch[1:])
+        drawn, repeats = (values[part] for values in self._epoch[1:])
         return Batch(
             self.crops.pixels(self.places[drawn].tolist()),
             self.labels[drawn].to(self.crops.device),

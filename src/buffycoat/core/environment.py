@@ -8,7 +8,6 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 OWN = "buffycoat"
@@ -30,19 +29,6 @@ def installed() -> dict[str, importlib.metadata.Distribution]:
         if name := distribution.metadata["Name"]:
             found.setdefault(canonicalize_name(name), distribution)
     return dict(sorted(found.items()))
-
-
-def needed_by(distribution: importlib.metadata.Distribution) -> set[str]:
-    """Return the canonical names of what a distribution needs on this machine, without its extras."""
-    names: set[str] = set()
-    for line in distribution.requires or []:
-        try:
-            requirement = Requirement(line)
-        except InvalidRequirement:  # old packages write what no longer counts as one; pip ignores it too
-            continue
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            names.add(canonicalize_name(requirement.name))
-    return names
 
 
 def system() -> dict[str, str]:
