@@ -32,6 +32,11 @@ from buffycoat.review.outliers import (
 )
 from buffycoat.review.settings import FindSuspects
 
+log = logging.getLogger("buffycoat")
+Values = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int64]
+Verdicts = npt.NDArray[np.bool_]
+
 KINDS = ("label", "disagreement", "energy", "distance")
 """Kinds of suspicion, in the order in which a sentence names them: from what a person can settle to what is odd."""
 
@@ -100,11 +105,6 @@ def with_reasons(frame: pd.DataFrame, settings: FindSuspects) -> pd.DataFrame:
         kinds=[",".join(names) for names in kinds],
         reason=[sentence(row, names) for row, names in zip(rows, kinds, strict=True)],
     )
-
-
-Values = npt.NDArray[np.float64]
-Numbers = npt.NDArray[np.int64]
-Verdicts = npt.NDArray[np.bool_]
 
 
 def divergence(first: Values, second: Values) -> Values:
@@ -182,9 +182,6 @@ def ranks_within(doubt: Values, numbers: Numbers) -> Values:
         rows = np.flatnonzero((numbers == number) & ~np.isnan(doubt))
         ranks[rows[np.argsort(-doubt[rows], kind="stable")]] = np.arange(1, len(rows) + 1)
     return ranks
-
-
-log = logging.getLogger("buffycoat")
 
 
 def read_rows(images: Path, folds: Path, codes: list[str]) -> pd.DataFrame:
