@@ -13,7 +13,7 @@ from tests.pipeline.workflow_run import REPOSITORY, Project, copy_project, downs
 RULE = re.compile(
     r"^(?:rule (?P<name>\w+)|use rule (?P<base>\w+) as (?P<twin>\w+) with):\n(?P<body>.*?)(?=^\S|\Z)", re.M | re.S
 )
-WARNED = {"train_fold", "train_fold_otherwise"}
+WARNED = {"train_fold"}
 """The rules that store their state when they are warned."""
 
 
