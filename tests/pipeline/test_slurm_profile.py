@@ -34,7 +34,7 @@ def test_the_profile_names_rules_alone_and_every_rule_with_a_gpu(
     profile: dict[str, dict[str, dict[str, object]]],
 ) -> None:
     rules, with_gpu = rules_and_gpu_rules()
-    assert len(with_gpu) >= 10 and set(profile["set-resources"]) <= rules and set(profile["groups"]) <= rules
+    assert len(with_gpu) >= 8 and set(profile["set-resources"]) <= rules and set(profile["groups"]) <= rules
     assert with_gpu <= set(profile["set-resources"])
     assert with_gpu.isdisjoint(profile["groups"]), "a group would hold a GPU for all of its steps"
     warned = {rule for rule, wishes in profile["set-resources"].items() if "slurm_extra" in wishes}
