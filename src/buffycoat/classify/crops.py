@@ -1,4 +1,4 @@
-"""Crops as batches of tensors: from memory-mapped shards, or, where they all fit, from the GPU's own memory."""
+"""Crops as batches of tensors, from shards or the GPU's own memory, and the draws of an epoch's batches."""
 
 from __future__ import annotations
 

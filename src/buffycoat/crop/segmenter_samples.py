@@ -26,6 +26,7 @@ from buffycoat.data.images import ImageProblem, Pixels, decode_image
 
 Bools = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
 
 CELL_LEVEL, NUCLEUS_LEVEL = 128, 255
 """Grey levels of a mask file: cytoplasm (or the whole cell), nucleus; 0 is everything else."""
@@ -35,6 +36,8 @@ DOUBT = 0.2
 """Half width of the band around the threshold that is in doubt, share of the difference of nucleus and cytoplasm."""
 LONGEST_PX = 768
 """Larger images are reduced to this longer side: cells stay far larger than the network's view of them."""
+EMPTY_VIEWS = 0.25
+"""Share of the samples that show no white cell, where the image has room for that."""
 
 
 @dataclass(frozen=True)
@@ -163,13 +166,6 @@ def _read_row(table: Path, row: int, entry: dict[str, str]) -> MaskedImage:
     if not found.cells.any():
         raise InputError(f"{table}: row {row}: the mask {entry['mask']!r} has no cell (levels 128 and 255)")
     return found
-
-
-Floats = npt.NDArray[np.float32]
-
-
-EMPTY_VIEWS = 0.25
-"""Share of the samples that show no white cell, where the image has room for that."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The training of the embedded segmenter as a state that can be stepped, stored and taken up again."""
+"""The training of the embedded segmenter as a state, its loss, and how well masks agree with experts'."""
 
 from __future__ import annotations
 

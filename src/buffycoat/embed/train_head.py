@@ -25,6 +25,8 @@ from buffycoat.nets.batches import by_blocks
 from buffycoat.nets.training import Checkpoint, fingerprint, seed_torch
 from buffycoat.nets.weights import write_weights
 
+log = logging.getLogger("buffycoat")
+
 
 class Head(nn.Module):
     """Vectors (n, D) to a unit-length projection (n, P) and class logits (n, K)."""
@@ -74,9 +76,6 @@ def head_loss(projection: Tensor, logits: Tensor, labels: Tensor, settings: Trai
     contrast = supervised_contrast(projection, labels, settings.temperature)
     share = settings.contrastive_share
     return share * contrast + (1 - share) * focal(logits, labels, settings.gamma)
-
-
-log = logging.getLogger("buffycoat")
 
 
 def chances(labels: np.ndarray, codes: list[str], settings: TrainHead) -> np.ndarray:
