@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from buffycoat.classify.settings import TrainFold
-from buffycoat.core.random import mixed, stream_seed, uniforms
+from buffycoat.data.random import mixed, stream_seed, uniforms
 
 Draws = dict[str, Tensor]
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from buffycoat.classify.augment import Draws, draw_numbers
-from buffycoat.core.random import stream, stream_seeds
 from buffycoat.data.images import BACKGROUND, CellImages
+from buffycoat.data.random import stream, stream_seeds
 from buffycoat.data.tables.restore import CELLS
 
 log = logging.getLogger("buffycoat")

@@ -30,9 +30,9 @@ from buffycoat.classify.recipes import (
 from buffycoat.classify.settings import TrainFold
 from buffycoat.core.errors import InputError
 from buffycoat.core.provenance import code_digest
-from buffycoat.core.random import stream_seed
 from buffycoat.core.steps import run
 from buffycoat.data.methods import BODY_OF
+from buffycoat.data.random import stream_seed
 from buffycoat.data.tables.classify import TRAINING_HISTORY
 from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, class_codes, trainable
 from buffycoat.data.tables.schema import require_same_keys

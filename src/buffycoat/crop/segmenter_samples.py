@@ -16,13 +16,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from buffycoat.core.errors import InputError
-from buffycoat.core.random import stream
 from buffycoat.crop.embedded_method import CLOSE_UP, canonical, clear_glass, view_of, whole_frame
 from buffycoat.crop.framing import core_of
 from buffycoat.crop.segmenter import SIDE_PX
 from buffycoat.crop.stain import nuclear_stain
 from buffycoat.data.degradations import DEGRADATIONS
 from buffycoat.data.images import ImageProblem, Pixels, decode_image
+from buffycoat.data.random import stream
 
 Bools = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.int32]

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import sha256_of
 from buffycoat.core.provenance import code_digest
-from buffycoat.core.random import stream
 from buffycoat.core.steps import run
 from buffycoat.crop.embedded_method import segment_by_network
 from buffycoat.crop.methods import Segmenter
@@ -25,6 +24,7 @@ from buffycoat.crop.segmenter import half_precision, imagenet_network, load_netw
 from buffycoat.crop.segmenter_samples import MaskedImage, Source, read_mask_set, source_of
 from buffycoat.crop.segmenter_training import SegmenterTraining, Summary, nearest_cell, summarise
 from buffycoat.crop.settings import CropCells, TrainSegmenter
+from buffycoat.data.random import stream
 from buffycoat.data.tables.crop import SEGMENTER_HISTORY
 from buffycoat.nets.device import pick_device
 from buffycoat.nets.training import Checkpoint, fingerprint, seed_torch

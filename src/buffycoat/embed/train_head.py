@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from buffycoat.core.errors import InputError
 from buffycoat.core.provenance import code_digest
-from buffycoat.core.random import stream
 from buffycoat.core.steps import run
+from buffycoat.data.random import stream
 from buffycoat.data.tables.classify import PROBABILITIES
 from buffycoat.data.tables.embed import HEAD_HISTORY
 from buffycoat.data.tables.index import CLASSES, class_codes

@@ -16,8 +16,8 @@ import torch
 
 from buffycoat.core.errors import InputError, Interrupted
 from buffycoat.core.files import sha256_of
-from buffycoat.core.random import stream_seed
 from buffycoat.core.settings import Settings
+from buffycoat.data.random import stream_seed
 from buffycoat.nets.weights import read_weights, write_weights
 
 log = logging.getLogger("buffycoat")
