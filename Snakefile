@@ -33,6 +33,11 @@ include: "workflow/rules/ablation.smk"
 include: "workflow/rules/bundle.smk"
 
 
+# Seconds on the machine that Snakemake runs on, instead of a place in a queue.
+localrules:
+    gather_portions,
+
+
 rule all:
     """The report, suspects, a prediction per image, the submission, what branch B is worth untrained, and provenance."""
     default_target: True
@@ -43,7 +48,6 @@ rule all:
         submission="results/report/submission.csv",
         baselines="results/6_embed/baselines.parquet",
         provenance="results/report/provenance.json",
-        sbom="results/report/sbom.json",
 
 
 rule ablation:

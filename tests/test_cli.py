@@ -129,7 +129,7 @@ def test_run_starts_snakemake_here_with_the_file(here: Path, commands: list[list
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["my.yaml", "--", "-n", "bundle"], ["--cores", "all", "-n", "bundle"]),
+        (["my.yaml", "--", "-n", "pack_bundle"], ["--cores", "all", "-n", "pack_bundle"]),
         (["my.yaml", "-n"], ["--cores", "all", "-n"]),
         (["my.yaml", "--", "--cores", "2"], ["--cores", "2"]),
         (["my.yaml", "--", "-c4"], ["-c4"]),

@@ -22,7 +22,6 @@ from buffycoat.core.files import read_json
 from buffycoat.core.settings import Settings
 from buffycoat.core.steps import describe_validation
 from buffycoat.crop.methods import Means, Segmenter, chosen_method
-from buffycoat.crop.segmenter import network_kind
 from buffycoat.crop.settings import CropCells
 from buffycoat.data.tables.index import CLASSES, class_codes
 from buffycoat.embed.encoders import Encoder, load_encoder
@@ -102,8 +101,6 @@ class Models:
         """The segmenter."""
         path = self.folder / form.SEGMENTER
         trained = path if path.exists() and self.crop.chosen_method() != "stain" else None
-        if self.crop.chosen_method() == "embedded" and trained and network_kind(trained) == "cellpose":
-            raise InputError(f"{path}: a Cellpose network, but the bundle crops by the embedded one")
         return chosen_method(self.crop, Means(self.pool, self.threads, trained))
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all: temporary name, fsync, rename."""
+"""Files written whole or not at all, and files that carry their own SHA-256."""
 
 from __future__ import annotations
 
@@ -131,16 +131,6 @@ def whole_folder(path: Path) -> Iterator[Path]:
             _sync(path.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file a second name by a hard link; where the file system has none, or another holds it, copy it."""
-    try:
-        os.link(source, target)
-    except FileNotFoundError:
-        raise InputError(f"{source}: no such file; run again the step that makes it") from None
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def write_json(content: Any, path: Path) -> None:

@@ -16,12 +16,11 @@ from scipy.special import rel_entr
 
 from buffycoat.core.errors import InputError
 from buffycoat.core.steps import run
-from buffycoat.data.tables.classify import LOGITS
+from buffycoat.data.tables.classify import LOGITS, read_probabilities
 from buffycoat.data.tables.embed import EMBEDDINGS
 from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, class_codes, decodable, trainable
 from buffycoat.data.tables.review import SUSPECTS
 from buffycoat.data.tables.schema import require_same_keys
-from buffycoat.refine.evidence import read_probabilities
 from buffycoat.review.outliers import (
     ClassModel,
     Familiar,
@@ -32,6 +31,11 @@ from buffycoat.review.outliers import (
     write_familiar,
 )
 from buffycoat.review.settings import FindSuspects
+
+log = logging.getLogger("buffycoat")
+Values = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int64]
+Verdicts = npt.NDArray[np.bool_]
 
 KINDS = ("label", "disagreement", "energy", "distance")
 """Kinds of suspicion, in the order in which a sentence names them: from what a person can settle to what is odd."""
@@ -101,11 +105,6 @@ def with_reasons(frame: pd.DataFrame, settings: FindSuspects) -> pd.DataFrame:
         kinds=[",".join(names) for names in kinds],
         reason=[sentence(row, names) for row, names in zip(rows, kinds, strict=True)],
     )
-
-
-Values = npt.NDArray[np.float64]
-Numbers = npt.NDArray[np.int64]
-Verdicts = npt.NDArray[np.bool_]
 
 
 def divergence(first: Values, second: Values) -> Values:
@@ -183,9 +182,6 @@ def ranks_within(doubt: Values, numbers: Numbers) -> Values:
         rows = np.flatnonzero((numbers == number) & ~np.isnan(doubt))
         ranks[rows[np.argsort(-doubt[rows], kind="stable")]] = np.arange(1, len(rows) + 1)
     return ranks
-
-
-log = logging.getLogger("buffycoat")
 
 
 def read_rows(images: Path, folds: Path, codes: list[str]) -> pd.DataFrame:
