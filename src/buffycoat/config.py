@@ -339,3 +339,17 @@ def check_run(raw: Mapping[str, Any], files: Sequence[Path] = ()) -> Config:
     else:
         log.info("preset %s on data %s (%s)", config.preset, config.data, kind_of(str(config.data)))
     return config
+
+
+def check_workflow(raw: Mapping[str, Any], files: Sequence[str | Path], is_main_process: bool) -> Config:
+    """Return the checked settings of a run, as `check_run` does, and say on standard error what runs.
+
+    The jobs' own Snakemakes read the same files. They say nothing again, and keep to the preset that the run has
+    chosen, for a job on another machine, with a GPU or without, must not choose another.
+    """
+    if is_main_process:
+        log.setLevel(logging.INFO)
+        log.addHandler(logging.StreamHandler())
+    config = check_run(raw, [Path(file) for file in files])
+    os.environ[CHOSEN] = str(config.preset)
+    return config

@@ -1,15 +1,11 @@
 """Checked settings, code digests and the ranges of the wildcards; no rules."""
 
 import json
-import logging
-import os
-from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from buffycoat.config import (
-    CHOSEN,
-    check_run,
+    check_workflow,
     keep_warnings_for_trainings,
     settings_json,
     use_own_python,
@@ -24,18 +20,10 @@ keep_warnings_for_trainings()
 
 CODES = {}
 
-# The jobs' own Snakemakes read the same files, and say nothing of them again.
-if workflow.is_main_process:
-    logging.getLogger("buffycoat").setLevel(logging.INFO)
-    logging.getLogger("buffycoat").addHandler(logging.StreamHandler())
-
 try:
-    CONFIG = check_run(config, [Path(file) for file in workflow.configfiles])
+    CONFIG = check_workflow(config, workflow.configfiles, workflow.is_main_process)
 except InputError as problem:
     raise WorkflowError(str(problem)) from None
-
-# A job on another machine, with a GPU or without, must not choose another preset.
-os.environ[CHOSEN] = CONFIG.preset
 
 
 def settings_of(key):
