@@ -38,7 +38,7 @@ from buffycoat.crop.cellpose_method import flows_of, load_model, normalised, red
 from buffycoat.crop.cellpose_weights import build_network
 from buffycoat.crop.crop_cells import crop_cells, one_ahead
 from buffycoat.crop.framing import frame_cell
-from buffycoat.crop.methods import Means, Segmenter, chosen_method
+from buffycoat.crop.methods import Means, Segmenter, load_segmenter
 from buffycoat.crop.segmenter import SIDE_PX, load_network, predict_maps
 from buffycoat.crop.settings import CropCells
 from buffycoat.data.cell_types import CELL_TYPES
@@ -200,7 +200,7 @@ def crop_embedded(size: Size, folder: Path, seconds: float) -> list[dict[str, An
     flop = 2 * flop_of(lambda: predict_maps(network, [view]))
     with ThreadPoolExecutor(size.threads) as pool:
         decoded = per_second(lambda: len(list(pool.map(decode_image, paths))), seconds / 4, size.least_calls)
-        segment = chosen_method(settings, Means(pool, size.threads, None))
+        segment = load_segmenter(settings, Means(pool, size.threads, None))
         whole = per_second(partial(_framed, segment, pool, paths, settings), seconds, size.least_calls)
     return [rate("decode", "images", decoded), rate("decode, segment, frame", "images", whole, flop)]
 
@@ -235,7 +235,7 @@ def crop_cellpose(size: Size, folder: Path, seconds: float) -> list[dict[str, An
             images = np.stack([normalised(reduced(decode_image(path), settings.cellpose_px)) for path in one_batch])
             flop = flop_of(lambda: flows_of(model, images[:1]))
             network = per_second(lambda: len(flows_of(model, images)), seconds / 2, size.least_calls)
-            segment = chosen_method(settings, Means(pool, size.threads, None))
+            segment = load_segmenter(settings, Means(pool, size.threads, None))
             whole = per_second(partial(_framed, segment, pool, paths, settings), seconds / 2, 1)
     return [rate("network", "images", network, flop), rate("whole method", "images", whole, flop)]
 
@@ -281,7 +281,7 @@ def classify_train(size: Size, folder: Path, seconds: float) -> list[dict[str, A
 def classify_predict(size: Size, folder: Path, seconds: float) -> list[dict[str, Any]]:
     """Return the rate of prediction in eight views, each of which counts."""
     _, classes = _cells(size, folder, 2 * size.predict_batch)
-    crops = Crops(folder / "cells.parquet", "white", size.crop_px, pick_device())
+    crops = Crops.read(folder / "cells.parquet", "white", size.crop_px, pick_device())
     network = build_backbone(SWIN, size.swin, None, classes).eval()
     network = network.to(crops.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     settings = PredictFold(batch=size.predict_batch)

@@ -110,7 +110,7 @@ def train_classifier(folder: Path) -> Path:
     ids, _, _, labels = cells_of(folder, "train")
     codes = sorted(set(labels))
     numbers = np.array([codes.index(label) for label in labels], np.int64)
-    crops = Crops(folder / "cells.parquet", CLASSIFIER.background, CLASSIFIER.size_px, torch.device("cpu"))
+    crops = Crops.read(folder / "cells.parquet", CLASSIFIER.background, CLASSIFIER.size_px, torch.device("cpu"))
     seed = stream_seed(SEED, "benchmark", "classifier")
     training = FoldTraining(crops, ids, numbers, len(codes), "cross_entropy", seed, CLASSIFIER)
     checkpoint = Checkpoint(folder / "classifier_checkpoint.safetensors", CLASSIFIER.model_dump_json())

@@ -53,8 +53,8 @@ def predict(
 
     Exit status: 0 every image has a label; 3 some have none (their rows say why); 2 wrong input, nothing written.
     """
+    from buffycoat import Predictor
     from buffycoat.bundle.inputs import listed
-    from buffycoat.bundle.predictor import Predictor
 
     log.setLevel(logging.INFO if verbose else logging.WARNING)
     rows = listed(images, image_column)
@@ -103,7 +103,7 @@ def check(
     weights: Annotated[list[str], typer.Option(help="KEY=PATH of weights that the bundle asks for.")] = [],  # noqa: B006
 ) -> None:
     """Check that a bundle is whole, and that everything that it needs is here."""
-    from buffycoat.bundle.predictor import Predictor
+    from buffycoat import Predictor
 
     log.setLevel(logging.WARNING)
     with Predictor(bundle, weights=parse_weights(weights)) as predictor:

@@ -8,7 +8,13 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
-from buffycoat.classify.combine_folds import class_numbers, combine_folds, mean_probabilities, temperatures_of
+from buffycoat.classify.combine_folds import (
+    class_numbers,
+    combine_folds,
+    ensemble_of,
+    mean_probabilities,
+    temperatures_of,
+)
 from buffycoat.classify.settings import CombineFolds
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_json
@@ -71,7 +77,7 @@ def test_rows_are_scaled_by_the_temperature_of_other_folds_or_of_all(dataset: Pa
 def test_temperatures_by_row() -> None:
     logits = pd.DataFrame({"fold": [0, 1, 0], "out_of_fold": [True, True, False]})
     found = {"by_fold": {"0": {"temperature": 2.0}, "1": {"temperature": 3.0}}, "temperature": 5.0}
-    assert temperatures_of(logits, found).tolist() == [2, 3, 5]
+    assert temperatures_of(logits, ensemble_of(["BA"], found)).tolist() == [2, 3, 5]
 
 
 def test_only_labels_that_may_be_learned_from_are_used() -> None:

@@ -33,7 +33,7 @@ def test_logits_are_stored_per_image_and_view(dataset: Path) -> None:
 def test_a_views_logits_are_those_of_the_turned_image(dataset: Path) -> None:
     model = train(dataset, "run") / "model.safetensors"
     network, trained = load_fold_model(model, CODES)
-    crops = Crops(dataset / "cells.parquet", trained.background, trained.size_px, torch.device("cpu"))
+    crops = Crops.read(dataset / "cells.parquet", trained.background, trained.size_px, torch.device("cpu"))
     values = predict_views(network, crops, [3, 8], PredictFold(batch=1))
     from buffycoat.classify.backbones import normalise
 
@@ -46,7 +46,7 @@ def test_a_views_logits_are_those_of_the_turned_image(dataset: Path) -> None:
 def test_the_history_tells_the_score_of_the_stored_model(dataset: Path) -> None:
     model = train(dataset, "run") / "model.safetensors"
     network, trained = load_fold_model(model, CODES)
-    crops = Crops(dataset / "cells.parquet", trained.background, trained.size_px, torch.device("cpu"))
+    crops = Crops.read(dataset / "cells.parquet", trained.background, trained.size_px, torch.device("cpu"))
     rows = labelled_rows(dataset / "images.parquet", dataset / "folds.parquet", CODES)
     loss, score = judge(network, crops, rows[rows["fold"] == 0], 3)
     from buffycoat.data.tables.classify import TRAINING_HISTORY

@@ -15,11 +15,10 @@ from buffycoat.data.images import CYTOPLASM, CellImages, ShardWriter
 from buffycoat.data.tables.crop import CROPS
 from buffycoat.data.tables.index import IMAGES
 from buffycoat.data.tables.partition import NOISE, NOISE_SCORES
-from buffycoat.partition.flag_noisy import flag_noisy
+from buffycoat.partition.flag_noisy import flag_noisy, judge
 from buffycoat.partition.measure_noise import measure_noise
 from buffycoat.partition.scores import measure
 from buffycoat.partition.settings import FlagNoisy, MeasureNoise
-from buffycoat.partition.verdicts import judge
 from tests.partition.drawing import cell
 
 

@@ -198,7 +198,7 @@ def train_fold(
         raise InputError(f"{folds}: fold {fold} leaves {len(learned)} images to learn and {len(held)} to hold out")
     start = read_body(body or [], recipe, fold, codes)
     labels = learned["number"].to_numpy(np.int64)
-    crops = Crops(cells, settings.background, settings.size_px, pick_device())
+    crops = Crops.read(cells, settings.background, settings.size_px, pick_device())
     checkpoint = Checkpoint(model.with_name("checkpoint.safetensors"), "")
     with started_team(crops.device, settings.batch) as team:
         if recipe == "logit_adjustment" and start is not None:

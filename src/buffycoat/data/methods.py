@@ -32,6 +32,13 @@ def body_model(restoration: str, recipe: str, fold: str) -> list[str]:
     return [f"results/5_classify/{restoration}/{BODY_OF[recipe]}/fold_{fold}/model.safetensors"]
 
 
+def cropping_method(method: str, weights: str | None) -> str:
+    """Return the method that `auto` stands for, which depends on whether weights are set; otherwise the method."""
+    if method == "auto":
+        return "cellpose" if weights else "embedded"
+    return method
+
+
 WAY_NAMES: dict[str, str] = {
     "phase_1": "the rules' phase 1 alone, sensitivity boosting, which the paper never shows",
     "phase_2": "phases 1 and 2, with semantic verification",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,16 @@ from buffycoat.nets.batches import Prefetched, in_pieces
 from buffycoat.nets.device import mixed_precision, pick_device
 
 log = logging.getLogger("buffycoat")
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """What embedding needs."""
+
+    encoder: Encoder
+    """Images to vectors, and how its images are normalised."""
+    settings: EmbedCells
+    """Size of an image, pixels; background, views, images per batch."""
 
 
 def prepare(pixels: Tensor, encoder: Encoder, size_px: int) -> Tensor:
@@ -95,6 +106,17 @@ def require_unit(vectors: np.ndarray, names: pd.Series) -> None:
         )
 
 
+def apply(rows: pd.DataFrame, embedder: Embedder, cells: CellImages) -> pd.DataFrame:
+    """Return the embeddings (table EMBEDDINGS, float32 of length one) of the rows of cells, in their order.
+
+    Parameters: cells, the pixels of `rows`. Raises InputError where a vector is not of length one.
+    """
+    vectors = embed(cells, embedder.encoder, embedder.settings)
+    require_unit(vectors, rows["image_id"])
+    column = pd.Series(list(vectors), index=rows.index, dtype=object)
+    return pd.DataFrame({"image_id": rows["image_id"], "embedding": column})
+
+
 def prompts_of(classes: pd.DataFrame, encoder: Encoder, settings: EmbedCells) -> pd.DataFrame:
     """Return the table of prompts: a row per class in order, none where the encoder has no text."""
     if encoder.embed_texts is None:
@@ -113,16 +135,13 @@ def embed_cells(
 
     With `portion`, of these cells alone.
     """
-    frame = CELLS.read(cells)
-    frame = rows_of_portion(frame, portion, settings.batch)
+    rows = rows_of_portion(CELLS.read(cells), portion, settings.batch)
     encoder = load_encoder(settings)
     # Texts first, on the CPU, before the image side moves to a GPU.
     texts = prompts_of(CLASSES.read(classes), encoder, settings)
-    vectors = embed(CellImages(frame, cells), encoder, settings)
-    require_unit(vectors, frame["image_id"])
+    table = apply(rows, Embedder(encoder, settings), CellImages(rows, cells))
     PROMPTS.write(texts, prompts)
-    column = pd.Series(list(vectors), dtype=object)
-    EMBEDDINGS.write(pd.DataFrame({"image_id": frame["image_id"], "embedding": column}), embeddings)
+    EMBEDDINGS.write(table, embeddings)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from buffycoat.core.errors import InputError
-from buffycoat.data.tables.classify import PROBABILITIES
+from buffycoat.data.tables.classify import PROBABILITIES, read_probabilities
 from buffycoat.data.tables.index import CLASSES, FOLDS, class_codes, trainable
 from buffycoat.data.tables.measure import MORPHOLOGY
 from buffycoat.data.tables.schema import require_same_keys
@@ -22,13 +23,46 @@ log = logging.getLogger("buffycoat")
 NOT_FEATURES = ("image_id", "measured", "nucleus_from", "reason")
 
 
-def read_probabilities(path: Path, codes: list[str]) -> pd.DataFrame:
-    """Return a table of probabilities by image_id; raises InputError where its classes are not `codes`."""
-    frame = PROBABILITIES.read(path)
-    found = PROBABILITIES.class_columns([str(name) for name in frame.columns])
-    if sorted(found) != sorted(codes):
-        raise InputError(f"{path}: its classes are {found}, those of the data set {codes}; delete it and run again")
-    return frame.set_index("image_id")
+@dataclass(frozen=True)
+class Inputs:
+    """The tables that the evidence is taken from."""
+
+    branch_a: pd.DataFrame
+    """Table PROBABILITIES, a row per image."""
+    branch_b: pd.DataFrame
+    """Table PROBABILITIES; it may lack images."""
+    morphology: pd.DataFrame
+    """Table MORPHOLOGY, a row per image."""
+
+
+def read_inputs(
+    ids: pd.Series, codes: list[str], *, probabilities: Path, head_probabilities: Path, morphology: Path
+) -> Inputs:
+    """Read the tables; raises InputError where one is not exactly of the images `ids` and the classes `codes`.
+
+    Only branch B may lack images (no embedding).
+    """
+    branch_a = read_probabilities(probabilities, codes)
+    branch_b = read_probabilities(head_probabilities, codes)
+    shapes = MORPHOLOGY.read(morphology)
+    require_same_keys(branch_a["image_id"], ids, str(probabilities))
+    require_same_keys(shapes["image_id"], ids, str(morphology))
+    require_same_keys(pd.concat([branch_b["image_id"], ids]), ids, str(head_probabilities))
+    return Inputs(branch_a, branch_b, shapes)
+
+
+def evidence_of(ids: pd.Series, codes: list[str], inputs: Inputs) -> Evidence:
+    """Return the evidence of the images `ids`, in their order; what branch B lacks becomes gaps."""
+    branch_a, branch_b, shapes = (
+        table.set_index("image_id") for table in (inputs.branch_a, inputs.branch_b, inputs.morphology)
+    )
+    features = shapes.loc[ids].drop(columns=[name for name in NOT_FEATURES if name in shapes])
+    return Evidence(
+        classes=tuple(codes),
+        p=branch_a.loc[ids, codes].to_numpy(np.float64),
+        s=branch_b.reindex(ids)[codes].to_numpy(np.float64),
+        features={str(name): values.to_numpy(np.float64) for name, values in features.items()},
+    )
 
 
 def read_evidence(
@@ -39,19 +73,10 @@ def read_evidence(
     Only branch B may lack images (no embedding): they become gaps.
     """
     codes = class_codes(CLASSES.read(classes))
-    branch_a = read_probabilities(probabilities, codes)
-    branch_b = read_probabilities(head_probabilities, codes)
-    shapes = MORPHOLOGY.read(morphology).set_index("image_id")
-    require_same_keys(branch_a.index.to_series(), ids, str(probabilities))
-    require_same_keys(shapes.index.to_series(), ids, str(morphology))
-    require_same_keys(branch_b.index.union(pd.Index(ids)).to_series(), ids, str(head_probabilities))
-    features = shapes.loc[ids].drop(columns=[name for name in NOT_FEATURES if name in shapes])
-    return Evidence(
-        classes=tuple(codes),
-        p=branch_a.loc[ids, codes].to_numpy(np.float64),
-        s=branch_b.reindex(ids)[codes].to_numpy(np.float64),
-        features={str(name): values.to_numpy(np.float64) for name, values in features.items()},
+    inputs = read_inputs(
+        ids, codes, probabilities=probabilities, head_probabilities=head_probabilities, morphology=morphology
     )
+    return evidence_of(ids, codes, inputs)
 
 
 def seen_in_training(path: Path, ids: pd.Series) -> list[str]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pandas as pd
 import pyarrow as pa
 
+from buffycoat.core.errors import InputError
 from buffycoat.data.tables.schema import Column, Table
 
 TRAINING_HISTORY = Table(
@@ -50,6 +54,15 @@ PROBABILITIES = Table(
     ),
     classes=pa.float64(),
 )
+
+
+def read_probabilities(path: Path, codes: list[str]) -> pd.DataFrame:
+    """Read a table of probabilities; raises InputError where its classes are not `codes`."""
+    frame = PROBABILITIES.read(path)
+    columns = PROBABILITIES.class_columns([str(name) for name in frame.columns])
+    if sorted(columns) != sorted(codes):
+        raise InputError(f"{path}: its classes are {columns}, those of the data set {codes}; delete it and run again")
+    return frame
 
 
 DEGRADED = Table(
