@@ -30,6 +30,11 @@ include: "workflow/rules/ablation.smk"
 include: "workflow/rules/bundle.smk"
 
 
+# Seconds on the machine that Snakemake runs on, instead of a place in a queue.
+localrules:
+    gather_portions,
+
+
 rule all:
     """The report, suspects, a prediction per image, the submission, what branch B is worth untrained, and provenance."""
     default_target: True

@@ -186,7 +186,7 @@ def dry_runs(folder: Path, overlay: Path) -> dict[str, dict[str, float]]:
 
 def dry_runs_of_portions(folder: Path) -> dict[str, dict[str, float]]:
     """Return what a dry run of the demo costs with its four divisible steps in so many portions."""
-    return {str(n): dry_run(folder / "portions", f"portions_{n}", "--config", f"portions={n}") for n in PORTIONS}
+    return {str(n): dry_run(folder / "portions", f"portions_{n}", "--set-scatter", f"portions={n}") for n in PORTIONS}
 
 
 def sizes_of(results: Path) -> dict[str, int]:

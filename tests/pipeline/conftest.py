@@ -14,7 +14,7 @@ def finished(undisturbed: Finished) -> Project:
     project = undisturbed.project
     # It trains every recipe, so only when asked.
     assert not list((project.folder / "results").rglob("ablation.*"))
-    shown = project.snakemake(targets=("ablation", "bundle"))
+    shown = project.snakemake(targets=("ablation", "pack_bundle"))
     assert shown.returncode == 0, (shown.stdout + shown.stderr)[-6000:]
     return project
 

@@ -10,10 +10,8 @@ import yaml
 
 from tests.pipeline.workflow_run import REPOSITORY, Project, copy_project, downstream
 
-RULE = re.compile(
-    r"^(?:rule (?P<name>\w+)|use rule (?P<base>\w+) as (?P<twin>\w+) with):\n(?P<body>.*?)(?=^\S|\Z)", re.M | re.S
-)
-WARNED = {"train_fold", "train_fold_otherwise"}
+RULE = re.compile(r"^rule (?P<name>\w+):\n(?P<body>.*?)(?=^\S|\Z)", re.M | re.S)
+WARNED = {"train_fold"}
 """The rules that store their state when they are warned."""
 
 
@@ -23,18 +21,18 @@ def profile() -> dict[str, object]:
 
 
 def rules_and_gpu_rules() -> tuple[set[str], set[str]]:
-    """Return all rules of the rule files, and those that ask for a GPU, by themselves or as another's twin."""
-    found = [rule for file in REPOSITORY.glob("workflow/rules/*.smk") for rule in RULE.finditer(file.read_text())]
-    with_gpu = {rule["name"] for rule in found if rule["name"] and re.search(r"^ +gpu=", rule["body"], re.M)}
-    twins = {rule["twin"] for rule in found if rule["base"] in with_gpu}
-    return {rule["name"] or rule["twin"] for rule in found}, with_gpu | twins
+    """Return all rules of the rule files, and those that ask for a GPU."""
+    rules = [rule for file in REPOSITORY.glob("workflow/rules/*.smk") for rule in RULE.finditer(file.read_text())]
+    return {rule["name"] for rule in rules}, {
+        rule["name"] for rule in rules if re.search(r"^ +gpu=", rule["body"], re.M)
+    }
 
 
 def test_the_profile_names_rules_alone_and_every_rule_with_a_gpu(
     profile: dict[str, dict[str, dict[str, object]]],
 ) -> None:
     rules, with_gpu = rules_and_gpu_rules()
-    assert len(with_gpu) >= 10 and set(profile["set-resources"]) <= rules and set(profile["groups"]) <= rules
+    assert len(with_gpu) >= 8 and set(profile["set-resources"]) <= rules and set(profile["groups"]) <= rules
     assert with_gpu <= set(profile["set-resources"])
     assert with_gpu.isdisjoint(profile["groups"]), "a group would hold a GPU for all of its steps"
     warned = {rule for rule, wishes in profile["set-resources"].items() if "slurm_extra" in wishes}
