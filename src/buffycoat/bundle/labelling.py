@@ -40,12 +40,17 @@ class Frames:
     """The tables of one chunk of images, each with a row per image in the same order."""
 
     crops: pd.DataFrame
+    """Table CROPS."""
     noise: pd.DataFrame
+    """Table NOISE."""
     cells: pd.DataFrame
+    """Table CELLS."""
     branch_a: pd.DataFrame
-    branch_b: pd.DataFrame
+    """Table PROBABILITIES of branch A."""
     labels: pd.DataFrame
+    """Table REFINED_LABELS."""
     suspects: pd.DataFrame
+    """Table SUSPECTS."""
 
 
 def label_images(images: pd.DataFrame, models: Models, folder: Path, exact: bool) -> pd.DataFrame:
@@ -54,8 +59,7 @@ def label_images(images: pd.DataFrame, models: Models, folder: Path, exact: bool
     Parameters: images, with image_id, path, width, height and sha256; folder, an empty one for image shards; exact,
     whether a batch is as large as in the workflow, also where there are fewer images.
     """
-    frames = stage_frames(images, models, folder, exact)
-    return joined(frames, models.codes)
+    return joined(stage_frames(images, models, folder, exact), models.codes)
 
 
 def stage_frames(images: pd.DataFrame, models: Models, folder: Path, exact: bool) -> Frames:
@@ -84,7 +88,7 @@ def stage_frames(images: pd.DataFrame, models: Models, folder: Path, exact: bool
     energies = find_suspects.mean_energies(logits, models.codes, temperature).loc[ids].to_numpy()
     unlearned = find_suspects.new_rows(ids).assign(energy=energies)
     suspects = SUSPECTS.cast(find_suspects.apply(unlearned, models.finder, vectors, branch_a, branch_b))
-    return Frames(crops, noise, cells, branch_a, branch_b, labels, suspects)
+    return Frames(crops, noise, cells, branch_a, labels, suspects)
 
 
 def cut_out(images: pd.DataFrame, models: Models, folder: Path) -> pd.DataFrame:
