@@ -43,10 +43,10 @@ class Refiner:
 
 def load_refiner(path: Path, codes: list[str], settings: RefineLabels) -> Refiner:
     """Return the rules of the file `path` that the settings leave on; raises InputError where it holds none."""
-    return Refiner(codes, None if settings.mode == "off" else read_rules(path, codes))
+    return Refiner(codes, None if settings.mode == "off" else rulebook_for(path, codes))
 
 
-def read_rules(path: Path, codes: list[str]) -> Rulebook:
+def rulebook_for(path: Path, codes: list[str]) -> Rulebook:
     """Return the rules; raises InputError where one is of a class that the data set does not have."""
     rulebook = read_rulebook(path)
     for fitted in rulebook.rules:
