@@ -60,7 +60,7 @@ def same(found: pd.Series, expected: pd.Series) -> bool:
 def test_probabilities_are_the_workflow_s_to_the_last_bit(
     finished: Project, given: pd.DataFrame, predictor: Predictor
 ) -> None:
-    stored = PROBABILITIES.read(finished.folder / "results/5_classify/focal/probabilities.parquet")
+    stored = PROBABILITIES.read(finished.folder / "results/5_classify/pix2pix/focal/probabilities.parquet")
     expected = stored.set_index("image_id").loc[given.index, predictor.classes].to_numpy()
     assert (np.stack(given["probabilities"].to_list()) == expected).all()
 

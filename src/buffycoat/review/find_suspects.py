@@ -293,7 +293,7 @@ def with_branches(rows: pd.DataFrame, branches: tuple[Values, Values, Values], c
     """Return the rows with what the branches say, and what they say of the given labels."""
     a, b, judges = branches
     names = np.array(codes, object)
-    missing, learned = np.isnan(b).any(axis=1), (rows["fold"] >= 0).to_numpy(bool)
+    missing, learned = np.asarray(np.isnan(b).any(axis=1), bool), (rows["fold"] >= 0).to_numpy(bool)
     # argmax of a row of NaN is 0: it is masked.
     label_b = pd.Series(names[b.argmax(axis=1)], dtype=object).mask(missing, None)
     rows = rows.assign(branch_a_label=names[a.argmax(axis=1)], branch_b_label=label_b, disagreement=divergence(a, b))
