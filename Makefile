@@ -7,7 +7,7 @@ bin := .venv/bin
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format docs docs-site segmenter benchmark-crop benchmark-partition benchmark-restore benchmark-classify benchmark-measure benchmark-embed benchmark-refine benchmark-scale benchmark-gpu clean
+.PHONY: help setup demo test check format docs docs-site sbom segmenter benchmark-crop benchmark-partition benchmark-restore benchmark-classify benchmark-measure benchmark-embed benchmark-refine benchmark-scale benchmark-gpu clean
 
 help:
 	@echo "make demo    install, simulate a small data set, run all stages, show where the report is"
@@ -16,6 +16,7 @@ help:
 	@echo "make format  put all code in its standard form"
 	@echo "make docs    write the reference of settings and tables (docs/)"
 	@echo "make docs-site    the documentation as a site (local/site/index.html); installs mkdocs in .venv-docs"
+	@echo "make sbom    write the bill of materials of .venv (sbom.json); installs cyclonedx-bom in .venv-sbom"
 	@echo "make segmenter        train the embedded segmenter anew (needs the masks that docs/method.md names)"
 	@echo "make benchmark-crop   measure the segmenters against experts' masks: benchmarks/crop.json"
 	@echo "make benchmark-partition  measure the noise, blur and light scores (minutes)"
@@ -65,6 +66,15 @@ docs-site: .venv-docs/.ready
 .venv-docs/.ready: requirements-docs.txt
 	$(PYTHON) -m venv .venv-docs
 	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	touch $@
+
+sbom: $(ready) .venv-sbom/.ready
+	.venv-sbom/bin/cyclonedx-py environment $(bin)/python --pyproject pyproject.toml --output-reproducible \
+		--output-format JSON --output-file sbom.json
+
+.venv-sbom/.ready: requirements-sbom.txt
+	$(PYTHON) -m venv .venv-sbom
+	.venv-sbom/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-sbom.txt
 	touch $@
 
 # The weights that ship in the package: src/buffycoat/crop/segmenter.safetensors. About 25 minutes of one core.

@@ -45,7 +45,6 @@ rule all:
         submission="results/report/submission.csv",
         baselines="results/6_embed/baselines.parquet",
         provenance="results/report/provenance.json",
-        sbom="results/report/sbom.json",
 
 
 rule ablation:

@@ -29,11 +29,11 @@ from buffycoat.classify.fold_training import FoldTraining
 from buffycoat.classify.predict_fold import predict_views
 from buffycoat.classify.settings import PredictFold, TrainFold
 from buffycoat.core.files import sha256_of
-from buffycoat.core.random import stream
 from buffycoat.crop.crop_cells import crop_cells
 from buffycoat.crop.settings import CropCells
 from buffycoat.data.cell_types import CELL_TYPES
 from buffycoat.data.images import decode_image
+from buffycoat.data.random import stream
 from buffycoat.data.tables.crop import CROPS
 from buffycoat.data.tables.index import IMAGES
 from buffycoat.data.tables.restore import CELLS

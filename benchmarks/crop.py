@@ -27,7 +27,6 @@ from torch import nn
 from benchmarks.machine import machine
 from benchmarks.segmenter_data import DATA, rows_of
 from buffycoat.core.files import write_json
-from buffycoat.core.random import stream
 from buffycoat.crop.cellpose_method import load_model, segment_by_cellpose, start_masks
 from buffycoat.crop.embedded_method import all_cells, fine_nuclei, rough_nuclei, segment_by_network
 from buffycoat.crop.segmenter import load_network
@@ -37,6 +36,7 @@ from buffycoat.crop.settings import CropCells
 from buffycoat.crop.stain import group_lobes, grow_cell, nucleus_map, segment_by_stain
 from buffycoat.data.cell_types import CELL_TYPES
 from buffycoat.data.images import BACKGROUND, CYTOPLASM, NUCLEUS, Pixels, decode_image
+from buffycoat.data.random import stream
 from buffycoat.simulate.painting import draw_field, draw_slide
 
 HERE = Path(__file__).parent

@@ -33,7 +33,6 @@ from buffycoat.classify.crops import Crops
 from buffycoat.classify.predict_fold import predict_views
 from buffycoat.classify.settings import PredictFold
 from buffycoat.core.files import sha256_of
-from buffycoat.core.random import stream
 from buffycoat.crop.cellpose_method import flows_of, load_model, normalised, reduced
 from buffycoat.crop.cellpose_weights import build_network
 from buffycoat.crop.crop_cells import crop_cells, one_ahead
@@ -43,6 +42,7 @@ from buffycoat.crop.segmenter import SIDE_PX, load_network, predict_maps
 from buffycoat.crop.settings import CropCells
 from buffycoat.data.cell_types import CELL_TYPES
 from buffycoat.data.images import Pixels, decode_image
+from buffycoat.data.random import stream
 from buffycoat.data.tables.index import IMAGES
 from buffycoat.embed.embed_cells import embed
 from buffycoat.embed.settings import EmbedCells

@@ -29,8 +29,8 @@ from benchmarks.machine import machine
 from benchmarks.segmenter_data import DATA
 from buffycoat.core.files import write_json
 from buffycoat.core.progress import start_logging
-from buffycoat.core.random import stream
 from buffycoat.data.images import BACKGROUND, NUCLEUS, CellImages, Pixels, grey_of
+from buffycoat.data.random import stream
 from buffycoat.data.tables.crop import CROPS
 from buffycoat.data.tables.measure import MORPHOLOGY
 from buffycoat.measure.measure_cells import measure_cell, measure_cells

@@ -22,13 +22,13 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.machine import machine
 from buffycoat.core.files import write_json
-from buffycoat.core.random import stream
 from buffycoat.crop.framing import frame_cell
 from buffycoat.crop.settings import CropCells
 from buffycoat.crop.stain import segment_by_stain
 from buffycoat.data.cell_types import CELL_TYPES
 from buffycoat.data.degradations import DEGRADATIONS
 from buffycoat.data.images import CellImages, Pixels, ShardWriter, cell_of, decode_image, grey_of, mean_residual
+from buffycoat.data.random import stream
 from buffycoat.partition.flag_noisy import judge
 from buffycoat.partition.scores import measure
 from buffycoat.partition.settings import FlagNoisy

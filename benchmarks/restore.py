@@ -39,9 +39,9 @@ from benchmarks.restore_gpu import gpu_figures
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_json, write_json
 from buffycoat.core.progress import start_logging, track
-from buffycoat.core.random import stream
 from buffycoat.data.degradations import DEGRADATIONS
 from buffycoat.data.images import Pixels
+from buffycoat.data.random import stream
 from buffycoat.data.tables.restore import GAN_HISTORY
 from buffycoat.nets.weights import read_weights
 from buffycoat.restore.gan import Gan, Judge, checkerboard, generator_of, restored_by

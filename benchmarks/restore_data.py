@@ -17,10 +17,10 @@ from buffycoat.classify.fold_training import FoldTraining
 from buffycoat.classify.settings import TrainFold
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import sha256_of, whole_file
-from buffycoat.core.random import stream, stream_seed
 from buffycoat.crop.crop_cells import crop_cells
 from buffycoat.crop.settings import CropCells
 from buffycoat.data.images import CellImages, Pixels, decode_image
+from buffycoat.data.random import stream, stream_seed
 from buffycoat.data.tables.crop import CROPS
 from buffycoat.data.tables.index import IMAGES
 from buffycoat.data.tables.restore import CELLS, PAIRS

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from buffycoat.core.files import whole_folder
-from buffycoat.core.random import stream
+from buffycoat.data.random import stream
 from buffycoat.data.tables.classify import LOGITS, PROBABILITIES, TRAINING_HISTORY
 from buffycoat.data.tables.embed import EMBEDDINGS, PROMPTS
 from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, TEST_LABELS, class_codes, decodable

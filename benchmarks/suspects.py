@@ -21,7 +21,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from benchmarks.machine import machine
 from buffycoat.core.files import write_json
 from buffycoat.core.progress import start_logging
-from buffycoat.core.random import stream
+from buffycoat.data.random import stream
 from buffycoat.data.tables.classify import PROBABILITIES
 from buffycoat.data.tables.embed import EMBEDDINGS
 from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, TEST_LABELS, class_codes

@@ -56,7 +56,10 @@ def test_every_page_is_in_the_navigation_once() -> None:
     assert sorted(found) == sorted(page.name for page in DOCS.glob("*.md")), "add new pages under nav in mkdocs.yml"
 
 
-def test_what_builds_the_site_is_pinned() -> None:
-    lines = (REPOSITORY / "requirements-docs.txt").read_text().splitlines()
+@pytest.mark.parametrize(
+    ("tool", "file"), [("mkdocs", "requirements-docs.txt"), ("cyclonedx-bom", "requirements-sbom.txt")]
+)
+def test_tools_with_environments_of_their_own_are_pinned(tool: str, file: str) -> None:
+    lines = (REPOSITORY / file).read_text().splitlines()
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines if not line.startswith("#"))
-    assert any(line.startswith("mkdocs==") for line in lines)
+    assert any(line.startswith(f"{tool}==") for line in lines)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from importlib.metadata import packages_distributions
+from importlib.metadata import Distribution, packages_distributions
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from buffycoat.core.environment import installed, needed_by
+from buffycoat.core.environment import installed
 from buffycoat.core.provenance import ROOT, import_closure
 from tests.test_layout import RULES
 
@@ -26,6 +27,12 @@ def pins(environment: Path) -> dict[str, str]:
     (listed,) = (part["pip"] for part in parts if isinstance(part, dict))
     pairs = [line.split("==") for line in listed]
     return {canonicalize_name(name): version for name, version in pairs}
+
+
+def needed_by(distribution: Distribution) -> set[str]:
+    """What a distribution needs on this machine, without its extras."""
+    needs = [Requirement(line) for line in distribution.requires or []]
+    return {canonicalize_name(need.name) for need in needs if not need.marker or need.marker.evaluate({"extra": ""})}
 
 
 def provided(environment: Path) -> set[str]:

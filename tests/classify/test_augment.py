@@ -10,7 +10,7 @@ from skimage.color import hed2rgb, rgb2hed
 from buffycoat.classify.augment import NUMBERS, Draws, augment, draw_numbers, move, recolour, restain
 from buffycoat.classify.predict_fold import view_of
 from buffycoat.classify.settings import TrainFold
-from buffycoat.core.random import stream_seeds
+from buffycoat.data.random import stream_seeds
 
 OFF: dict[str, Any] = {
     "rotation": "none", "flip": False, "scale": 0, "shift": 0, "brightness": 0, "colour": 0, "contrast": 0, "stain": 0,

@@ -8,8 +8,8 @@ import torch
 
 from buffycoat.classify.augment import DAMAGES, damage, draw_numbers
 from buffycoat.classify.settings import TrainFold
-from buffycoat.core.random import stream, stream_seeds
 from buffycoat.data.degradations import DEGRADATIONS
+from buffycoat.data.random import stream, stream_seeds
 
 
 def drawn(n: int) -> dict[str, torch.Tensor]:

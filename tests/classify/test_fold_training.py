@@ -176,17 +176,6 @@ def test_crt_trains_a_fresh_classifier_on_a_frozen_body(dataset: Path) -> None:
     assert np.bincount(drawn) / len(drawn) == pytest.approx([1 / 3] * 3, abs=0.06)
 
 
-@pytest.mark.parametrize("options", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.2, "cutmix": 1.0}])
-def test_mixed_images_count_for_both_labels(dataset: Path, options: dict[str, float]) -> None:
-    made = training(dataset, **options)
-    assert math.isfinite(made.run_epoch(0))
-    part = torch.zeros(4, 3, 32, 32)
-    ones, labels = torch.ones(4), torch.tensor([0, 1, 0, 1])
-    own = made._part(part, labels, 1 - labels, ones, made.balance(0))
-    swapped = made._part(part, 1 - labels, labels, 0 * ones, made.balance(0))
-    assert own.item() == pytest.approx(swapped.item())
-
-
 def test_a_loss_that_is_not_finite_stops_with_the_step(dataset: Path) -> None:
     made = training(dataset)
     made.done = made.steps + 2

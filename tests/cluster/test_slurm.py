@@ -15,7 +15,7 @@ from tests.cluster.slurm_run import SlurmRun, environments_of
 from tests.pipeline.workflow_run import Project
 
 Finished = tuple[Project, SlurmRun]
-FOLD = "results/5_classify/focal/fold_0"
+FOLD = "results/5_classify/pix2pix/focal/fold_0"
 TRAINING_LOG = "results/5_classify/logs/focal/train_fold_0.log"
 WITH_GPU = {"train_segmenter", "crop_cells", "train_gan", "restore_cells", "train_fold", "predict_fold", "embed_cells"}
 

@@ -8,26 +8,11 @@ import pytest
 from buffycoat.core import environment
 
 
-class Given:
-    """A distribution that needs these."""
-
-    def __init__(self, *requires: str) -> None:
-        self.requires = list(requires)
-
-
 def test_every_installed_package_is_listed_once_by_its_canonical_name() -> None:
     found = environment.installed()
     assert list(found) == sorted(found)
     assert found["numpy"].version == importlib.metadata.version("numpy")
     assert "open-clip-torch" in found and "open_clip_torch" not in found
-
-
-def test_what_a_package_needs_is_told_without_extras_other_systems_and_nonsense() -> None:
-    needs = Given(
-        "Numpy_Like>=1", "click; extra == 'cli'", "winreg; sys_platform == 'win32'", "tomli; python_version < '3.0'",
-        "psutil; python_version >= '3.0'", "not a requirement",
-    )  # fmt: skip
-    assert environment.needed_by(needs) == {"numpy-like", "psutil"}
 
 
 def test_the_system_and_the_hardware_are_told() -> None:

@@ -3,9 +3,11 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from cellpose.__main__ import main as cellpose_main
 from cellpose.models import CellposeModel
 
 from buffycoat.core.errors import InputError
@@ -14,7 +16,7 @@ from buffycoat.crop.cellpose_method import flows_of, normalised, start_masks
 from buffycoat.crop.cellpose_weights import build_network, check_weights, load_network, read_state
 from buffycoat.crop.settings import CropCells
 from buffycoat.nets.weights import write_weights
-from tests.crop.cellpose_stubs import in_threads, small_encoder
+from tests.crop.cellpose_stubs import drawn_labels, in_threads, small_encoder
 from tests.crop.drawing import add_cell, field
 
 CPU = torch.device("cpu")
@@ -50,6 +52,25 @@ def test_a_file_of_cellposes_own_save_gives_the_flows_of_its_own_load_and_eval(p
     np.testing.assert_array_equal(ours, np.concatenate([flows, logit[None]]))
     assert np.ptp(ours, axis=(1, 2)).min() > 0.1 and (logit > 0).any(), "the flows vary, and there is something to find"
     np.testing.assert_array_equal(start_masks(model, [drawn()], 240)[0].result(), masks)
+
+
+def test_a_file_of_cellposes_own_fine_tuning_is_taken(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = drawn_labels(140, 150, seed=1, cells=2)
+    image = np.where(labels[..., None] > 0, [120, 60, 150], [240, 235, 230]).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    cv2.imwrite(str(tmp_path / "a_masks.png"), labels.astype(np.uint16))
+    command = (
+        f"cellpose --train --dir {tmp_path} --mask_filter _masks --min_train_masks 1 --pretrained_model {published}"
+        " --model_name_out mine --n_epochs 4 --learning_rate 0.01"
+    )
+    monkeypatch.setattr("sys.argv", command.split())
+    cellpose_main()
+    tuned = read_state(tmp_path / "models" / "mine")
+    network = load_network(tmp_path / "models" / "mine", CPU)
+    assert torch.equal(network.out.weight, tuned["out.weight"])
+    assert not torch.equal(tuned["out.weight"], read_state(published)["out.weight"])
 
 
 def test_our_own_file_gives_the_same_network(published: Path, tmp_path: Path) -> None:

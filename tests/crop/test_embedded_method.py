@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 
-from buffycoat.core.random import stream
 from buffycoat.crop.embedded_method import (
     CLOSE_UP,
     Frame,
@@ -24,6 +23,7 @@ from buffycoat.crop.embedded_method import (
 )
 from buffycoat.crop.segmenter import SIDE_PX, load_network
 from buffycoat.data.images import BACKGROUND, NUCLEUS, decode_image
+from buffycoat.data.random import stream
 from buffycoat.simulate.painting import draw_field, draw_slide
 from tests.crop.drawing import add_cell, field, iou
 from tests.crop.stub_segmenter import InkNetwork

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from buffycoat.core.errors import InputError
-from buffycoat.core.random import stream
 from buffycoat.crop import train_segmenter as step_module
 from buffycoat.crop.segmenter import MAPS, SIDE_PX, load_network
 from buffycoat.crop.segmenter_samples import MaskedImage, masked_image, restain, sample_of, source_of
 from buffycoat.crop.segmenter_training import SegmenterTraining, map_loss, rate_at
 from buffycoat.crop.settings import TrainSegmenter
 from buffycoat.crop.train_segmenter import divide, train_segmenter
+from buffycoat.data.random import stream
 from buffycoat.data.tables.crop import SEGMENTER_HISTORY
 from tests.crop.drawing import add_cell, field
 

@@ -22,7 +22,7 @@ def test_two_jobs_never_share_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     # What this process claims here is no GPU: later tests must not take it for one.
     monkeypatch.setattr(device, "_held_slots", [])
     code = (
-        "import sys, time; from pathlib import Path; from buffycoat.device import claim_gpu;"
+        "import sys, time; from pathlib import Path; from buffycoat.nets.device import claim_gpu;"
         f"print(claim_gpu(['0', '1'], Path({str(tmp_path)!r})), flush=True); sys.stdin.read()"
     )
     jobs = [

@@ -31,8 +31,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
             "config: crop.train_segmenter.masks: no such file: mine.csv",
         ),
         (
-            "crop: {train_segmenter: {masks: [Snakefile], network: cellpose}}",
-            "crop: value error, train_segmenter.network is cellpose, so crop_cells.method must be cellpose too",
+            "crop: {train_segmenter: {masks: [Snakefile]}, crop_cells: {method: stain}}",
+            "crop: value error, train_segmenter.masks are named, but crop_cells.method is stain, which learns nothing",
         ),
     ],
 )

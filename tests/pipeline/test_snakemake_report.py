@@ -11,7 +11,7 @@ import pytest
 from tests.pipeline.workflow_run import REPOSITORY, TARGETS, Project
 
 SHOWN = {
-    "report.html", "suspects.html", "suspects.csv", "submission.csv", "gan_samples.png", "provenance.json", "sbom.json",
+    "report.html", "suspects.html", "suspects.csv", "submission.csv", "gan_samples.png", "provenance.json",
     "ablation.html", "ablation.csv", "robustness.html", "confusion_test.png", "learning_curves.png",
 }  # fmt: skip
 

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from buffycoat.core.random import stream
 from buffycoat.data.cell_types import CELL_TYPES
 from buffycoat.data.degradations import DEGRADATIONS
 from buffycoat.data.images import BACKGROUND, CYTOPLASM, NUCLEUS, Pixels
+from buffycoat.data.random import stream
 from buffycoat.restore.guard import area_changes, judge_restoration
 from buffycoat.restore.settings import RestoreCells
 from buffycoat.simulate.painting import draw_field, draw_slide

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from buffycoat.core.random import stream
 from buffycoat.data.degradations import DEGRADATIONS
 from buffycoat.data.images import Pixels, noise_score
+from buffycoat.data.random import stream
 from buffycoat.simulate.painting import draw_field, draw_slide
 
 

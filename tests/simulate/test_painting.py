@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from buffycoat.core.random import stream
 from buffycoat.data.cell_types import CELL_TYPES
 from buffycoat.data.images import BACKGROUND, CYTOPLASM, NUCLEUS, Pixels
+from buffycoat.data.random import stream
 from buffycoat.simulate.cells import LOOKS
 from buffycoat.simulate.painting import draw_field, draw_slide
 

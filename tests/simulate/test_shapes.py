@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from buffycoat.core.random import stream
+from buffycoat.data.random import stream
 from buffycoat.simulate.painting import clouds, dots, filled, rounded, stretched, stroked, wavy_circle, with_spikes
 
 SHAPE = (80, 80)

@@ -7,7 +7,7 @@ OUT  results/2_crop/portions/{scatteritem}/, crops.parquet (gathered), segmenter
 
 
 rule train_segmenter:
-    """Fine-tune a segmenter on the masks that crop.train_segmenter.masks names; the embedded one resumes."""
+    """Fine-tune the embedded segmenter on the masks that crop.train_segmenter.masks names; resumes."""
     input:
         masks=MASK_SETS,
     output:

@@ -28,7 +28,7 @@ rule train_fold:
         "../../envs/torch.yaml"
     threads: 8
     resources:
-        gpu=PROCESSES,
+        gpu=1,
     params:
         code=code_of("buffycoat.classify.train_fold"),
         settings=settings_of("classify.train_fold"),

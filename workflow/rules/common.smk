@@ -80,7 +80,6 @@ INDEX_SOURCES = CONFIG.index.make_index.source_files()
 FOLDS = list(range(CONFIG.index.make_folds.folds))
 MAIN_RECIPE = CONFIG.classify.recipe
 COMPARED = list(dict.fromkeys([MAIN_RECIPE, *CONFIG.report.compare_recipes.recipes]))
-PROCESSES = CONFIG.classify.train_fold.processes
 # Cropping uses a GPU unless it is classical; a segmenter is trained only where masks are named.
 CROP_GPU = int(CONFIG.crop.crop_cells.chosen_method() != "stain")
 MASK_SETS = list(CONFIG.crop.train_segmenter.masks)

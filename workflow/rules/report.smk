@@ -155,7 +155,7 @@ rule write_report:
 
 
 rule write_provenance:
-    """Write what the results were made with and from, and the software bill of materials."""
+    """Write what the results were made with and from."""
     input:
         images="results/1_index/images.parquet",
         sources=INDEX_SOURCES,
@@ -171,7 +171,6 @@ rule write_provenance:
         ],
     output:
         provenance=shown("results/report/provenance.json", "Provenance"),
-        sbom=shown("results/report/sbom.json", "Provenance"),
     log:
         "results/report/logs/write_provenance.log",
     benchmark:
@@ -187,5 +186,5 @@ rule write_provenance:
     shell:
         "python -m buffycoat.report.write_provenance"
         " --images {input.images:q} --sources {input.sources:q} --results {input.results:q}"
-        " --config {params.config:q} --steps {params.steps:q} --provenance {output.provenance:q} --sbom {output.sbom:q}"
+        " --config {params.config:q} --steps {params.steps:q} --provenance {output.provenance:q}"
         " --settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -124,14 +124,11 @@ def digest_of(path: Path) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def outside_of(settings: dict[str, dict[str, Any]], trained_segmenter: str | None) -> dict[str, str]:
-    """Return, by setting, the places of the weights that predictions need beside the bundle: paths or hub ids.
-
-    `trained_segmenter`: which network of your own the bundle holds, `embedded` or `cellpose`, if any.
-    """
+def outside_of(settings: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Return, by setting, the places of the weights that predictions need beside the bundle: paths or hub ids."""
     crop, embed = settings["crop.crop_cells"], settings["embed.embed_cells"]
     found = {}
-    if cropping_method(crop["method"], crop["weights"]) == "cellpose" and trained_segmenter != "cellpose":
+    if cropping_method(crop["method"], crop["weights"]) == "cellpose":
         found["crop.crop_cells.weights"] = str(crop["weights"])
     kind, _, name = str(embed["encoder"]).partition(":")
     if embed["weights"]:

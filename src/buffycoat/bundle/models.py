@@ -23,7 +23,6 @@ from buffycoat.core.files import read_json
 from buffycoat.core.settings import Settings
 from buffycoat.core.steps import describe_validation
 from buffycoat.crop.crop_cells import Cropper, load_cropper
-from buffycoat.crop.segmenter import network_kind
 from buffycoat.crop.settings import CropCells
 from buffycoat.data.tables.index import CLASSES, class_codes
 from buffycoat.embed.embed_cells import Embedder
@@ -112,10 +111,7 @@ class Models:
     def cropper(self) -> Cropper:
         """What cuts out cells."""
         settings, path = self.of("crop.crop_cells", CropCells), self.folder / form.SEGMENTER
-        method = settings.chosen_method()
-        trained = path if path.exists() and method != "stain" else None
-        if method == "embedded" and trained and network_kind(trained) == "cellpose":
-            raise InputError(f"{path}: a Cellpose network, but the bundle crops by the embedded one")
+        trained = path if path.exists() and settings.chosen_method() != "stain" else None
         return load_cropper(settings, self.pool, self.threads, trained)
 
     @cached_property

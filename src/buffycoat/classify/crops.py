@@ -1,4 +1,4 @@
-"""Crops as batches of tensors: from memory-mapped shards, or, where they all fit, from the GPU's own memory."""
+"""Crops as batches of tensors, from shards or the GPU's own memory, and the draws of an epoch's batches."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from buffycoat.classify.augment import Draws, draw_numbers
-from buffycoat.core.random import stream, stream_seeds
 from buffycoat.data.images import BACKGROUND, CellImages
+from buffycoat.data.random import stream, stream_seeds
 from buffycoat.data.tables.restore import CELLS
 
 log = logging.getLogger("buffycoat")
@@ -116,13 +116,9 @@ class Sampler:
 
     def __init__(
         self, crops: Crops, ids: list[str], labels: npt.NDArray[np.int64], chances: npt.NDArray[np.float64] | None,
-        batch: int, seed: int, share: slice = slice(None),
+        batch: int, seed: int,
     ) -> None:  # fmt: skip
-        """Keep the images (n ids, labels 0..K-1); `chances` (n,) sum to one, None: every image once per epoch.
-
-        `share` of each batch is made, where other processes make the rest.
-        """
-        self.share = share
+        """Keep the images (n ids, labels 0..K-1); `chances` (n,) sum to one, None: every image once per epoch."""
         self.crops, self.labels, self.chances, self.seed = crops, torch.tensor(labels), chances, seed
         self.places = np.array([crops.places[image_id] for image_id in ids])
         self.keys = stream_seeds(0, ids)
@@ -145,7 +141,7 @@ class Sampler:
             drawn = self.drawn(epoch)
             self._epoch = (epoch, drawn, occurrences(drawn))
         part = slice(step * self.batch, (step + 1) * self.batch)
-        drawn, repeats = (values[part][self.share] for values in self._epoch[1:])
+        drawn, repeats = (values[part] for values in self._epoch[1:])
         return Batch(
             self.crops.pixels(self.places[drawn].tolist()),
             self.labels[drawn].to(self.crops.device),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from torch import Tensor, nn
 from buffycoat.classify.augment import augment
 from buffycoat.classify.backbones import build_backbone, classifier_names, early_stages, freeze, normalise
 from buffycoat.classify.crops import Batch, Crops, Sampler
-from buffycoat.classify.mixing import mix
 from buffycoat.classify.recipes import (
     LOSSES,
     Balance,
@@ -30,7 +28,6 @@ from buffycoat.classify.recipes import (
     with_classifier,
 )
 from buffycoat.classify.settings import TrainFold
-from buffycoat.classify.team import Team
 from buffycoat.core.errors import InputError
 from buffycoat.core.progress import Progress
 from buffycoat.nets.batches import Prefetched
@@ -57,25 +54,21 @@ class FoldTraining:
         seed: int,
         settings: TrainFold,
         body: dict[str, Tensor] | None = None,
-        team: Team | None = None,
     ) -> None:
         """Build everything from the seed, which already depends on the fold; `body`: weights that `crt` starts from."""
         self.crops, self.ids, self.recipe = crops, ids, recipe
         self.settings, self.seed, self.device = settings, seed, crops.device
-        self.team = team or Team()
         self.counts = np.bincount(labels, minlength=classes)
         self.epochs = epochs_of(recipe, settings)
         self.frozen: list[nn.Module] = []
         self.model = self._network(classes, body)
         chances = draw_factors(recipe, self.counts, settings)
         each = None if np.ptp(chances[self.counts > 0]) == 0 else chances[labels] / chances[labels].sum()
-        self.sampler = Sampler(crops, ids, labels, each, settings.batch, seed, self.team.share())
+        self.sampler = Sampler(crops, ids, labels, each, settings.batch, seed)
         self.steps = self.sampler.steps
         self.averaged = ModelEmaV3(self.model, decay=settings.ema, use_warmup=True) if settings.ema else None
         if worth_compiling(settings.compile, self.device):
             self.model.compile()
-        self.joined = self.team.joined(self.model)
-        """The network as it is called in training: with several processes, it averages their gradients."""
         self.optimiser = self._optimiser()
         self.schedule = self._schedule()
         self.micro = settings.micro_batch or settings.batch
@@ -198,10 +191,9 @@ class FoldTraining:
 
     def _step(self, batch: Batch, balance: Balance) -> None:
         number = self.done
-        seed_torch(self.seed, "step", number, *([self.team.rank] if self.team.rank else []))
+        seed_torch(self.seed, "step", number)
         images = augment(self.crops.as_images(batch.pixels), batch.draws, self.settings)
-        images, others, share = mix(images, batch.labels, batch.draws, self.settings)
-        loss = self._gradients(normalise(images, self.model), batch.labels, others, share, balance)
+        loss = self._gradients(normalise(images, self.model), batch.labels, balance)
         if self.settings.clip_norm:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.schedule.step_update(number)
@@ -211,40 +203,27 @@ class FoldTraining:
         self.losses.append(loss)
         self.done += 1
 
-    def _gradients(self, images: Tensor, labels: Tensor, others: Tensor, share: Tensor, balance: Balance) -> Tensor:
+    def _gradients(self, images: Tensor, labels: Tensor, balance: Balance) -> Tensor:
         """Leave the gradients of the batch's mean loss; return it, (1,). Halves the micro-batch where memory ends."""
         while True:
             self.optimiser.zero_grad()
             try:
-                sums = []
-                for part in pieces(len(labels), self.micro):
-                    last = part.stop == len(labels)
-                    with nullcontext() if last else self.team.apart(self.joined):
-                        sums.append(self._part(images[part], labels[part], others[part], share[part], balance))
+                parts = pieces(len(labels), self.micro)
+                sums = [self._part(images[part], labels[part], balance) for part in parts]
             except torch.OutOfMemoryError:
                 self._halve(len(labels))
             else:
-                return self.team.total(torch.stack(sums).sum(dim=0) / self.sampler.batch)
+                return torch.stack(sums).sum(dim=0) / self.sampler.batch
 
-    def _part(self, images: Tensor, labels: Tensor, others: Tensor, share: Tensor, balance: Balance) -> Tensor:
+    def _part(self, images: Tensor, labels: Tensor, balance: Balance) -> Tensor:
         """Add the gradients of some images, divided by the whole batch; return the sum of their losses, (1,)."""
-        loss_of = LOSSES[self.recipe]
         with mixed_precision(self.device, self.settings.bf16_on_cpu):
-            logits = self.joined(images)
-        losses = share * loss_of(logits.float(), labels, balance)
-        if self.settings.mixup or self.settings.cutmix:
-            losses = losses + (1 - share) * loss_of(logits.float(), others, balance)
-        total = losses.sum()
-        # Processes' gradients are averaged, where the batch's mean needs their sum.
-        (total * (self.team.size / self.sampler.batch)).backward()
+            logits = self.model(images)
+        total = LOSSES[self.recipe](logits.float(), labels, balance).sum()
+        (total * (1 / self.sampler.batch)).backward()
         return total.detach().view(1)
 
     def _halve(self, size: int) -> None:
-        if self.team.size > 1:
-            raise InputError(
-                f"out of GPU memory: the processes of a fold cannot change their micro-batch on the way; set"
-                f" classify.train_fold.micro_batch to {max(1, min(self.micro, size) // 2)} or less"
-            ) from None
         self.micro = min(self.micro, size) // 2
         if self.micro == 0:
             raise InputError(

@@ -15,9 +15,9 @@ from buffycoat.classify.crops import Crops
 from buffycoat.classify.predict_fold import judged_rows, load_fold_model
 from buffycoat.classify.settings import PredictDegraded
 from buffycoat.core.progress import Progress
-from buffycoat.core.random import stream
 from buffycoat.core.steps import run
 from buffycoat.data.degradations import DEGRADATIONS
+from buffycoat.data.random import stream
 from buffycoat.data.tables.classify import DEGRADED
 from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, class_codes
 from buffycoat.data.tables.partition import NOISE

@@ -26,6 +26,8 @@ from buffycoat.nets.batches import Prefetched, in_pieces
 from buffycoat.nets.device import mixed_precision, pick_device, worth_compiling
 from buffycoat.nets.weights import read_weights
 
+log = logging.getLogger("buffycoat")
+
 
 @dataclass(frozen=True)
 class FoldModel:
@@ -72,9 +74,6 @@ def judged_rows(images: pd.DataFrame, folds: pd.DataFrame, fold: int) -> pd.Data
     rows = decodable(images)[["image_id"]].merge(folds, on="image_id", how="left")
     rows = rows[rows["fold"].isna() | (rows["fold"] == fold)].reset_index(drop=True)
     return rows.assign(out_of_fold=rows["fold"].notna())[["image_id", "out_of_fold"]]
-
-
-log = logging.getLogger("buffycoat")
 
 
 def predict_views(network: nn.Module, crops: Crops, positions: list[int], settings: PredictFold) -> np.ndarray:

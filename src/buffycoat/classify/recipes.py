@@ -1,4 +1,4 @@
-"""What each recipe does about rare classes: its draws, its loss weights, its classifier."""
+"""What each recipe does about rare classes: its draws, its loss and weights, its classifier."""
 
 from __future__ import annotations
 

@@ -102,23 +102,11 @@ class TrainFold(Settings):
         description="What those images suffer from, one each, drawn.",
     )
     worst_severity: float = Field(default=2.0, gt=0, le=4, description="Severity is drawn from 0 up to this, of 4.")
-    mixup: float = Field(
-        default=0.0, ge=0, description="Alpha of mixup: weights of a pair from Beta(alpha, alpha); 0: none (paper)."
-    )
-    cutmix: float = Field(
-        default=0.0, ge=0, description="Alpha of CutMix: a rectangle from another image; 0: none (paper)."
-    )
     micro_batch: int = Field(
         default=0,
         ge=0,
         description="Images per forward pass; gradients add up to `batch`. 0: the whole batch; halved by itself where"
         " the GPU's memory does not suffice.",
-    )
-    processes: int = Field(
-        default=1,
-        ge=1,
-        description="Processes that share every batch of a fold, each with a GPU of its own (torchrun). 1 is best where"
-        " there are no more GPUs than folds: folds are spread over GPUs as jobs.",
     )
     compile: Literal["auto", "never", "always"] = Field(
         default="auto", description="torch.compile: `auto` on GPUs only; on a CPU it costs minutes and gains nothing."

@@ -28,12 +28,11 @@ from buffycoat.classify.recipes import (
     weights_of,
 )
 from buffycoat.classify.settings import TrainFold
-from buffycoat.classify.team import launch_team, started_team
 from buffycoat.core.errors import InputError
 from buffycoat.core.provenance import code_digest
-from buffycoat.core.random import stream_seed
 from buffycoat.core.steps import run
 from buffycoat.data.methods import BODY_OF
+from buffycoat.data.random import stream_seed
 from buffycoat.data.tables.classify import TRAINING_HISTORY
 from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, class_codes, trainable
 from buffycoat.data.tables.schema import require_same_keys
@@ -119,11 +118,9 @@ def train(
 
     def save() -> None:
         training.look()
-        if not training.team.leads:
-            return
         checkpoint.save({"training": training.state(), "history": course.history, "best": course.best})
 
-    with Safekeeping(save, 60 * training.settings.checkpoint_minutes, training.team.agree) as keeping:
+    with Safekeeping(save, 60 * training.settings.checkpoint_minutes) as keeping:
         for epoch in range(len(course.history), training.epochs):
             started, before = time.monotonic(), training.done
             loss = training.run_epoch(epoch, keeping.after_step)
@@ -186,11 +183,7 @@ def train_fold(
     *, images: Path, classes: Path, folds: Path, cells: Path, fold: int, recipe: str, body: list[Path] | None = None,
     model: Path, history: Path, seed: int, settings: TrainFold,
 ) -> None:  # fmt: skip
-    """Train on all folds but `fold`; write the model, with all that prediction needs in its header, and the history.
-
-    Where it has several processes (torchrun), they share every batch, and the first of them writes.
-    """
-    launch_team(settings.processes)
+    """Train on all folds but `fold`; write the model, with all that prediction needs in its header, and the history."""
     codes = class_codes(CLASSES.read(classes))
     rows = labelled_rows(images, folds, codes)
     learned, held = rows[rows["fold"] != fold], rows[rows["fold"] == fold]
@@ -200,26 +193,24 @@ def train_fold(
     labels = learned["number"].to_numpy(np.int64)
     crops = Crops.read(cells, settings.background, settings.size_px, pick_device())
     checkpoint = Checkpoint(model.with_name("checkpoint.safetensors"), "")
-    with started_team(crops.device, settings.batch) as team:
-        if recipe == "logit_adjustment" and start is not None:
-            counts = np.bincount(labels, minlength=len(codes))
-            weights, told = adjusted_fold(crops, start, counts, held, fold, settings)
-        else:
-            inputs = {"images": images, "classes": classes, "folds": folds, "cells": cells}
-            inputs |= {f"body_{number}": path for number, path in enumerate(body or [])}
-            checkpoint.fingerprint = stamp_of(inputs, fold, recipe, seed, settings)
-            crops.make_resident(crops.positions(rows["image_id"]), settings.resident_share)
-            training = FoldTraining(
-                crops, learned["image_id"].tolist(), labels, len(codes), recipe, stream_seed(seed, "classify", fold),
-                settings, start, team,
-            )  # fmt: skip
-            log_imbalance(recipe, training.counts, codes, settings)
-            weights, told = train(training, held, codes, fold, checkpoint)
-        if team.leads:
-            TRAINING_HISTORY.write(told, history)
-            about = {"classes": codes, "fold": fold, "recipe": recipe, "settings": settings.model_dump(mode="json")}
-            write_weights(weights, about, model)
-            checkpoint.remove()
+    if recipe == "logit_adjustment" and start is not None:
+        counts = np.bincount(labels, minlength=len(codes))
+        weights, told = adjusted_fold(crops, start, counts, held, fold, settings)
+    else:
+        inputs = {"images": images, "classes": classes, "folds": folds, "cells": cells}
+        inputs |= {f"body_{number}": path for number, path in enumerate(body or [])}
+        checkpoint.fingerprint = stamp_of(inputs, fold, recipe, seed, settings)
+        crops.make_resident(crops.positions(rows["image_id"]), settings.resident_share)
+        training = FoldTraining(
+            crops, learned["image_id"].tolist(), labels, len(codes), recipe, stream_seed(seed, "classify", fold),
+            settings, start,
+        )  # fmt: skip
+        log_imbalance(recipe, training.counts, codes, settings)
+        weights, told = train(training, held, codes, fold, checkpoint)
+    TRAINING_HISTORY.write(told, history)
+    about = {"classes": codes, "fold": fold, "recipe": recipe, "settings": settings.model_dump(mode="json")}
+    write_weights(weights, about, model)
+    checkpoint.remove()
 
 
 def stamp_of(inputs: dict[str, Path], fold: int, recipe: str, seed: int, settings: TrainFold) -> str:

@@ -1,4 +1,4 @@
-"""What a run is made with: Python, operating system, hardware, and every installed package with its version."""
+"""What this machine has: Python, system, hardware, installed packages, and models in the hub's local cache."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
+
+from buffycoat.core.errors import InputError
 
 OWN = "buffycoat"
 
@@ -30,19 +31,6 @@ def installed() -> dict[str, importlib.metadata.Distribution]:
         if name := distribution.metadata["Name"]:
             found.setdefault(canonicalize_name(name), distribution)
     return dict(sorted(found.items()))
-
-
-def needed_by(distribution: importlib.metadata.Distribution) -> set[str]:
-    """Return the canonical names of what a distribution needs on this machine, without its extras."""
-    names: set[str] = set()
-    for line in distribution.requires or []:
-        try:
-            requirement = Requirement(line)
-        except InvalidRequirement:  # old packages write what no longer counts as one; pip ignores it too
-            continue
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            names.add(canonicalize_name(requirement.name))
-    return names
 
 
 def system() -> dict[str, str]:
@@ -81,3 +69,46 @@ def hardware() -> dict[str, Any]:
         "gpus": [torch.cuda.get_device_name(number) for number in gpus],
         "cuda": torch.version.cuda,
     }
+
+
+def whole_folder(folder: Path, files: tuple[str, ...], key: str, layout: str) -> Path:
+    """Return the folder if it holds all `files`; raises InputError that names the setting `key` and what is absent."""
+    if absent := [file for file in files if not (folder / file).is_file()]:
+        raise InputError(
+            f"{key}: {folder}: no {' and no '.join(absent)}; a folder in {layout} hub layout holds"
+            f" {' and '.join(files)}"
+        )
+    return folder
+
+
+def cached_folder(place: str, files: tuple[str, ...], key: str, instead: str) -> Path:
+    """Return the folder of the local cache that holds `files` of `place`, which is OWNER/NAME[@REVISION].
+
+    Raises InputError that names the setting `key` and says what to fetch, or what to set to a folder `instead`.
+    """
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.errors import HFValidationError
+
+    owner_and_name, _, revision = place.partition("@")
+    try:
+        found = [try_to_load_from_cache(owner_and_name, file, revision=revision or None) for file in files]
+    except HFValidationError as problem:
+        raise InputError(f"{key}: hf-hub:{place}: {problem}") from None
+    if not all(isinstance(file, str) for file in found):
+        wanted = f"{owner_and_name} {' '.join(files)}" + (f" --revision {revision}" if revision else "")
+        raise InputError(
+            f"{key}: hf-hub:{place} is not in the cache {HF_HUB_CACHE}, and a run downloads nothing: fetch it on a"
+            f" machine with a network by `hf download {wanted}`, or put {' and '.join(files)} of"
+            f" huggingface.co/{owner_and_name} into a folder and set {instead}"
+        )
+    return Path(str(found[0])).parent
+
+
+def stay_offline() -> None:
+    """Forbid this process every download, whatever a library would like to look up."""
+    from huggingface_hub import constants
+
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    # Read when huggingface_hub is imported, so too late for a library that has been imported before.
+    constants.HF_HUB_OFFLINE = True

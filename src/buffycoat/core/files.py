@@ -1,4 +1,4 @@
-"""Writing files whole or not at all: temporary name, fsync, rename."""
+"""Files written whole or not at all, and files that carry their own SHA-256."""
 
 from __future__ import annotations
 

@@ -28,6 +28,10 @@ from buffycoat.data.images import BACKGROUND, CYTOPLASM, NUCLEUS, Pixels
 from buffycoat.nets.device import pick_device
 
 Labels = npt.NDArray[np.int32]
+Nuclei = Callable[[list[Pixels]], list[Bools]]
+"""Images to maps of what is stained as nuclei are, (H, W) bool each."""
+Finish = Callable[[list[Pixels], list[Bools]], list[Bools]]
+"""Images and their chosen cells, (H, W) bool each, to the nucleus in each cell, (H, W) bool each."""
 
 STEPS = 200
 """Steps by which each pixel follows the flows; Cellpose's default."""
@@ -39,6 +43,8 @@ FLOW_SCALE = 5.0
 """The network is trained on unit flows times this."""
 NEIGHBOURS = ((-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1))
 """In the order in which Cellpose adds them up: where the heat is level, its gradient is but the sum's rounding."""
+TILE_PX = 256
+"""Side of what the network looks at; larger images are cut into overlapping tiles, smaller ones are padded."""
 
 
 def masks_of_flows(flows: Floats) -> Labels:
@@ -123,15 +129,6 @@ def mask_workers(count: int) -> ProcessPoolExecutor:
     """Return a pool of processes for `masks_of_flows`, one thread each; they end when nobody holds the pool."""
     # Not forked: a process that has started CUDA or threads cannot be.
     return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _start_worker)
-
-
-TILE_PX = 256
-"""Side of what the network looks at; larger images are cut into overlapping tiles, smaller ones are padded."""
-
-Nuclei = Callable[[list[Pixels]], list[Bools]]
-"""Images to maps of what is stained as nuclei are, (H, W) bool each."""
-Finish = Callable[[list[Pixels], list[Bools]], list[Bools]]
-"""Images and their chosen cells, (H, W) bool each, to the nucleus in each cell, (H, W) bool each."""
 
 
 @dataclass

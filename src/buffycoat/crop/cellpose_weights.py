@@ -78,10 +78,10 @@ def build_network() -> Any:
     return CPSAM(dtype=torch.float32)
 
 
-def load_network(path: Path, device: torch.device, mixed: bool = True) -> Any:
+def load_network(path: Path, device: torch.device) -> Any:
     """Return Cellpose-SAM's network with the weights of a file, on `device`, ready for inference.
 
-    It computes in bfloat16 where `mixed` and the device is a GPU that has it, otherwise in float32. Raises InputError
+    It computes in bfloat16 where the device is a GPU that has it, otherwise in float32. Raises InputError
     where the file's tensors are not exactly those of the network.
     """
     state = read_state(path)
@@ -89,7 +89,7 @@ def load_network(path: Path, device: torch.device, mixed: bool = True) -> Any:
     _require_fit(state, network.state_dict(), path)
     network.load_state_dict({**{name: network.state_dict()[name] for name in UNUSED}, **state}, strict=True)
     network.to(device)
-    if mixed and device.type == "cuda" and torch.cuda.is_bf16_supported():
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
         network.dtype = torch.bfloat16
     return network.eval()
 

@@ -18,11 +18,25 @@ from buffycoat.crop.stain import choose_primary
 from buffycoat.data.images import BACKGROUND, CYTOPLASM, NUCLEUS, Pixels
 
 Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+Labels = npt.NDArray[np.int32]
 
 STANDARD_DENSITY = 0.7
 """Optical density, mean over channels, that the darkest stain of a view is brought to."""
 FAINTEST = 0.15
 """Least density taken for stain: an empty field is not amplified until its noise looks like cells."""
+CLOSE_UP = 1.9
+"""Side of the close-up, as a multiple of the cell's longer extent."""
+LOOK_AGAIN = 1.25
+"""A close-up whose right side is this many times larger or smaller is taken again."""
+SMALL_CELL_PX = 450
+"""A cell of less area in its view, pixels, is small: 24 pixels across."""
+FINEST_PX = 512
+"""Largest side that a whole field is searched at, view pixels."""
+STRIDE = 0.75
+"""Distance of overlapping views in that search, share of a view's side."""
+MOST_LOOKS = 3
+"""Close-ups of one cell at most."""
 
 
 def clear_glass(image: Pixels) -> Floats:
@@ -42,23 +56,6 @@ def canonical(view: Pixels, clear: Floats) -> Floats:
     deepest = max(FAINTEST, float(np.percentile(density, 99)))
     result: Floats = transmittance ** np.float32(STANDARD_DENSITY / deepest)
     return result
-
-
-Bools = npt.NDArray[np.bool_]
-Labels = npt.NDArray[np.int32]
-
-CLOSE_UP = 1.9
-"""Side of the close-up, as a multiple of the cell's longer extent."""
-LOOK_AGAIN = 1.25
-"""A close-up whose right side is this many times larger or smaller is taken again."""
-SMALL_CELL_PX = 450
-"""A cell of less area in its view, pixels, is small: 24 pixels across."""
-FINEST_PX = 512
-"""Largest side that a whole field is searched at, view pixels."""
-STRIDE = 0.75
-"""Distance of overlapping views in that search, share of a view's side."""
-MOST_LOOKS = 3
-"""Close-ups of one cell at most."""
 
 
 class Frame(NamedTuple):

@@ -1,4 +1,4 @@
-"""The square window around a cell: cut out, padded where it leaves the image, resized."""
+"""A cell's region and its window: cells told apart in the network's maps; windows cut out, padded, resized."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ CORE_DEPTH = 0.4
 """The core of a cell is where the distance from its border exceeds this share of the greatest such distance."""
 LEAST_NUCLEUS = 0.04
 """A region with less nucleus than this share of its area is no white cell."""
+PADDING = 255
+"""Grey level outside the image: clear glass."""
 
 
 def core_of(labels: Labels) -> npt.NDArray[np.bool_]:
@@ -60,10 +62,6 @@ def fill_holes(region: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     if contours:
         cv2.drawContours(filled, [max(contours, key=cv2.contourArea)], -1, 1, cv2.FILLED)
     return filled.astype(bool)
-
-
-PADDING = 255
-"""Grey level outside the image: clear glass."""
 
 
 @dataclass(frozen=True)

@@ -63,14 +63,11 @@ def _embedded(settings: CropCells, means: Means) -> Segmenter:
 def _cellpose(settings: CropCells, means: Means) -> Segmenter:
     from buffycoat.crop.cellpose_method import load_model, segment_by_cellpose
     from buffycoat.crop.embedded_method import fine_nuclei, rough_nuclei
-    from buffycoat.crop.segmenter import load_network, network_kind
+    from buffycoat.crop.segmenter import load_network
     from buffycoat.nets.device import pick_device
 
-    trained = means.trained
-    if trained and network_kind(trained) == "cellpose":
-        settings, trained = settings.model_copy(update={"weights": str(trained), "weights_sha256": None}), None
     model = load_model(settings, means.pool, means.threads)
-    network = load_network(trained).to(pick_device())
+    network = load_network(means.trained).to(pick_device())
     return lambda images: segment_by_cellpose(
         model, images, settings, nuclei=partial(rough_nuclei, network), finish=partial(fine_nuclei, network)
     )

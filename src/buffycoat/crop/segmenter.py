@@ -67,11 +67,6 @@ def shipped_weights() -> Iterator[Path]:
         yield path
 
 
-def network_kind(path: Path) -> str:
-    """Return which network `train_segmenter` stored in a file, `embedded` or `cellpose`; raises InputError."""
-    return str(read_weights(path)[1].get("settings", {}).get("network", "embedded"))
-
-
 def load_network(path: Path | None = None) -> nn.Module:
     """Return a stored network, ready to use in float32; None means the weights that ship in the package.
 

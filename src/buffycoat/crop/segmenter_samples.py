@@ -16,16 +16,17 @@ import numpy.typing as npt
 import pandas as pd
 
 from buffycoat.core.errors import InputError
-from buffycoat.core.random import stream
 from buffycoat.crop.embedded_method import CLOSE_UP, canonical, clear_glass, view_of, whole_frame
 from buffycoat.crop.framing import core_of
 from buffycoat.crop.segmenter import SIDE_PX
 from buffycoat.crop.stain import nuclear_stain
 from buffycoat.data.degradations import DEGRADATIONS
 from buffycoat.data.images import ImageProblem, Pixels, decode_image
+from buffycoat.data.random import stream
 
 Bools = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
 
 CELL_LEVEL, NUCLEUS_LEVEL = 128, 255
 """Grey levels of a mask file: cytoplasm (or the whole cell), nucleus; 0 is everything else."""
@@ -35,6 +36,8 @@ DOUBT = 0.2
 """Half width of the band around the threshold that is in doubt, share of the difference of nucleus and cytoplasm."""
 LONGEST_PX = 768
 """Larger images are reduced to this longer side: cells stay far larger than the network's view of them."""
+EMPTY_VIEWS = 0.25
+"""Share of the samples that show no white cell, where the image has room for that."""
 
 
 @dataclass(frozen=True)
@@ -163,13 +166,6 @@ def _read_row(table: Path, row: int, entry: dict[str, str]) -> MaskedImage:
     if not found.cells.any():
         raise InputError(f"{table}: row {row}: the mask {entry['mask']!r} has no cell (levels 128 and 255)")
     return found
-
-
-Floats = npt.NDArray[np.float32]
-
-
-EMPTY_VIEWS = 0.25
-"""Share of the samples that show no white cell, where the image has room for that."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The training of the embedded segmenter as a state that can be stepped, stored and taken up again."""
+"""The training of the embedded segmenter as a state, its loss, and how well masks agree with experts'."""
 
 from __future__ import annotations
 
@@ -126,14 +126,14 @@ class SegmenterTraining:
         known = {id(parameter) for parameter in encoder}
         others = [parameter for parameter in self.network.parameters() if id(parameter) not in known]
         groups = [{"params": encoder, "share": 1 / 3}, {"params": others, "share": 1.0}]
-        self.optimiser = torch.optim.AdamW(groups, lr=settings.rate(), weight_decay=0.01)
+        self.optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=0.01)
 
     def step(self, sources: list[list[Source]], number: int) -> float:
         """Take step `number`, from 0; return the loss."""
         samples = [sample_of(sources, self.seed, number, place) for place in range(self.settings.batch)]
         views, maps, weights = (part.to(self.device) for part in batch_of(samples))
         for group in self.optimiser.param_groups:
-            group["lr"] = self.settings.rate() * group["share"] * rate_at(number, self.settings)
+            group["lr"] = self.settings.learning_rate * group["share"] * rate_at(number, self.settings)
         self.network.train()
         with mixed_precision(self.device):
             logits = self.network(views.to(memory_format=torch.channels_last)).float()

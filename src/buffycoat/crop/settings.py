@@ -42,8 +42,8 @@ class CropCells(Settings):
     )
     weights: str | None = Field(
         default=None,
-        description="`cellpose`: the local weights file, the published `cpsam` or a fine-tuned one (safetensors); it is"
-        " never downloaded by a run, see docs/running.md.",
+        description="`cellpose`: the local weights file, the published `cpsam` or one that Cellpose fine-tuned;"
+        " it is never downloaded by a run, see docs/running.md.",
     )
     weights_sha256: str | None = Field(
         default=None, pattern=r"^[0-9a-f]{64}$", description="`cellpose`: SHA-256 the weights file must have."
@@ -69,7 +69,7 @@ class CropCells(Settings):
 
 
 class TrainSegmenter(Settings):
-    """Fine-tuning of a segmenter on masks of your own; the rule runs where `masks` names some."""
+    """Fine-tuning of the embedded segmenter on masks of your own; the rule runs where `masks` names some."""
 
     masks: tuple[str, ...] = Field(
         default=(),
@@ -77,36 +77,17 @@ class TrainSegmenter(Settings):
         " the CSV. Mask files: grey levels 0 outside, 128 cytoplasm (or the whole cell), 255 nucleus. Each CSV is drawn"
         " from equally often.",
     )
-    network: Literal["embedded", "cellpose"] = Field(
-        default="embedded",
-        description="Which segmenter is trained; `cellpose` needs `weights`, a GPU, and crop_cells.method: cellpose.",
-    )
-    weights: str | None = Field(
-        default=None, description="`cellpose`: the local weights file that the training starts from (cpsam)."
-    )
-    cellpose_px: int = Field(
-        default=240, ge=64, description="`cellpose`: longer side that images are reduced to, as in crop_cells."
-    )
     start: Literal["shipped", "imagenet"] = Field(
-        default="shipped", description="`embedded`: from the weights in the package, or with an ImageNet encoder alone."
+        default="shipped", description="From the weights in the package, or with an ImageNet encoder alone."
     )
     held_out: float = Field(
         default=0.1, ge=0, lt=1, description="Share of each CSV's images that is judged on and never learnt from."
     )
-    steps: int = Field(default=1500, ge=1, description="`embedded`: training steps.")
-    epochs: int = Field(
-        default=100, ge=1, description="`cellpose`: passes over the images; the learning rate rises over the first ten."
-    )
-    batch: int = Field(default=16, ge=2, description="Views (`cellpose`: images) per step.")
-    learning_rate: float | None = Field(
-        default=None, gt=0, description="Of AdamW, after warm-up; null: 1e-3, with `cellpose` 1e-5 as its authors use."
-    )
+    steps: int = Field(default=1500, ge=1, description="Training steps.")
+    batch: int = Field(default=16, ge=2, description="Views per step.")
+    learning_rate: float = Field(default=1e-3, gt=0, description="Of AdamW, after warm-up.")
     ema: float = Field(default=0.995, ge=0, lt=1, description="Decay of the averaged weights, which are the ones kept.")
     report_every: int = Field(default=100, ge=1, description="Steps between checkpoints, judgements and log lines.")
-
-    def rate(self) -> float:
-        """Return the learning rate that null stands for, otherwise the learning rate."""
-        return self.learning_rate or (1e-5 if self.network == "cellpose" else 1e-3)
 
 
 class Crop(Settings):
@@ -117,12 +98,6 @@ class Crop(Settings):
 
     @model_validator(mode="after")
     def _agreed(self) -> Crop:
-        training = self.train_segmenter
-        if training.masks and self.crop_cells.method == "stain":
+        if self.train_segmenter.masks and self.crop_cells.method == "stain":
             raise ValueError("train_segmenter.masks are named, but crop_cells.method is stain, which learns nothing")
-        if training.masks and training.network == "cellpose":
-            if self.crop_cells.method != "cellpose":
-                raise ValueError("train_segmenter.network is cellpose, so crop_cells.method must be cellpose too")
-            if not training.weights:
-                raise ValueError("train_segmenter.network is cellpose, so train_segmenter.weights must name its file")
         return self

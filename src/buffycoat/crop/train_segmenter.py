@@ -1,4 +1,4 @@
-"""Step `train_segmenter`: a segmenter fine-tuned on masks of the user's own; the embedded one resumes."""
+"""Step `train_segmenter`: the embedded segmenter fine-tuned on masks of the user's own; resumes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import logging
 import math
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from torch import Tensor, nn
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import sha256_of
 from buffycoat.core.provenance import code_digest
-from buffycoat.core.random import stream
 from buffycoat.core.steps import run
 from buffycoat.crop.embedded_method import segment_by_network
 from buffycoat.crop.methods import Segmenter
@@ -26,6 +24,7 @@ from buffycoat.crop.segmenter import half_precision, imagenet_network, load_netw
 from buffycoat.crop.segmenter_samples import MaskedImage, Source, read_mask_set, source_of
 from buffycoat.crop.segmenter_training import SegmenterTraining, Summary, nearest_cell, summarise
 from buffycoat.crop.settings import CropCells, TrainSegmenter
+from buffycoat.data.random import stream
 from buffycoat.data.tables.crop import SEGMENTER_HISTORY
 from buffycoat.nets.device import pick_device
 from buffycoat.nets.training import Checkpoint, fingerprint, seed_torch
@@ -109,28 +108,6 @@ def train_embedded(
     return half_precision(training.averaged), told
 
 
-def train_cellpose(
-    fit: list[list[MaskedImage]], held: list[MaskedImage], settings: TrainSegmenter, seed: int
-) -> tuple[dict[str, Tensor], pd.DataFrame]:
-    """Return the tensors of Cellpose-SAM after fine-tuning, and the history: the loss per epoch, judged at the end."""
-    from buffycoat.crop.cellpose_training import fine_tune_cellpose, judged_segmenter
-    from buffycoat.crop.cellpose_weights import check_weights
-
-    images = [image for part in fit for image in part]
-    weights = check_weights(CropCells(method="cellpose", weights=settings.weights))
-    device = pick_device()
-    state, losses = fine_tune_cellpose(
-        [image.pixels for image in images], [image.cells for image in images], weights,
-        side_px=settings.cellpose_px, epochs=settings.epochs, batch=settings.batch, learning_rate=settings.rate(),
-        weight_decay=0.1, device=device, seed=seed,
-    )  # fmt: skip
-    rows = [history_row(epoch, float(loss), None) for epoch, loss in enumerate(losses, 1)]
-    with ThreadPoolExecutor(1) as pool:
-        segment = judged_segmenter(state, device, pool, CropCells(method="cellpose", cellpose_px=settings.cellpose_px))
-        rows[-1] = history_row(len(rows), float(losses[-1]), judge(segment, held))
-    return state, pd.DataFrame(rows)
-
-
 def train_segmenter(*, masks: list[Path], segmenter: Path, history: Path, seed: int, settings: TrainSegmenter) -> None:
     """Train on the images and masks that the CSVs name; write the segmenter and the course of its training."""
     if not masks:
@@ -142,10 +119,7 @@ def train_segmenter(*, masks: list[Path], segmenter: Path, history: Path, seed: 
     code = code_digest("buffycoat.crop.train_segmenter")
     stamp = fingerprint(settings, inputs, code, seed=seed, pictures=contents_of([*held, *sum(fit, [])]))
     checkpoint = Checkpoint(segmenter.with_name("segmenter_checkpoint.safetensors"), stamp)
-    if settings.network == "cellpose":
-        state, told = train_cellpose(fit, held, settings, seed)
-    else:
-        state, told = train_embedded(fit, held, checkpoint, settings, seed)
+    state, told = train_embedded(fit, held, checkpoint, settings, seed)
     SEGMENTER_HISTORY.write(told, history)
     about = {
         "settings": settings.model_dump(mode="json"),

@@ -1,4 +1,4 @@
-"""Image files in, image shards out and back: Arrow IPC files of crops and masks, memory-mapped."""
+"""Images: files decoded, cells kept in shards (Arrow IPC, memory-mapped), and grey levels and noise of a crop."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ Pixels = npt.NDArray[np.uint8]
 
 BACKGROUND, CYTOPLASM, NUCLEUS = 0, 1, 2
 """Values of a mask. Where a method cannot tell the nucleus, the whole cell is CYTOPLASM."""
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+"""Formats that are decoded; anything else is refused before a decoder sees it."""
 
 
 class ImageProblem(Exception):
@@ -34,10 +36,6 @@ class ImageProblem(Exception):
         """Keep the status and the sentence for a person."""
         super().__init__(reason)
         self.status = status
-
-
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
-"""Formats that are decoded; anything else is refused before a decoder sees it."""
 
 
 def decode_image(path: Path, max_pixels: int = 50_000_000) -> Pixels:

@@ -7,7 +7,6 @@ from typing import Literal
 Recipe = Literal[
     "focal", "cross_entropy", "oversampling", "ldam", "crt", "balanced_softmax", "logit_adjustment"
 ]  # fmt: skip
-
 Restoration = Literal["pix2pix", "median", "keep"]
 
 RECIPE_NAMES: dict[str, str] = {
@@ -20,16 +19,8 @@ RECIPE_NAMES: dict[str, str] = {
     "logit_adjustment": "cross_entropy, frequencies subtracted from its logits",
 }
 """Every recipe, in one line."""
-
 BODY_OF: dict[str, str] = {"crt": "cross_entropy", "logit_adjustment": "cross_entropy"}
 """Recipes that start from another recipe's model of the same fold, and which."""
-
-
-def body_model(restoration: str, recipe: str, fold: str) -> list[str]:
-    """Return the file of the model that a recipe's fold starts from, in a list; an empty one where there is none."""
-    if recipe not in BODY_OF:
-        return []
-    return [f"results/5_classify/{restoration}/{BODY_OF[recipe]}/fold_{fold}/model.safetensors"]
 
 
 def cropping_method(method: str, weights: str | None) -> str:
@@ -50,10 +41,16 @@ WAY_NAMES: dict[str, str] = {
     "stacking": "logistic regression on both branches, classes weighted evenly",
 }
 """What is done after branch A's main recipe, in one line: the phases of the rules, and the simple ways beside them."""
-
 RESTORATION_NAMES: dict[str, str] = {
     "pix2pix": "noisy cells restored by Pix2Pix",
     "median": "noisy cells filtered by a 3x3 median",
     "keep": "noisy cells left as they are",
 }
 """What is done with noisy cells before branch A, in one line."""
+
+
+def body_model(restoration: str, recipe: str, fold: str) -> list[str]:
+    """Return the file of the model that a recipe's fold starts from, in a list; an empty one where there is none."""
+    if recipe not in BODY_OF:
+        return []
+    return [f"results/5_classify/{restoration}/{BODY_OF[recipe]}/fold_{fold}/model.safetensors"]

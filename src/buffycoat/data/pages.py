@@ -1,4 +1,4 @@
-"""Pages from templates: escaped, self-contained, written whole."""
+"""Pages and spreadsheets: templates filled, pictures for them, everything escaped and written whole."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ from buffycoat.data.images import BACKGROUND, NUCLEUS, Pixels
 
 STYLE = "style.html.j2"
 """The style sheet beside this module, which every page includes."""
+CELL_INK, NUCLEUS_INK, WINDOW_INK = (0, 160, 90), (250, 200, 0), (210, 60, 40)
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""What makes a spreadsheet compute a cell instead of showing it (OWASP, CSV injection)."""
 
 
 def environment(package: str) -> jinja2.Environment:
@@ -33,9 +36,6 @@ def write_page(template: str, content: dict[str, Any], path: Path, package: str 
     text = environment(package).get_template(template).render(**content, style=STYLE)
     with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
-
-
-CELL_INK, NUCLEUS_INK, WINDOW_INK = (0, 160, 90), (250, 200, 0), (210, 60, 40)
 
 
 def data_address(image: Pixels, quality: int = 85) -> str:
@@ -93,10 +93,6 @@ def with_window(image: Pixels, row: float, col: float, window_px: int, side: int
     high = (round((col + half) * scale), round((row + half) * scale))
     cv2.rectangle(picture, low, high, WINDOW_INK, 1, cv2.LINE_AA)
     return picture
-
-
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""What makes a spreadsheet compute a cell instead of showing it (OWASP, CSV injection)."""
 
 
 def disarmed(value: Any) -> Any:

@@ -1,4 +1,7 @@
-"""Encoders by one name: each gives a network from normalised images (n, 3, S, S) to vectors (n, D)."""
+"""Encoders of branch B by one name: each gives a network from normalised images (n, 3, S, S) to vectors (n, D).
+
+EfficientNet-Lite0's channel statistics, MedSigLIP and others of open_clip, and networks of timm.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from buffycoat.core.environment import cached_folder, stay_offline, whole_folder
 from buffycoat.core.errors import InputError
 from buffycoat.embed.settings import EmbedCells
 from buffycoat.embed.siglip import medsiglip
@@ -20,19 +24,30 @@ from buffycoat.nets.efficientnet import MEAN, STD, efficientnet_lite0
 from buffycoat.nets.pretrained import (
     HUB_FILES,
     Keys,
-    cached_folder,
     classifier_names,
     create_network,
     hub_folder,
     load_body,
     read_tensors,
-    stay_offline,
     try_size,
-    whole_folder,
 )
+
+log = logging.getLogger("buffycoat")
+Triple = tuple[float, float, float]
+Tokenizer = Callable[[list[str]], Tensor]
 
 FIRST_STAGE = 2
 """Stages before it see edges and colours alone; from here on: 40, 80, 112, 192, 320 channels."""
+KEYS = Keys(
+    network="embed.embed_cells.encoder", weights="embed.embed_cells.weights", size="embed.embed_cells.size_px",
+    local="timm:",
+)  # fmt: skip
+FILES = ("open_clip_config.json", "open_clip_model.safetensors")
+"""What open_clip's hub layout needs of a folder."""
+HALF: Triple = (0.5, 0.5, 0.5)
+"""MedSigLIP's mean and spread of pixel values 0..1 (its preprocessor_config.json)."""
+NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
+"""The smallest text tower: stands in for one of `transformers`, whose parts are looked up on the network."""
 
 
 class StageStatistics(nn.Module):
@@ -56,13 +71,6 @@ class StageStatistics(nn.Module):
         return torch.cat([functional.normalize(part, dim=1) for part in parts], dim=1)
 
 
-KEYS = Keys(
-    network="embed.embed_cells.encoder", weights="embed.embed_cells.weights", size="embed.embed_cells.size_px",
-    local="timm:",
-)  # fmt: skip
-Triple = tuple[float, float, float]
-
-
 @dataclass(frozen=True)
 class Encoder:
     """A network, how it wants its pixels normalised (mean and spread of values 0..1), and how they are resized."""
@@ -81,18 +89,6 @@ def _efficientnet(name: str, settings: EmbedCells) -> Encoder:
     if settings.weights:
         raise InputError("embed.embed_cells.weights: efficientnet_lite0 brings its own weights; leave it empty")
     return Encoder(StageStatistics(), MEAN, STD)
-
-
-def _medsiglip(name: str, settings: EmbedCells) -> Encoder:
-    pass
-
-    return medsiglip_encoder(settings)
-
-
-def _open_clip(name: str, settings: EmbedCells) -> Encoder:
-    pass
-
-    return open_clip_encoder(name, settings)
 
 
 def with_scheme(name: str) -> str:
@@ -124,39 +120,6 @@ def _timm(name: str, settings: EmbedCells) -> Encoder:
     return Encoder(network, tuple(config["mean"]), tuple(config["std"]), interpolation)
 
 
-ENCODERS: dict[str, Callable[[str, EmbedCells], Encoder]] = {
-    "efficientnet_lite0": _efficientnet,
-    "medsiglip": _medsiglip,
-    "open_clip": _open_clip,
-    "timm": _timm,
-}
-
-
-def load_encoder(settings: EmbedCells) -> Encoder:
-    """Return the configured encoder, frozen; raises InputError on an unknown name or missing weights."""
-    kind, _, name = settings.encoder.partition(":")
-    if kind not in ENCODERS or (kind in ("open_clip", "timm")) != bool(name):
-        raise InputError(
-            f"embed.embed_cells.encoder: {settings.encoder!r} is unknown; use efficientnet_lite0, medsiglip,"
-            " open_clip:<name, hub id or folder> or timm:<name, hub id or folder>"
-        )
-    stay_offline()
-    encoder = ENCODERS[kind](name, settings)
-    encoder.network.eval().requires_grad_(False)
-    return encoder
-
-
-log = logging.getLogger("buffycoat")
-
-FILES = ("open_clip_config.json", "open_clip_model.safetensors")
-"""What open_clip's hub layout needs of a folder."""
-HALF: Triple = (0.5, 0.5, 0.5)
-"""MedSigLIP's mean and spread of pixel values 0..1 (its preprocessor_config.json)."""
-NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
-"""The smallest text tower: stands in for one of `transformers`, whose parts are looked up on the network."""
-Tokenizer = Callable[[list[str]], Tensor]
-
-
 def _text_side(model: nn.Module, tokenizer: Tokenizer) -> Callable[[list[str]], Tensor]:
     """Return what embeds texts, on the CPU in float32, (n, D)."""
 
@@ -178,7 +141,7 @@ def _or_no_text(make: Callable[[], Tokenizer], model: nn.Module) -> Callable[[li
         return None
 
 
-def medsiglip_encoder(settings: EmbedCells) -> Encoder:
+def medsiglip_encoder(name: str, settings: EmbedCells) -> Encoder:
     """Return MedSigLIP from the folder of its published checkpoint; raises InputError where that is not whole."""
     folder = Path(settings.weights) if settings.weights else None
     model, sizes = medsiglip(folder, settings.size_px)
@@ -285,3 +248,25 @@ def open_clip_encoder(name: str, settings: EmbedCells) -> Encoder:
     texts = _or_no_text(lambda: open_clip.get_tokenizer(name), model)
     preprocess = getattr(model.visual, "preprocess_cfg", {})
     return Encoder(model.visual, **_normalisation(preprocess), embed_texts=texts)  # type: ignore[arg-type]
+
+
+ENCODERS: dict[str, Callable[[str, EmbedCells], Encoder]] = {
+    "efficientnet_lite0": _efficientnet,
+    "medsiglip": medsiglip_encoder,
+    "open_clip": open_clip_encoder,
+    "timm": _timm,
+}
+
+
+def load_encoder(settings: EmbedCells) -> Encoder:
+    """Return the configured encoder, frozen; raises InputError on an unknown name or missing weights."""
+    kind, _, name = settings.encoder.partition(":")
+    if kind not in ENCODERS or (kind in ("open_clip", "timm")) != bool(name):
+        raise InputError(
+            f"embed.embed_cells.encoder: {settings.encoder!r} is unknown; use efficientnet_lite0, medsiglip,"
+            " open_clip:<name, hub id or folder> or timm:<name, hub id or folder>"
+        )
+    stay_offline()
+    encoder = ENCODERS[kind](name, settings)
+    encoder.network.eval().requires_grad_(False)
+    return encoder

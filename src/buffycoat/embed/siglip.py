@@ -17,12 +17,21 @@ from torch import Tensor, nn
 from buffycoat.core.errors import InputError
 from buffycoat.nets.weights import read_weights
 
+Tensors = dict[str, Tensor]
+
 IMAGE, TEXT = "vision_model.", "text_model."
 """What the names of the two towers begin with in a published checkpoint."""
 COMPUTED = ("embeddings.position_ids",)
 """Tensors of older checkpoints that hold 0, 1, 2, ... and are no weights."""
-
-Tensors = dict[str, Tensor]
+TRUNK = "vit_so400m_patch14_siglip_384"
+"""timm's image tower with an attention pool; every size of it is set anew."""
+WHERE = (
+    "MedSigLIP is gated: log in at huggingface.co/google/medsiglip-448, accept the Health AI Developer Foundations"
+    " terms, fetch it by `hf download google/medsiglip-448 --local-dir weights/medsiglip-448` and set"
+    " embed.embed_cells.weights: weights/medsiglip-448; or set embed.embed_cells.encoder: efficientnet_lite0"
+)
+"""What to do where the weights are missing."""
+_SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
 
 
 def _renamed(weights: Tensors, pairs: dict[str, str], theirs: str, ours: str) -> Tensors:
@@ -119,16 +128,6 @@ def convert(published: Tensors, image_depth: int, text_depth: int) -> Tensors:
     return renamed
 
 
-TRUNK = "vit_so400m_patch14_siglip_384"
-"""timm's image tower with an attention pool; every size of it is set anew."""
-WHERE = (
-    "MedSigLIP is gated: log in at huggingface.co/google/medsiglip-448, accept the Health AI Developer Foundations"
-    " terms, fetch it by `hf download google/medsiglip-448 --local-dir weights/medsiglip-448` and set"
-    " embed.embed_cells.weights: weights/medsiglip-448; or set embed.embed_cells.encoder: efficientnet_lite0"
-)
-"""What to do where the weights are missing."""
-
-
 class Tower(BaseModel):
     """What both towers of a published `config.json` say; left out there is what `transformers` takes by default."""
 
@@ -180,7 +179,6 @@ class SigLIP(BaseModel):
         return self
 
 
-_SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
 MEDSIGLIP = SigLIP(
     vision_config=ImageTower(**_SO400M, image_size=448, patch_size=14),
     text_config=TextTower(**_SO400M),

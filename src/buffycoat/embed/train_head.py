@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from buffycoat.core.errors import InputError
 from buffycoat.core.provenance import code_digest
-from buffycoat.core.random import stream
 from buffycoat.core.steps import run
+from buffycoat.data.random import stream
 from buffycoat.data.tables.classify import PROBABILITIES
 from buffycoat.data.tables.embed import HEAD_HISTORY
 from buffycoat.data.tables.index import CLASSES, class_codes
@@ -25,6 +25,8 @@ from buffycoat.embed.settings import TrainHead
 from buffycoat.nets.batches import by_blocks
 from buffycoat.nets.training import Checkpoint, fingerprint, seed_torch
 from buffycoat.nets.weights import write_weights
+
+log = logging.getLogger("buffycoat")
 
 
 class Head(nn.Module):
@@ -75,9 +77,6 @@ def head_loss(projection: Tensor, logits: Tensor, labels: Tensor, settings: Trai
     contrast = supervised_contrast(projection, labels, settings.temperature)
     share = settings.contrastive_share
     return share * contrast + (1 - share) * focal(logits, labels, settings.gamma)
-
-
-log = logging.getLogger("buffycoat")
 
 
 def chances(labels: np.ndarray, codes: list[str], settings: TrainHead) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Checking one image file: is it inside its root, what kind is it, is it whole, how large; every fault is a status."""
+"""Faults of the data: of each file, of labels, of repeated files; every fault is a status."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ import pandas as pd
 
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import write_json
-from buffycoat.core.random import stream_seed
 from buffycoat.core.steps import run
+from buffycoat.data.random import stream_seed
 from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, class_codes, trainable
 from buffycoat.index.settings import MakeFolds
 

@@ -1,4 +1,4 @@
-"""Shape of a cell and of its nucleus, from masks alone; no colour enters here."""
+"""Measures of one cell inside its mask: outline, nucleus, lobes, colour and texture."""
 
 from __future__ import annotations
 
@@ -11,6 +11,17 @@ from buffycoat.data.images import Pixels
 
 Mask = npt.NDArray[np.bool_]
 Points = npt.NDArray[np.float64]
+Values = npt.NDArray[np.float32]
+
+LEAST_GLASS = 0.05
+"""Share of a crop that must lie outside the cell for its glass to be looked at; below, glass counts as white."""
+_DENSITY_OF_LEVEL = (-np.log10((np.arange(256) + 1) / 256)).astype(np.float32)
+LEVELS = np.arange(0.05, 0.71, 0.05)
+"""Depths, in radii of the largest circle inside the nucleus, at which its parts are counted."""
+PROMINENCE = 0.3
+"""A lobe is at least this much deeper than where it joins another, in the same unit."""
+SMALLEST = 0.4
+"""A lobe's own inscribed circle has at least this share of the largest one's radius: less is a fragment."""
 
 
 def outline(cell: Mask) -> Points:
@@ -157,13 +168,6 @@ def red_blue_ratio(crop: Pixels, part: Mask) -> float:
     return float(red / (blue + 1e-6))
 
 
-Values = npt.NDArray[np.float32]
-
-LEAST_GLASS = 0.05
-"""Share of a crop that must lie outside the cell for its glass to be looked at; below, glass counts as white."""
-_DENSITY_OF_LEVEL = (-np.log10((np.arange(256) + 1) / 256)).astype(np.float32)
-
-
 def glass_levels(crop: Pixels, cell: Mask) -> npt.NDArray[np.float64]:
     """Return the level of clear glass, (3,) in 0..255: the 90th percentile, per channel, of what is outside the cell.
 
@@ -231,14 +235,6 @@ def within(part: Mask, distance_px: float) -> Mask:
     padded = cv2.copyMakeBorder(part.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     inner: Mask = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1] > distance_px
     return inner
-
-
-LEVELS = np.arange(0.05, 0.71, 0.05)
-"""Depths, in radii of the largest circle inside the nucleus, at which its parts are counted."""
-PROMINENCE = 0.3
-"""A lobe is at least this much deeper than where it joins another, in the same unit."""
-SMALLEST = 0.4
-"""A lobe's own inscribed circle has at least this share of the largest one's radius: less is a fragment."""
 
 
 def lobe_count(nucleus: Mask) -> int:

@@ -1,4 +1,4 @@
-"""Forward passes of one size, so that what comes out for an image does not depend on how many others there are.
+"""Batches: made ahead by a thread, and all of one size, so that no image's result depends on how many others there are.
 
 Libraries choose how they multiply matrices by their shapes, and rounding follows that choice. In a batch of a fixed
 size no row's result depends on what the other rows hold; so the last batch is filled up.
@@ -12,20 +12,27 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from buffycoat.core.errors import InputError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 log = logging.getLogger("buffycoat")
+T = TypeVar("T")
+
+BLOCK = 1024
+"""Rows at once."""
 
 
 def filled(rows: Tensor, size: int) -> Tensor:
     """Return rows (n, ...) with zeros added up to `size` of them; as they are from that size on."""
+    import torch
+
     if len(rows) >= size:
         return rows
     return torch.cat([rows, rows.new_zeros((size - len(rows), *rows.shape[1:]))])
@@ -37,6 +44,8 @@ def in_pieces(forward: Callable[[Tensor], Tensor], rows: Tensor, size: int, key:
     Where memory ends the size is halved and the rows are begun anew, so that none is lost; raises InputError, naming
     the rule `key`, where a single one does not fit.
     """
+    import torch
+
     while True:
         try:
             return torch.cat([forward(filled(piece, size))[: len(piece)] for piece in rows.split(size)]), size
@@ -52,10 +61,6 @@ def in_pieces(forward: Callable[[Tensor], Tensor], rows: Tensor, size: int, key:
         log.warning("%s: out of memory, going on with %d images per forward pass", key, size)
 
 
-BLOCK = 1024
-"""Rows at once."""
-
-
 def by_blocks(
     function: Callable[[npt.NDArray[np.floating]], npt.NDArray[np.float64]], rows: npt.NDArray[np.floating]
 ) -> npt.NDArray[np.float64]:
@@ -67,9 +72,6 @@ def by_blocks(
         full[: len(block)] = block
         parts.append(function(full)[: len(block)])
     return np.concatenate(parts)
-
-
-T = TypeVar("T")
 
 
 class Prefetched(Generic[T]):

@@ -1,4 +1,4 @@
-"""Weights that a timm network starts from: a local safetensors file in timm's names, every tensor accounted for.
+"""Networks of timm: by name, folder or hub id, and the weights they start from, every tensor accounted for.
 
 Shared by branch A (backbones) and branch B (encoders).
 """
@@ -6,7 +6,6 @@ Shared by branch A (backbones) and branch B (encoders).
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,55 +14,37 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from buffycoat.core.environment import cached_folder, whole_folder
 from buffycoat.core.errors import InputError
 from buffycoat.nets.weights import read_weights
 
-
-def whole_folder(folder: Path, files: tuple[str, ...], key: str, layout: str) -> Path:
-    """Return the folder if it holds all `files`; raises InputError that names the setting `key` and what is absent."""
-    if absent := [file for file in files if not (folder / file).is_file()]:
-        raise InputError(
-            f"{key}: {folder}: no {' and no '.join(absent)}; a folder in {layout} hub layout holds"
-            f" {' and '.join(files)}"
-        )
-    return folder
-
-
-def cached_folder(place: str, files: tuple[str, ...], key: str, instead: str) -> Path:
-    """Return the folder of the local cache that holds `files` of `place`, which is OWNER/NAME[@REVISION].
-
-    Raises InputError that names the setting `key` and says what to fetch, or what to set to a folder `instead`.
-    """
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.constants import HF_HUB_CACHE
-    from huggingface_hub.errors import HFValidationError
-
-    owner_and_name, _, revision = place.partition("@")
-    try:
-        found = [try_to_load_from_cache(owner_and_name, file, revision=revision or None) for file in files]
-    except HFValidationError as problem:
-        raise InputError(f"{key}: hf-hub:{place}: {problem}") from None
-    if not all(isinstance(file, str) for file in found):
-        wanted = f"{owner_and_name} {' '.join(files)}" + (f" --revision {revision}" if revision else "")
-        raise InputError(
-            f"{key}: hf-hub:{place} is not in the cache {HF_HUB_CACHE}, and a run downloads nothing: fetch it on a"
-            f" machine with a network by `hf download {wanted}`, or put {' and '.join(files)} of"
-            f" huggingface.co/{owner_and_name} into a folder and set {instead}"
-        )
-    return Path(str(found[0])).parent
-
-
-def stay_offline() -> None:
-    """Forbid this process every download, whatever a library would like to look up."""
-    from huggingface_hub import constants
-
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    # Read when huggingface_hub is imported, so too late for a library that has been imported before.
-    constants.HF_HUB_OFFLINE = True
-
-
+log = logging.getLogger("buffycoat")
 HUB_FILES = ("config.json", "model.safetensors")
 """What timm's hub layout needs of a folder."""
+CONVERT = (
+    'python -c "import sys, torch; from safetensors.torch import save_file;'
+    " w = torch.load(sys.argv[1], 'cpu', weights_only=True); w = w.get('state_dict', w.get('model', w));"
+    ' save_file({k: v.clone().contiguous() for k, v in w.items()}, sys.argv[2])" IN.pth OUT.safetensors'
+)
+"""Command that turns a pickled state dict into safetensors; it reads nothing but tensors."""
+NORMALISATION = ("pixel_mean", "pixel_std")
+"""Tensors that this package's own model files hold beside timm's: how the weights want their pixels."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The settings that an error message names: what a person has to change."""
+
+    network: str
+    """Names the network."""
+    weights: str
+    """Names the file that it starts from."""
+    size: str
+    """Sets the side of its images."""
+    options: str | None = None
+    """Sets what else timm is told; None where that cannot be set."""
+    local: str = "local-dir:"
+    """What stands before a folder in the value of `network`."""
 
 
 def hub_folder(name: str, keys: Keys, files: tuple[str, ...] = HUB_FILES) -> Path | None:
@@ -135,34 +116,6 @@ def classifier_names(model: nn.Module) -> list[str]:
     parts = found if isinstance(found, (tuple, list)) else [found]
     parameters = {id(parameter) for part in parts for parameter in part.parameters()}
     return [name for name, parameter in model.named_parameters() if id(parameter) in parameters]
-
-
-log = logging.getLogger("buffycoat")
-
-CONVERT = (
-    'python -c "import sys, torch; from safetensors.torch import save_file;'
-    " w = torch.load(sys.argv[1], 'cpu', weights_only=True); w = w.get('state_dict', w.get('model', w));"
-    ' save_file({k: v.clone().contiguous() for k, v in w.items()}, sys.argv[2])" IN.pth OUT.safetensors'
-)
-"""Command that turns a pickled state dict into safetensors; it reads nothing but tensors."""
-NORMALISATION = ("pixel_mean", "pixel_std")
-"""Tensors that this package's own model files hold beside timm's: how the weights want their pixels."""
-
-
-@dataclass(frozen=True)
-class Keys:
-    """The settings that an error message names: what a person has to change."""
-
-    network: str
-    """Names the network."""
-    weights: str
-    """Names the file that it starts from."""
-    size: str
-    """Sets the side of its images."""
-    options: str | None = None
-    """Sets what else timm is told; None where that cannot be set."""
-    local: str = "local-dir:"
-    """What stands before a folder in the value of `network`."""
 
 
 def _other_kind(head: bytes, keys: Keys) -> str | None:

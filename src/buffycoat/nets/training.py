@@ -16,8 +16,8 @@ import torch
 
 from buffycoat.core.errors import InputError, Interrupted
 from buffycoat.core.files import sha256_of
-from buffycoat.core.random import stream_seed
 from buffycoat.core.settings import Settings
+from buffycoat.data.random import stream_seed
 from buffycoat.nets.weights import read_weights, write_weights
 
 log = logging.getLogger("buffycoat")
@@ -101,15 +101,9 @@ class Safekeeping:
 
     SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
-    def __init__(
-        self, save: Callable[[], None], every_s: float, agree: Callable[[int], int] = lambda number: number
-    ) -> None:
-        """Keep what stores the state, and the seconds between two times it does.
-
-        `agree` is called after every step with the signal's number, 0 for none; what it returns is heeded, so that
-        processes that work together can stop at the same step.
-        """
-        self.save, self.every_s, self.agree = save, every_s, agree
+    def __init__(self, save: Callable[[], None], every_s: float) -> None:
+        """Keep what stores the state, and the seconds between two times it does."""
+        self.save, self.every_s = save, every_s
         self.asked = 0
         self.last = time.monotonic()
         self._before: dict[int, Any] = {}
@@ -131,10 +125,9 @@ class Safekeeping:
 
     def after_step(self) -> None:
         """Store the state where it is time; raises Interrupted, after storing it, where the process is to end."""
-        number = self.agree(self.asked)
-        if not number and time.monotonic() - self.last < self.every_s:
+        if not self.asked and time.monotonic() - self.last < self.every_s:
             return
         self.save()
         self.last = time.monotonic()
-        if number:
-            raise Interrupted(number)
+        if self.asked:
+            raise Interrupted(self.asked)

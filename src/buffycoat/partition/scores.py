@@ -1,4 +1,4 @@
-"""Noise, blur and light of a crop, measured together: they share the grey levels and their 3x3 median."""
+"""Noise, blur and light of a crop, measured together, and how far its light is from the usual."""
 
 from __future__ import annotations
 
@@ -24,6 +24,14 @@ NEAR_WHITE = 4.0
 """Added to the distances of a level from black and from white, grey levels: the last few steps are chance."""
 EVEN = 2.0
 """Added to gradients before their logarithm is taken, grey levels: steps of one or two levels are chance."""
+SAMPLES = 32
+"""The light is read off a grid of about this many pixels a side: it changes slowly."""
+GLASS = 0.1
+"""The brightest tenth of the surroundings counts as clear glass: red cells may cover the rest."""
+STEEPEST = 0.01
+"""Sharpness is read off the steepest hundredth of the steps between neighbouring pixels: the outlines."""
+FEWEST = 10
+"""Fewer samples than this tell nothing about the light of a half."""
 
 
 def comparable(frame: pd.DataFrame) -> dict[str, Floats]:
@@ -67,16 +75,6 @@ def light_deviation(frame: pd.DataFrame, usual: Usual) -> Floats:
         distances.append(distance if name in ONE_SIDED else np.abs(distance))
     deviation: Floats = np.maximum(np.max(distances, axis=0), 0.0)
     return deviation
-
-
-SAMPLES = 32
-"""The light is read off a grid of about this many pixels a side: it changes slowly."""
-GLASS = 0.1
-"""The brightest tenth of the surroundings counts as clear glass: red cells may cover the rest."""
-STEEPEST = 0.01
-"""Sharpness is read off the steepest hundredth of the steps between neighbouring pixels: the outlines."""
-FEWEST = 10
-"""Fewer samples than this tell nothing about the light of a half."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from buffycoat.partition.scores import Usual, usual_light
 from buffycoat.partition.settings import FlagNoisy
 
 Scores = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 BIN = 0.02
 """Width of the bins in which logarithms of scores are counted."""
@@ -25,6 +26,8 @@ LEAST_SPREAD = 0.05
 """Least robust standard deviation of the logarithms: scores of one value have none."""
 SMALLEST = 1e-3
 """Scores below count as this: a logarithm needs more than nothing."""
+SHARPEST = 1e-3
+"""Least sharpness (1 - blur score) that is told from none."""
 
 
 def fit_threshold(scores: Scores, spread: float, largest: bool = False) -> float:
@@ -80,12 +83,6 @@ def histogram_of(scores: Scores, bins: int = 60, logarithmic: bool = True) -> di
         "edges": [float(10**edge if logarithmic else edge) for edge in edges],
         "counts": [int(count) for count in counts],
     }
-
-
-Bools = npt.NDArray[np.bool_]
-
-SHARPEST = 1e-3
-"""Least sharpness (1 - blur score) that is told from none."""
 
 
 def compared_noise(frame: pd.DataFrame, noise_over: str) -> Scores:

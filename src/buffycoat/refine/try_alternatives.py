@@ -19,6 +19,7 @@ from buffycoat.refine.gates import Values
 from buffycoat.refine.settings import TryAlternatives
 from buffycoat.stats.scores import confusion, overall_scores
 
+log = logging.getLogger("buffycoat")
 Way = Callable[[Training, Evidence], Labels]
 
 POWERS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
@@ -27,6 +28,10 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of branch A that `average` chooses from."""
 LEAST = 1e-12
 """Probabilities are kept above it, so that their logarithms are finite."""
+PHASES = {"phase_1": "phase_1", "phase_2": "phase_2", "rules": "label"}
+"""Ways that the table of labels holds, and their columns there."""
+OF_BRANCH_B = ("branch_b", "average", "stacking")
+"""Ways that look at branch B's probabilities."""
 
 
 def logs(evidence: Evidence) -> tuple[Values, Values]:
@@ -132,14 +137,6 @@ def cross_fitted(training: Training, way: Way) -> Labels:
         rows = training.folds == fold
         labels[rows] = way(training.rows(~rows), training.evidence.rows(rows))
     return labels
-
-
-log = logging.getLogger("buffycoat")
-
-PHASES = {"phase_1": "phase_1", "phase_2": "phase_2", "rules": "label"}
-"""Ways that the table of labels holds, and their columns there."""
-OF_BRANCH_B = ("branch_b", "average", "stacking")
-"""Ways that look at branch B's probabilities."""
 
 
 def ways_of(head_probabilities: Path, ids: pd.Series, settings: TryAlternatives) -> list[str]:

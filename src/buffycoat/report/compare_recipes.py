@@ -33,6 +33,7 @@ from buffycoat.report.sections import recipe_words
 from buffycoat.report.settings import CompareRecipes
 from buffycoat.stats.scores import DEFINITIONS
 
+log = logging.getLogger("buffycoat")
 VARIANT_NAMES = {
     "single_folds": "single folds, one view",
     "one_view": "all folds, one view",
@@ -132,9 +133,6 @@ def content(
         "classes_restored": {part: by_class(table, part, [recipes[0], *restored], codes) for part in parts},
         "classes_after": {part: by_class(table, part, [recipes[0], *after], codes) for part in parts},
     }
-
-
-log = logging.getLogger("buffycoat")
 
 
 def labelled_parts(images: Path, test_labels: Path, folds: Path, ids: pd.Series) -> dict[str, pd.DataFrame]:

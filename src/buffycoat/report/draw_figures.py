@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter  # noqa: E402
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from buffycoat.core.files import read_json, whole_folder
 from buffycoat.core.steps import run
@@ -21,10 +21,9 @@ from buffycoat.data.tables.restore import GAN_HISTORY
 from buffycoat.report.settings import DrawFigures
 
 matplotlib.use("Agg")
-
-
 # A user's class may be called anything, also '$': labels are text, never formulas.
 matplotlib.rcParams["text.parse_math"] = False
+
 INK, BLUE, ORANGE, GREY = "#22303c", "#35618f", "#c8722c", "#9aa5b1"
 
 

@@ -16,6 +16,15 @@ from buffycoat.report.parts import PHASES, STEPS
 from buffycoat.report.settings import WriteReport
 from buffycoat.stats.scores import OVERALL
 
+PHASE_NAMES = {
+    "branch_a": "Branch A: fold ensemble, test-time augmentation",
+    "branch_b": "Branch B: embedding and contrastive head",
+    "suppressed": "rescued classes suppressed",
+    "phase_1": "+ Phase 1, sensitivity boosting",
+    "phase_2": "+ Phase 2, semantic verification",
+    "phase_3": "+ Phase 3, biological filter (final)",
+}
+
 
 def recipe_words(recipe: str) -> str:
     """Return a recipe in one line, without the marks of Markdown; empty where it is unknown."""
@@ -134,16 +143,6 @@ def content(
         "kept_restorations": kept_pairs,
         "refused_restorations": refused_pairs,
     }
-
-
-PHASE_NAMES = {
-    "branch_a": "Branch A: fold ensemble, test-time augmentation",
-    "branch_b": "Branch B: embedding and contrastive head",
-    "suppressed": "rescued classes suppressed",
-    "phase_1": "+ Phase 1, sensitivity boosting",
-    "phase_2": "+ Phase 2, semantic verification",
-    "phase_3": "+ Phase 3, biological filter (final)",
-}
 
 
 class Cells:

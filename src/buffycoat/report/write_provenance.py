@@ -1,4 +1,4 @@
-"""Step `write_provenance`: what the results were made with and from, their digests, and the bill of materials."""
+"""Step `write_provenance`: what the results were made with and from, and their digests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from buffycoat.core.errors import InputError
 from buffycoat.core.files import sha256_of, write_json
 from buffycoat.core.steps import run
 from buffycoat.data.tables.index import IMAGES
-from buffycoat.report.bill_of_materials import bill_of_materials
 from buffycoat.report.settings import WriteProvenance
 
 NETWORKS = ("backbone", "encoder")
@@ -121,12 +120,11 @@ def parsed(text: str, option: str) -> dict[str, Any]:
 
 def write_provenance(
     *, images: Path, sources: list[Path] | None = None, results: list[Path], config: str, steps: str,
-    provenance: Path, sbom: Path, settings: WriteProvenance,
+    provenance: Path, settings: WriteProvenance,
 ) -> None:  # fmt: skip
-    """Write both files; `steps` are the digests of the code of the steps, `results` the files that are vouched for."""
+    """Write the file; `steps` are the digests of the code of the steps, `results` the files that are vouched for."""
     configuration, code = parsed(config, "--config"), parsed(steps, "--steps")
-    table, packages, shipped = IMAGES.read(images), installed(), packaged_weights()
-    configured = configured_weights(configuration)
+    table, packages = IMAGES.read(images), installed()
     told: dict[str, Any] = {
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "buffycoat": version(),
@@ -139,16 +137,13 @@ def write_provenance(
         },
         "code": code,
         "settings": configuration,
-        "weights": {"packaged": shipped, "configured": configured},
+        "weights": {"packaged": packaged_weights(), "configured": configured_weights(configuration)},
         "environment": system(),
         "packages": {name: found.version for name, found in packages.items()},
         "hardware": hardware(),
     }
     write_json(told, provenance)
-    files = {f"{key}/{name}": digest for key, entry in configured.items() for name, digest in entry["files"].items()}
-    models = {name: digest for name, digest in {**shipped, **files}.items() if name.endswith(WEIGHTS)}
-    write_json(bill_of_materials(packages, version(), models), sbom)
-    log.info("%d packages, %d results, %d files of weights", len(packages), len(told["results"]), len(models))
+    log.info("%d packages, %d results", len(packages), len(told["results"]))
 
 
 if __name__ == "__main__":

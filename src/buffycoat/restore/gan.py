@@ -1,4 +1,4 @@
-"""The training of Pix2Pix as a state that can be stepped, stored and taken up again."""
+"""The training of Pix2Pix as a state: losses, judgement on held-out pairs, and checkpoints."""
 
 from __future__ import annotations
 
@@ -28,8 +28,14 @@ from buffycoat.restore.networks import (
 from buffycoat.restore.pairs import CleanCrops, held_out_pairs, psnr, ssim, to_pixels, to_tensor
 from buffycoat.restore.settings import TrainGan
 
+log = logging.getLogger("buffycoat")
 LEVELS = (1, 2, 3)
 """Feature maps that are compared: at a quarter, an eighth and a sixteenth of the image's side."""
+SAMPLES = 8
+"""Rows of the sheet of samples."""
+SAMPLE_PX = 96
+"""Largest side of a sample in the sheet, pixels: a training of fifty judgements still fits on a page."""
+HEADING_PX = 16
 
 
 class FeatureDistance(nn.Module):
@@ -61,14 +67,6 @@ class FeatureDistance(nn.Module):
 
     def _normalised(self, images: Tensor) -> Tensor:
         return ((images + 1) / 2 - self.mean) / self.std  # type: ignore[operator]
-
-
-log = logging.getLogger("buffycoat")
-SAMPLES = 8
-"""Rows of the sheet of samples."""
-SAMPLE_PX = 96
-"""Largest side of a sample in the sheet, pixels: a training of fifty judgements still fits on a page."""
-HEADING_PX = 16
 
 
 def restored_by(generator: nn.Module, noisy: Pixels, depth: int, batch: int, device: torch.device) -> Pixels:

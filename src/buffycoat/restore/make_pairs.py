@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from buffycoat.core.errors import InputError
-from buffycoat.core.random import stream
 from buffycoat.core.steps import run
+from buffycoat.data.random import stream
 from buffycoat.data.tables.index import IMAGES, trainable
 from buffycoat.data.tables.partition import NOISE
 from buffycoat.data.tables.restore import PAIRS

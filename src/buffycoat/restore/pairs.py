@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from buffycoat.core.random import stream
 from buffycoat.data.degradations import DEGRADATIONS
 from buffycoat.data.images import Pixels
+from buffycoat.data.random import stream
 from buffycoat.restore.settings import TrainGan
 
 T = TypeVar("T")

@@ -31,6 +31,11 @@ from buffycoat.review.outliers import (
 )
 from buffycoat.review.settings import FindSuspects
 
+log = logging.getLogger("buffycoat")
+Values = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int64]
+Verdicts = npt.NDArray[np.bool_]
+
 KINDS = ("label", "disagreement", "energy", "distance")
 """Kinds of suspicion, in the order in which a sentence names them: from what a person can settle to what is odd."""
 
@@ -113,11 +118,6 @@ def with_reasons(frame: pd.DataFrame, settings: FindSuspects) -> pd.DataFrame:
     )
 
 
-Values = npt.NDArray[np.float64]
-Numbers = npt.NDArray[np.int64]
-Verdicts = npt.NDArray[np.bool_]
-
-
 def divergence(first: Values, second: Values) -> Values:
     """Return the Jensen-Shannon divergence of rows of probabilities (n, K) in bits: (n,), 0..1; NaN where a row is.
 
@@ -193,9 +193,6 @@ def ranks_within(doubt: Values, numbers: Numbers) -> Values:
         rows = np.flatnonzero((numbers == number) & ~np.isnan(doubt))
         ranks[rows[np.argsort(-doubt[rows], kind="stable")]] = np.arange(1, len(rows) + 1)
     return ranks
-
-
-log = logging.getLogger("buffycoat")
 
 
 def read_rows(images: Path, folds: Path, codes: list[str]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""How unlike the training cells an image is: energy of logits, Mahalanobis distance of embeddings."""
+"""How unlike the training cells an image is: energy of logits, distance of embeddings, and the file of both."""
 
 from __future__ import annotations
 
@@ -21,51 +21,11 @@ from buffycoat.core.errors import InputError
 from buffycoat.core.files import OPEN_SEAL, close_seal, is_whole, whole_file
 from buffycoat.nets.batches import by_blocks
 
-PARTS = ("centre", "axes", "whitening", "means")
-
-
-@dataclass(frozen=True)
-class Familiar:
-    """What new images are compared with."""
-
-    models: dict[int, ClassModel]
-    """By the fold that the model did not see."""
-    energies: Values
-    """Energy of each training image, out of fold, (n,)."""
-    distances: Values
-    """Distance of each training image to the nearest class, out of fold, (n,); NaN without one."""
-
-
-def write_familiar(familiar: Familiar, path: Path) -> None:
-    """Write models and values."""
-    tensors = {"energies": familiar.energies, "distances": familiar.distances}
-    for fold, model in familiar.models.items():
-        tensors |= {f"fold_{fold}.{part}": np.ascontiguousarray(getattr(model, part)) for part in PARTS}
-    with whole_file(path) as partial:
-        partial.write_bytes(save(tensors, {"seal": OPEN_SEAL}))
-        close_seal(partial)
-
-
-def read_familiar(path: Path) -> Familiar:
-    """Read what `write_familiar` wrote; raises InputError where the file is missing, damaged or of another form."""
-    try:
-        if not is_whole(path):
-            raise ValueError("its bytes are not those that were written")
-        tensors = load_file(path)
-        energies, distances = tensors.pop("energies"), tensors.pop("distances")
-        folds = sorted({int(name.partition(".")[0].removeprefix("fold_")) for name in tensors})
-        models = {fold: ClassModel(*(tensors[f"fold_{fold}.{part}"] for part in PARTS)) for fold in folds}
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (SafetensorError, KeyError, ValueError) as problem:
-        raise InputError(f"{path}: not the models of familiar images ({problem}); delete it and run again") from None
-    return Familiar(models, energies, distances)
-
-
 Values = npt.NDArray[np.float64]
 Vectors = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
 
+PARTS = ("centre", "axes", "whitening", "means")
 NUDGE = 1e-9
 """Added to the covariance's diagonal, as a share of its mean: shrinkage alone may leave a few cells' singular."""
 
@@ -170,6 +130,44 @@ def cross_fitted_distance(models: Mapping[int, ClassModel | None], vectors: Vect
     for fold, model in models.items():
         found[folds == fold] = mean_distance([model], vectors[folds == fold])
     return found
+
+
+@dataclass(frozen=True)
+class Familiar:
+    """What new images are compared with."""
+
+    models: dict[int, ClassModel]
+    """By the fold that the model did not see."""
+    energies: Values
+    """Energy of each training image, out of fold, (n,)."""
+    distances: Values
+    """Distance of each training image to the nearest class, out of fold, (n,); NaN without one."""
+
+
+def write_familiar(familiar: Familiar, path: Path) -> None:
+    """Write models and values."""
+    tensors = {"energies": familiar.energies, "distances": familiar.distances}
+    for fold, model in familiar.models.items():
+        tensors |= {f"fold_{fold}.{part}": np.ascontiguousarray(getattr(model, part)) for part in PARTS}
+    with whole_file(path) as partial:
+        partial.write_bytes(save(tensors, {"seal": OPEN_SEAL}))
+        close_seal(partial)
+
+
+def read_familiar(path: Path) -> Familiar:
+    """Read what `write_familiar` wrote; raises InputError where the file is missing, damaged or of another form."""
+    try:
+        if not is_whole(path):
+            raise ValueError("its bytes are not those that were written")
+        tensors = load_file(path)
+        energies, distances = tensors.pop("energies"), tensors.pop("distances")
+        folds = sorted({int(name.partition(".")[0].removeprefix("fold_")) for name in tensors})
+        models = {fold: ClassModel(*(tensors[f"fold_{fold}.{part}"] for part in PARTS)) for fold in folds}
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (SafetensorError, KeyError, ValueError) as problem:
+        raise InputError(f"{path}: not the models of familiar images ({problem}); delete it and run again") from None
+    return Familiar(models, energies, distances)
 
 
 def embedded(rows: pd.DataFrame, embeddings: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -21,6 +21,7 @@ ORANGE: Density = (0.06, 0.42, 0.40)
 PURPLE: Density = (0.28, 0.55, 0.24)
 BLACK_PURPLE: Density = (0.62, 0.85, 0.42)
 PINKISH: Density = (0.10, 0.26, 0.15)
+NEUTROPHIL_GRANULES = (120, 220)
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,6 @@ class Look:
     """Chromatin in blocks around the rim of the nucleus (clock face)."""
     stretch: tuple[float, float] = (1.0, 1.12)
 
-
-NEUTROPHIL_GRANULES = (120, 220)
 
 LOOKS: dict[str, Look] = {
     "BA": Look((60, 68), "lobes", (0.5, 0.6), LILAC, 0.15, 0.8, lobes=(2, 3), granules=BLACK_PURPLE,

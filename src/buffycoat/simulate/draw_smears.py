@@ -13,10 +13,10 @@ import pandas as pd
 
 from buffycoat.core.files import whole_folder
 from buffycoat.core.progress import track
-from buffycoat.core.random import stream
 from buffycoat.core.steps import run
 from buffycoat.data.degradations import DEGRADATIONS
 from buffycoat.data.images import CYTOPLASM, NUCLEUS, Pixels
+from buffycoat.data.random import stream
 from buffycoat.simulate.painting import draw_field, draw_slide
 from buffycoat.simulate.patients import plan_dataset
 from buffycoat.simulate.settings import DrawSmears

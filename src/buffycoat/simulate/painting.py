@@ -1,4 +1,4 @@
-"""Painting one field: red cells, platelets, one white cell, in optical density, then light, lens and sensor."""
+"""Painting one field: outlines, red cells, platelets, a white cell in optical density; then light, lens and sensor."""
 
 from __future__ import annotations
 
@@ -13,8 +13,13 @@ from buffycoat.simulate.cells import CHROMATIN, LOOKS, Density, Look
 
 Points = npt.NDArray[np.float64]
 Canvas = npt.NDArray[np.float32]
+Shape = tuple[int, int]
+
 _SHIFT = 4
 """OpenCV draws at a sixteenth of a pixel."""
+FIELD_PX = 368
+RED_CELL: Density = (0.075, 0.20, 0.18)
+PLATELET: Density = (0.22, 0.40, 0.18)
 
 
 def wavy_circle(rng: np.random.Generator, radius: float, waviness: float, harmonics: int = 5) -> Points:
@@ -93,12 +98,6 @@ def clouds(rng: np.random.Generator, shape: tuple[int, int], grain: float) -> Ca
     small = (max(2, int(shape[0] / grain) + 2), max(2, int(shape[1] / grain) + 2))
     noise = rng.standard_normal(small, dtype=np.float32)
     return np.asarray(cv2.resize(noise, shape[::-1], interpolation=cv2.INTER_CUBIC), np.float32)
-
-
-FIELD_PX = 368
-RED_CELL: Density = (0.075, 0.20, 0.18)
-PLATELET: Density = (0.22, 0.40, 0.18)
-Shape = tuple[int, int]
 
 
 @dataclass(frozen=True)

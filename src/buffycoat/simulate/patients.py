@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from buffycoat.core.random import stream
 from buffycoat.data.cell_types import CELL_TYPES
 from buffycoat.data.degradations import DEGRADATIONS
+from buffycoat.data.random import stream
 
 COUNTS: dict[str, dict[str, int]] = {
     "phase1": dict(zip(CELL_TYPES, (74, 572, 111, 181, 2344, 98, 741, 108, 2, 2, 42, 3913, 100), strict=True)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from buffycoat.core.random import stream
+from buffycoat.data.random import stream
 from buffycoat.stats.scores import OVERALL, Values, class_scores, overall_scores
 
 Labels = npt.NDArray[np.int64]

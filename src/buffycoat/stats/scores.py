@@ -1,4 +1,4 @@
-"""Scores of confusion matrices (..., K, K), rows true, columns predicted: any number of them at once.
+"""Scores of confusion matrices (..., K, K), rows true, columns predicted, any number at once; calibration error.
 
 Definitions are scikit-learn's with an explicit list of classes and zero_division=0: a class of the data set that is
 absent from a part counts 0 in the macro averages, and the report names it. Balanced accuracy is the mean recall over

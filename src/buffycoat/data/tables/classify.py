@@ -1,4 +1,4 @@
-"""The course of one fold's training, a row per epoch."""
+"""What branch A gives: the course of its training, logits, probabilities, and labels of degraded crops."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from buffycoat.core.errors import InputError
-from buffycoat.data.tables.schema import Column, Table
+from buffycoat.data.tables.schema import IMAGE_ID, Column, Table
 
 TRAINING_HISTORY = Table(
     name="training_history",
@@ -24,15 +24,11 @@ TRAINING_HISTORY = Table(
     ),
 )
 
-
 LOGITS = Table(
     name="logits",
-    key=(
-        "image_id",
-        "view",
-    ),
+    key=("image_id", "view"),
     columns=(
-        Column("image_id", pa.string(), "the image's name, unique in the data set"),
+        IMAGE_ID,
         Column("view", pa.int32(), "element of D4 that was applied, 0..7; 0 is the identity"),
         Column("fold", pa.int32(), "the fold whose model made the row"),
         Column("out_of_fold", pa.bool_(), "whether the image is a training image that this fold held out"),
@@ -40,12 +36,11 @@ LOGITS = Table(
     classes=pa.float32(),
 )
 
-
 PROBABILITIES = Table(
     name="probabilities",
     key=("image_id",),
     columns=(
-        Column("image_id", pa.string(), "the image's name, unique in the data set"),
+        IMAGE_ID,
         Column(
             "source",
             pa.string(),
@@ -53,6 +48,18 @@ PROBABILITIES = Table(
         ),
     ),
     classes=pa.float64(),
+)
+
+DEGRADED = Table(
+    name="degraded",
+    key=("image_id", "kind", "severity"),
+    columns=(
+        IMAGE_ID,
+        Column("fold", pa.int32(), "the fold that held the image out, whose model judges it"),
+        Column("kind", pa.string(), "the degradation; 'none' for the crop as it is"),
+        Column("severity", pa.float64(), "0 to 4; 0 for the crop as it is"),
+        Column("label", pa.string(), "most probable class in one view"),
+    ),
 )
 
 
@@ -63,16 +70,3 @@ def read_probabilities(path: Path, codes: list[str]) -> pd.DataFrame:
     if sorted(columns) != sorted(codes):
         raise InputError(f"{path}: its classes are {columns}, those of the data set {codes}; delete it and run again")
     return frame
-
-
-DEGRADED = Table(
-    name="degraded",
-    key=("image_id", "kind", "severity"),
-    columns=(
-        Column("image_id", pa.string(), "the image's name, unique in the data set"),
-        Column("fold", pa.int32(), "the fold that held the image out, whose model judges it"),
-        Column("kind", pa.string(), "the degradation; 'none' for the crop as it is"),
-        Column("severity", pa.float64(), "0 to 4; 0 for the crop as it is"),
-        Column("label", pa.string(), "most probable class in one view"),
-    ),
-)

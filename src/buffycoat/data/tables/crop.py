@@ -1,21 +1,17 @@
-"""The primary white cell of each decodable image: where it is and in which shard its crop and mask lie."""
+"""The primary white cell of each decodable image, and the course of the segmenter's training."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-from buffycoat.data.tables.schema import Column, Table
+from buffycoat.data.tables.schema import IMAGE_ID, SHARD_PLACE, Column, Table
 
 CROPS = Table(
     name="crops",
     key=("image_id",),
     columns=(
-        Column("image_id", pa.string(), "the image's name, unique in the data set"),
-        Column("shard", pa.string(), "image shard, as a path relative to this table's folder"),
-        Column("shard_row", pa.int32(), "row of the cell in its shard, from 0"),
-        Column(
-            "crc32", pa.int64(), "CRC-32 of the crop's bytes followed by the mask's; finds a damaged or replaced shard"
-        ),
+        IMAGE_ID,
+        *SHARD_PLACE,
         Column("row", pa.float32(), "row of the window's centre in the source image, pixels"),
         Column("col", pa.float32(), "column of the window's centre in the source image, pixels"),
         Column("window_px", pa.int32(), "side of the square window in the source image, pixels"),
@@ -33,7 +29,6 @@ CROPS = Table(
         Column("reason", pa.string(), "why a fallback was used; empty where the cell was found"),
     ),
 )
-
 
 SEGMENTER_HISTORY = Table(
     name="segmenter_history",

@@ -1,20 +1,19 @@
-"""Embedding of each cell by the foundation model of branch B."""
+"""What branch B gives: embeddings of cells and prompts, the course of the head's training, and baselines."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-from buffycoat.data.tables.schema import Column, Table
+from buffycoat.data.tables.schema import IMAGE_ID, Column, Table
 
 EMBEDDINGS = Table(
     name="embeddings",
     key=("image_id",),
     columns=(
-        Column("image_id", pa.string(), "the image's name, unique in the data set"),
+        IMAGE_ID,
         Column("embedding", pa.list_(pa.float32()), "unit-length vector of the encoder"),
     ),
 )
-
 
 PROMPTS = Table(
     name="prompts",
@@ -26,7 +25,6 @@ PROMPTS = Table(
     ),
 )
 
-
 HEAD_HISTORY = Table(
     name="head_history",
     key=("fold", "epoch"),
@@ -36,7 +34,6 @@ HEAD_HISTORY = Table(
         Column("train_loss", pa.float64(), "mean training loss of the epoch"),
     ),
 )
-
 
 BASELINES = Table(
     name="baselines",

@@ -1,17 +1,17 @@
-"""Every row of the user's data set, good or bad, exactly once."""
+"""The user's data set: images, classes, folds, and the labels of test images."""
 
 from __future__ import annotations
 
 import pandas as pd
 import pyarrow as pa
 
-from buffycoat.data.tables.schema import Column, Table
+from buffycoat.data.tables.schema import IMAGE_ID, Column, Table
 
 IMAGES = Table(
     name="images",
     key=("image_id",),
     columns=(
-        Column("image_id", pa.string(), "the image's name, unique in the data set"),
+        IMAGE_ID,
         Column("path", pa.string(), "the file, openable from the working directory"),
         Column("label", pa.string(), "class code given by an expert; null in test and where none is given", gaps=True),
         Column("role", pa.string(), "'train' (may be learned from) or 'test'"),
@@ -79,17 +79,16 @@ FOLDS = Table(
     name="folds",
     key=("image_id",),
     columns=(
-        Column("image_id", pa.string(), "the image's name, unique in the data set"),
+        IMAGE_ID,
         Column("fold", pa.int32(), "the fold that holds this image out, from 0"),
     ),
 )
-
 
 TEST_LABELS = Table(
     name="test_labels",
     key=("image_id",),
     columns=(
-        Column("image_id", pa.string(), "the image's name, unique in the data set"),
+        IMAGE_ID,
         Column("label", pa.string(), "class code of a test image"),
     ),
 )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from buffycoat.data.tables.schema import Column, Table
+from buffycoat.data.tables.schema import IMAGE_ID, Column, Table
 
 MORPHOLOGY = Table(
     name="morphology",
     key=("image_id",),
     columns=(
-        Column("image_id", pa.string(), "the image's name, unique in the data set"),
+        IMAGE_ID,
         Column("measured", pa.bool_(), "whether a contour and a nucleus could be measured"),
         Column(
             "spikiness", pa.float64(), "largest over median distance of the contour from its centroid, >= 1", gaps=True

@@ -1,16 +1,16 @@
-"""The label of each image after each phase of the refinement, with the evidence."""
+"""Labels after the refinement, with the evidence, and those of the simple ways beside it."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-from buffycoat.data.tables.schema import Column, Table
+from buffycoat.data.tables.schema import IMAGE_ID, Column, Table
 
 REFINED_LABELS = Table(
     name="refined_labels",
     key=("image_id",),
     columns=(
-        Column("image_id", pa.string(), "the image's name, unique in the data set"),
+        IMAGE_ID,
         Column("base_label", pa.string(), "most probable class of branch A"),
         Column("suppressed_label", pa.string(), "the same with rescued classes taken out: y0 of Algorithm 1"),
         Column("suppressed_probability", pa.float64(), "its probability: q of Algorithm 1"),
@@ -26,12 +26,11 @@ REFINED_LABELS = Table(
     ),
 )
 
-
 ALTERNATIVES = Table(
     name="alternatives",
     key=("image_id", "way"),
     columns=(
-        Column("image_id", pa.string(), "the image's name, unique in the data set"),
+        IMAGE_ID,
         Column("way", pa.string(), "name of the way; see docs/method.md, 'Refinement'"),
         Column("label", pa.string(), "its label; a training cell's by what was learned without the cell's fold"),
     ),

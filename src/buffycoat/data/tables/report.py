@@ -1,19 +1,14 @@
-"""Every score, with its interval."""
+"""What is reported: scores, confusions, predictions, the ablation, and robustness."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-from buffycoat.data.tables.schema import Column, Table
+from buffycoat.data.tables.schema import IMAGE_ID, Column, Table
 
 METRICS = Table(
     name="metrics",
-    key=(
-        "phase",
-        "part",
-        "class",
-        "metric",
-    ),
+    key=("phase", "part", "class", "metric"),
     columns=(
         Column("phase", pa.string(), "'branch_a', 'branch_b', 'suppressed', 'phase_1', 'phase_2', 'phase_3' (final)"),
         Column("part", pa.string(), "'out_of_fold' (pooled), 'fold_0'.. or 'test'"),
@@ -30,7 +25,6 @@ METRICS = Table(
     ),
 )
 
-
 CONFUSION = Table(
     name="confusion",
     key=("phase", "part", "true", "predicted"),
@@ -43,12 +37,11 @@ CONFUSION = Table(
     ),
 )
 
-
 PREDICTIONS = Table(
     name="predictions",
     key=("image_id",),
     columns=(
-        Column("image_id", pa.string(), "the image's name, unique in the data set"),
+        IMAGE_ID,
         Column("path", pa.string(), "the file"),
         Column("role", pa.string(), "'train' or 'test'"),
         Column("given_label", pa.string(), "the expert's label of a training image", gaps=True),
@@ -64,7 +57,6 @@ PREDICTIONS = Table(
         Column("restored", pa.bool_(), "whether the restored pixels were used", gaps=True),
     ),
 )
-
 
 ABLATION = Table(
     name="ablation",
@@ -90,7 +82,6 @@ ABLATION = Table(
         Column("support", pa.int32(), "images of the class in this part"),
     ),
 )
-
 
 ROBUSTNESS = Table(
     name="robustness",

@@ -1,20 +1,19 @@
-"""Clean training crops from which the synthetic pairs of restoration are made."""
+"""Restoration: the crops it is trained on, the course of the training, and the cells that later stages read."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-from buffycoat.data.tables.schema import Column, Table
+from buffycoat.data.tables.schema import IMAGE_ID, SHARD_PLACE, Column, Table
 
 PAIRS = Table(
     name="pairs",
     key=("image_id",),
     columns=(
-        Column("image_id", pa.string(), "the image's name, unique in the data set"),
+        IMAGE_ID,
         Column("part", pa.string(), "'fit' (trained on) or 'held_out' (judged on)"),
     ),
 )
-
 
 GAN_HISTORY = Table(
     name="gan_history",
@@ -37,17 +36,12 @@ GAN_HISTORY = Table(
     ),
 )
 
-
 CELLS = Table(
     name="cells",
     key=("image_id",),
     columns=(
-        Column("image_id", pa.string(), "the image's name, unique in the data set"),
-        Column("shard", pa.string(), "image shard, as a path relative to this table's folder"),
-        Column("shard_row", pa.int32(), "row of the cell in its shard, from 0"),
-        Column(
-            "crc32", pa.int64(), "CRC-32 of the crop's bytes followed by the mask's; finds a damaged or replaced shard"
-        ),
+        IMAGE_ID,
+        *SHARD_PLACE,
         Column("restored", pa.bool_(), "whether the pixels are the restored ones"),
         Column("noise_before", pa.float32(), "noise score of the crop, grey levels"),
         Column(
@@ -72,12 +66,11 @@ CELLS = Table(
     ),
 )
 
-
 REFUSED = Table(
     name="refused",
     key=("image_id",),
     columns=(
-        Column("image_id", pa.string(), "the image's name, unique in the data set"),
+        IMAGE_ID,
         Column("shard", pa.string(), "image shard, as a path relative to this table's folder"),
         Column("shard_row", pa.int32(), "row of the restored cell in its shard, from 0"),
         Column("crc32", pa.int64(), "CRC-32 of the restored crop's bytes followed by the mask's"),

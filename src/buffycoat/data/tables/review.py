@@ -1,16 +1,16 @@
-"""What a person should look at: how unlike the training cells, how disputed and how doubtfully labelled an image is."""
+"""What a person should look at among the images of the data set, and labels of new images."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-from buffycoat.data.tables.schema import Column, Table
+from buffycoat.data.tables.schema import IMAGE_ID, Column, Table
 
 SUSPECTS = Table(
     name="suspects",
     key=("image_id",),
     columns=(
-        Column("image_id", pa.string(), "the image's name, unique in the data set"),
+        IMAGE_ID,
         Column("role", pa.string(), "'train' or 'test'"),
         Column("given_label", pa.string(), "the expert's label, of images that are learned from", gaps=True),
         Column("source", pa.string(), "'out_of_fold' (judged by the fold that held it out) or 'fold_mean'"),
@@ -52,7 +52,6 @@ SUSPECTS = Table(
         Column("reason", pa.string(), "one sentence for a person; empty where there is none"),
     ),
 )
-
 
 NEW_IMAGES = Table(
     name="new_images",

@@ -26,6 +26,15 @@ class Column:
     gaps: bool = False
 
 
+IMAGE_ID = Column("image_id", pa.string(), "the image's name, unique in the data set")
+SHARD_PLACE = (
+    Column("shard", pa.string(), "image shard, as a path relative to this table's folder"),
+    Column("shard_row", pa.int32(), "row of the cell in its shard, from 0"),
+    Column("crc32", pa.int64(), "CRC-32 of the crop's bytes followed by the mask's; finds a damaged or replaced shard"),
+)
+"""Where a table of cells has its pixels."""
+
+
 @dataclass(frozen=True)
 class Table:
     """A kind of table: `key` identifies a row; `classes` is the type of one column per class, if it has them."""

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from buffycoat.core.random import stream, stream_seed
+from buffycoat.data.random import stream, stream_seed
 
 
 def test_a_stream_depends_on_its_names_alone() -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from buffycoat.core.environment import cached_folder, whole_folder
 from buffycoat.core.errors import InputError
-from buffycoat.nets.pretrained import cached_folder, whole_folder
 
 FILES = ("a.json", "b.safetensors")
 
