@@ -95,5 +95,5 @@ def checked(rows: pd.DataFrame, limits: dict[str, Any], pool: ThreadPoolExecutor
 
 def as_images(rows: pd.DataFrame) -> pd.DataFrame:
     """Return checked rows as the table of images: all of them test images."""
-    frame = rows.assign(label=None, role="test", split=None, group=None)
+    frame = rows.assign(role="test", split=None)
     return frame.astype({"width": "Int32", "height": "Int32"})

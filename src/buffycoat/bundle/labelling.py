@@ -16,6 +16,7 @@ from buffycoat.classify.crops import Crops
 from buffycoat.classify.predict_fold import logits_table, predict_views
 from buffycoat.crop.crop_cells import cropped, framed_cells
 from buffycoat.data.images import CellImages, ShardWriter
+from buffycoat.data.labels import class_numbers
 from buffycoat.data.tables.classify import PROBABILITIES
 from buffycoat.data.tables.crop import CROPS
 from buffycoat.data.tables.index import IMAGES
@@ -168,7 +169,7 @@ def suspects(models: Models, tables: Tables, logits: pd.DataFrame, vectors: np.n
 def joined(labels: pd.DataFrame, doubts: pd.DataFrame, tables: Tables, codes: list[str]) -> pd.DataFrame:
     """Return the columns of the table of new images that sound images have, by image_id."""
     chances = PROBABILITIES.read(tables.branch_a).set_index("image_id").loc[labels.index, codes]
-    place = labels["label"].map({code: number for number, code in enumerate(codes)}).to_numpy(np.int64)
+    place = labels["label"].map(class_numbers(codes)).to_numpy(np.int64)
     values = chances.to_numpy(np.float64)
     crops, noise, cells = (
         table.read(path).set_index("image_id").loc[labels.index]

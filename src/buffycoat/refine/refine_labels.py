@@ -44,7 +44,7 @@ def rulebook_in_use(path: Path, classes: tuple[str, ...]) -> Rulebook:
 
 
 def labels_table(ids: pd.Series, outcome: Outcome) -> pd.DataFrame:
-    """Return the table of labels: a row per image, with trace and reason."""
+    """Return the table of refined labels: a row per image, with trace and reason."""
     traces, reasons = ["[]"] * len(ids), [""] * len(ids)
     for row, trace in traced_rows(outcome):
         traces[row] = json.dumps(trace, allow_nan=False)
@@ -92,7 +92,7 @@ def log_changes(outcomes: list[Outcome]) -> None:
 
 
 def outcomes_of(ids: pd.Series, fold_of: pd.Series, evidence: Evidence, rulebook: Rulebook) -> pd.DataFrame:
-    """Return the table of labels, in the order of `ids`: a training cell's by the rules fitted without its fold."""
+    """Return the refined labels in the order of `ids`: a training cell's by the rules fitted without its fold."""
     folds = fold_of.reindex(ids).to_numpy(np.float64)
     unknown = sorted(set(folds[~np.isnan(folds)].astype(int).tolist()) - set(rulebook.by_fold))
     if unknown:
@@ -109,7 +109,7 @@ def outcomes_of(ids: pd.Series, fold_of: pd.Series, evidence: Evidence, rulebook
 
 def refine_labels(
     *, images: Path, classes: Path, folds: Path, probabilities: Path, head_probabilities: Path, morphology: Path,
-    rules: Path, labels: Path, settings: RefineLabels,
+    rules: Path, refined_labels: Path, settings: RefineLabels,
 ) -> None:  # fmt: skip
     """Apply the rules that are on to every decodable image; without any, branch A's labels stay.
 
@@ -125,9 +125,10 @@ def refine_labels(
     )
     fold_of = FOLDS.read(folds).set_index("image_id")["fold"]
     if settings.mode == "off":
-        REFINED_LABELS.write(labels_table(ids, apply_rules(evidence, [])), labels)
+        REFINED_LABELS.write(labels_table(ids, apply_rules(evidence, [])), refined_labels)
         return
-    REFINED_LABELS.write(outcomes_of(ids, fold_of, evidence, rulebook_in_use(rules, evidence.classes)), labels)
+    table = outcomes_of(ids, fold_of, evidence, rulebook_in_use(rules, evidence.classes))
+    REFINED_LABELS.write(table, refined_labels)
 
 
 if __name__ == "__main__":
