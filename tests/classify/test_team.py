@@ -46,7 +46,7 @@ def test_more_members_than_images_are_refused(monkeypatch: pytest.MonkeyPatch) -
 
 def command(folder: Path, out: Path) -> list[str]:
     """Return the command that the rule runs for fold 0."""
-    named = {f"--{name}": str(path) for name, path in inputs(folder).items()}
+    named = {f"--{name}": str(path) for name, path in inputs(folder, "labels").items()}
     named |= {"--fold": "0", "--recipe": "focal", "--seed": "1", "--settings": SETTINGS.model_dump_json()}
     named |= {"--model": str(out / "model.safetensors"), "--history": str(out / "history.parquet")}
     return [sys.executable, "-m", "buffycoat.classify.train_fold", *(part for pair in named.items() for part in pair)]

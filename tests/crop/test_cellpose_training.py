@@ -136,7 +136,7 @@ def test_the_rule_fine_tunes_cellpose_and_cropping_uses_it(
     assert network_kind(made) == "cellpose"
     history = SEGMENTER_HISTORY.read(tmp_path / "h.parquet")
     assert history["step"].tolist() == [1, 2] and history["cell_iou"].notna().tolist() == [False, True]
-    frame = pd.DataFrame(rows).assign(status="ok", label="SNE", role="train", split=None, group=None, reason="")
+    frame = pd.DataFrame(rows).assign(status="ok", role="train", split=None, reason="")
     frame[["width", "height"]] = frame[["width", "height"]].astype("Int32")
     IMAGES.write(frame, tmp_path / "images.parquet")
     used: list[Path] = []
