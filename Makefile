@@ -57,7 +57,7 @@ format: $(ready)
 	$(bin)/snakefmt Snakefile workflow
 
 docs: $(ready)
-	$(bin)/python -m buffycoat.reference --folder docs
+	$(bin)/python docs/write_reference.py
 
 docs-site: .venv-docs/.ready
 	.venv-docs/bin/mkdocs build --strict

@@ -16,7 +16,6 @@ from buffycoat.config import (
     Config,
     check_config,
     check_run,
-    files_of_portions,
     keep_warnings_for_trainings,
     missing_sources,
     settings_json,
@@ -81,7 +80,7 @@ def test_only_the_steps_own_settings_are_in_its_json() -> None:
     differing = [
         f"{stage}.{rule}"
         for stage in Config.model_fields
-        if stage not in ("seed", "portions")
+        if stage != "seed"
         for rule in getattr(config, stage).__class__.model_fields
         if hasattr(getattr(getattr(config, stage), rule), "model_dump")
         and settings_json(config, f"{stage}.{rule}") != settings_json(changed, f"{stage}.{rule}")
@@ -123,12 +122,6 @@ def test_some_settings_of_a_rule_may_be_changed() -> None:
     config = check_config(DEMO)
     told = json.loads(settings_json(config, "restore.restore_cells", method="median"))
     assert told == {**json.loads(settings_json(config, "restore.restore_cells")), "method": "median"}
-
-
-def test_every_portion_has_a_file_and_one_portion_has_none() -> None:
-    config = check_config({**DEMO, "portions": 2})
-    assert files_of_portions(config, "a/{portion}/b") == ["a/1/b", "a/2/b"]
-    assert files_of_portions(check_config(DEMO), "a/{portion}/b") == []
 
 
 def test_rules_run_this_python_and_this_package_wherever_they_run(monkeypatch: pytest.MonkeyPatch) -> None:

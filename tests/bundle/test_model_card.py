@@ -7,7 +7,7 @@ from typing import Any
 from buffycoat.bundle.form import Manifest
 from buffycoat.bundle.pack_bundle import model_card, plain
 from buffycoat.bundle.settings import PackBundle
-from tests.test_bundle_format import CONTENT
+from tests.bundle.test_form import CONTENT
 
 ROW = {"part": "test", "class": "all", "metric": "macro_f1", "value": 0.5, "low": 0.4, "high": 0.6, "support": 9}
 

@@ -10,7 +10,7 @@ from buffycoat.bundle.form import Manifest
 from buffycoat.bundle.models import replaced
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import sha256_of
-from tests.test_bundle_format import CONTENT
+from tests.bundle.test_form import CONTENT
 
 
 def manifest(path: Path, sha256: str | None, key: str = "embed.embed_cells.weights", encoder: str = "x") -> Manifest:

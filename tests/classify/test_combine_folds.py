@@ -49,7 +49,8 @@ def test_logits_of_a_fold_that_learned_the_image_are_refused(dataset: Path) -> N
 def test_rows_are_scaled_by_the_temperature_of_other_folds_or_of_all(dataset: Path) -> None:
     paths = [predict(dataset, train(dataset, "run", fold), fold, views=2) for fold in (0, 1)]
     given = {
-        "images": dataset / "images.parquet", "classes": dataset / "classes.parquet",
+        "images": dataset / "images.parquet", "labels": dataset / "labels.parquet",
+        "classes": dataset / "classes.parquet",
         "folds": dataset / "folds.parquet", "logits": paths,
     }  # fmt: skip
     for name in ("none", "fitted"):

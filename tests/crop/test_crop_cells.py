@@ -17,6 +17,7 @@ from buffycoat.crop import cellpose_method
 from buffycoat.crop.crop_cells import chunks_of, crop_cells, one_ahead
 from buffycoat.crop.segmenter import build_network, half_precision
 from buffycoat.crop.settings import CropCells
+from buffycoat.data.gather_portions import gather_portions
 from buffycoat.data.images import BACKGROUND, CellImages
 from buffycoat.data.tables.crop import CROPS
 from buffycoat.data.tables.index import IMAGES
@@ -149,19 +150,18 @@ def test_one_ahead_makes_the_next_before_it_hands_out_the_last() -> None:
 def test_portions_gathered_are_what_one_job_makes(indexed: Path, portions: int) -> None:
     whole = run(indexed, "a", batch=4)
     settings = CropCells(method="stain", window_px=120, size_px=48, batch_images=4)
-    tables = [indexed / "portions" / f"{k + 1}" / "crops.parquet" for k in range(portions)]
-    for k, table in enumerate(tables):
+    tables = [indexed / "portions" / f"{k + 1}-of-{portions}" / "crops.parquet" for k in range(portions)]
+    for table in tables:
         crop_cells(
             images=indexed / "images.parquet", crops=table, shards=table.parent / "shards",
-            portion=f"{k + 1}/{portions}", settings=settings,
+            portion=table.parent.name, settings=settings,
         )  # fmt: skip
-    out = indexed / "b" / "crops.parquet"
-    crop_cells(images=indexed / "images.parquet", portions=tables, crops=out, shards=indexed / "b" / "shards",
-               settings=settings)  # fmt: skip
-    # The portions are temporary: what is gathered stands without them.
-    shutil.rmtree(indexed / "portions")
+    out = indexed / "crops.parquet"
+    gather_portions(portions=tables, table=out)
     frame = CROPS.read(out)
-    assert len(CROPS.read(out)["shard"].unique()) == min(portions, 3), "ten images are three units of four"
+    # The shards stay where they are: the table names them from its own folder.
+    assert all(shard.startswith("portions/") for shard in frame["shard"])
+    assert len(frame["shard"].unique()) == min(portions, 3), "ten images are three units of four"
     pd.testing.assert_frame_equal(
         frame.drop(columns=["shard", "shard_row"]), whole.drop(columns=["shard", "shard_row"])
     )
@@ -172,7 +172,6 @@ def test_portions_gathered_are_what_one_job_makes(indexed: Path, portions: int) 
 def test_a_portion_without_its_shards_is_said(indexed: Path) -> None:
     run(indexed, "a")
     shutil.rmtree(indexed / "a" / "shards")
-    with pytest.raises(InputError, match=r"00000\.arrow: no such file; run again the step that makes it"):
-        crop_cells(images=indexed / "images.parquet", portions=[indexed / "a" / "crops.parquet"],
-                   crops=indexed / "b" / "crops.parquet", shards=indexed / "b" / "shards",
-                   settings=CropCells())  # fmt: skip
+    gather_portions(portions=[indexed / "a" / "crops.parquet"], table=indexed / "crops.parquet")
+    with pytest.raises(InputError, match=r"a/shards/00000\.arrow: missing or damaged image shard"):
+        CellImages(CROPS.read(indexed / "crops.parquet"), indexed / "crops.parquet")

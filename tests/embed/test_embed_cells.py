@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from buffycoat.core.errors import InputError
+from buffycoat.data.gather_portions import gather_portions
 from buffycoat.data.images import CYTOPLASM, ShardWriter
 from buffycoat.data.tables.embed import EMBEDDINGS, PROMPTS
 from buffycoat.data.tables.restore import CELLS
@@ -126,21 +127,18 @@ def test_embeddings_are_unit_vectors_and_rows_are_kept(folder: Path, caplog: pyt
 @pytest.mark.parametrize("portions", [2, 4])
 def test_portions_gathered_are_what_one_job_embeds_to_the_bit(folder: Path, portions: int) -> None:
     settings = EmbedCells(encoder="efficientnet_lite0", size_px=64, batch=2)
-    whole, paths = (
-        embedded(folder, settings),
-        {"cells": folder / "cells.parquet", "classes": folder / "classes.parquet"},
-    )
-    made = [(folder / f"{k}" / "e.parquet", folder / f"{k}" / "p.parquet") for k in range(1, portions + 1)]
-    for k, (embeddings, prompts) in enumerate(made):
-        embed_cells(**paths, embeddings=embeddings, prompts=prompts, portion=f"{k + 1}/{portions}", settings=settings)
-    embed_cells(
-        **paths, portions=[one[0] for one in made], portion_prompts=[one[1] for one in made],
-        embeddings=folder / "all.parquet", prompts=folder / "p2.parquet", settings=settings,
-    )  # fmt: skip
-    table = EMBEDDINGS.read(folder / "all.parquet")
+    whole, gathered = embedded(folder, settings), folder / "gathered" / "embeddings.parquet"
+    names = [f"{k}-of-{portions}" for k in range(1, portions + 1)]
+    for name in names:
+        embed_cells(
+            cells=folder / "cells.parquet", classes=folder / "classes.parquet", portion=name, settings=settings,
+            embeddings=folder / name / "embeddings.parquet", prompts=folder / name / "prompts.parquet",
+        )  # fmt: skip
+        assert len(PROMPTS.read(folder / name / "prompts.parquet")) == 0
+    gather_portions(portions=[folder / name / "embeddings.parquet" for name in names], table=gathered)
+    table = EMBEDDINGS.read(gathered)
     assert table["image_id"].tolist() == [str(k) for k in range(5)]
     assert np.array_equal(np.stack(table["embedding"].to_list()), whole)
-    assert len(PROMPTS.read(folder / "p2.parquet")) == 0
 
 
 def test_bfloat16_moves_the_vectors_a_little_and_the_table_stays_float32(folder: Path) -> None:

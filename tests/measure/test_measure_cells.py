@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from buffycoat.core.errors import InputError
+from buffycoat.data.gather_portions import gather_portions
 from buffycoat.data.images import CYTOPLASM, NUCLEUS, Pixels, ShardWriter, relative_shard
 from buffycoat.data.tables.crop import CROPS
 from buffycoat.data.tables.measure import MORPHOLOGY
@@ -166,12 +167,13 @@ def test_the_step_keeps_every_row_in_order(tmp_path: Path) -> None:
 
 def test_portions_gathered_are_what_one_job_measures(tmp_path: Path) -> None:
     write_cells(tmp_path, [drawn(nucleus=10 + k) for k in range(5)], [True, True, False, True, True])
-    whole, tables = measured(tmp_path), [tmp_path / f"{k}.parquet" for k in range(3)]
+    whole, gathered = measured(tmp_path), tmp_path / "gathered" / "morphology.parquet"
     paths = {"crops": tmp_path / "crops.parquet", "cells": tmp_path / "cells.parquet"}
-    for k, table in enumerate(tables):
-        measure_cells(**paths, morphology=table, portion=f"{k + 1}/3", settings=SETTINGS)
-    measure_cells(**paths, portions=tables, morphology=tmp_path / "gathered.parquet", settings=SETTINGS)
-    pd.testing.assert_frame_equal(MORPHOLOGY.read(tmp_path / "gathered.parquet"), whole)
+    portions = {f"{k}-of-3": tmp_path / f"{k}-of-3" / "morphology.parquet" for k in (1, 2, 3)}
+    for portion, table in portions.items():
+        measure_cells(**paths, morphology=table, portion=portion, settings=SETTINGS)
+    gather_portions(portions=list(portions.values()), table=gathered)
+    pd.testing.assert_frame_equal(MORPHOLOGY.read(gathered), whole)
 
 
 def test_a_data_set_without_any_cell_is_still_a_table(tmp_path: Path) -> None:

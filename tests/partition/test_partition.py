@@ -11,6 +11,7 @@ import pytest
 from buffycoat.core.files import read_json
 from buffycoat.crop.framing import frame_cell
 from buffycoat.data.degradations import DEGRADATIONS
+from buffycoat.data.gather_portions import gather_portions
 from buffycoat.data.images import CYTOPLASM, CellImages, ShardWriter
 from buffycoat.data.tables.crop import CROPS
 from buffycoat.data.tables.index import IMAGES
@@ -69,12 +70,13 @@ def test_the_step_stores_what_is_measured_inside_the_image(cropped: Path) -> Non
 
 
 def test_portions_gathered_are_what_one_job_measures(cropped: Path) -> None:
-    stored, tables = measured(cropped), [cropped / f"{k}.parquet" for k in range(3)]
+    stored, gathered = measured(cropped), cropped / "gathered" / "noise_scores.parquet"
     paths = {"images": cropped / "images.parquet", "crops": cropped / "crops.parquet"}
-    for k, table in enumerate(tables):
-        measure_noise(**paths, scores=table, portion=f"{k + 1}/3", settings=MeasureNoise())
-    measure_noise(**paths, portions=tables, scores=cropped / "gathered.parquet", settings=MeasureNoise())
-    pd.testing.assert_frame_equal(NOISE_SCORES.read(cropped / "gathered.parquet"), stored)
+    portions = {f"{k}-of-3": cropped / f"{k}-of-3" / "noise_scores.parquet" for k in (1, 2, 3)}
+    for portion, table in portions.items():
+        measure_noise(**paths, scores=table, portion=portion, settings=MeasureNoise())
+    gather_portions(portions=list(portions.values()), table=gathered)
+    pd.testing.assert_frame_equal(NOISE_SCORES.read(gathered), stored)
 
 
 def test_the_step_flags_the_noisy_crops_by_training_rows_alone(cropped: Path) -> None:

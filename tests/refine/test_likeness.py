@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from buffycoat.refine.rules import LIKENESS_FEATURES, fit_likeness, log_odds, stacked
+from buffycoat.refine.fitting import fit_likeness
+from buffycoat.refine.gates import log_odds, stacked
+from buffycoat.refine.rules import LIKENESS_FEATURES
 
 WIDTH = len(LIKENESS_FEATURES)
 

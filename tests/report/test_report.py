@@ -162,7 +162,8 @@ def _run(folder: Path) -> None:
 
     score_labels(
         **pick("images", "labels", "test_labels", "classes", "folds", "refined_labels"), **branches,
-        metrics=folder / "m.parquet", confusions=folder / "c.parquet", summary=folder / "s.json", seed=1, settings=ScoreLabels(resamples=200),
+        metrics=folder / "m.parquet", confusions=folder / "c.parquet", summary=folder / "s.json", seed=1,
+        settings=ScoreLabels(resamples=200),
     )  # fmt: skip
     write_predictions(
         **pick("images", "labels", "classes", "crops", "noise", "cells", "refined_labels"),

@@ -133,16 +133,6 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file a second name by a hard link; where the file system has none, or another holds it, copy it."""
-    try:
-        os.link(source, target)
-    except FileNotFoundError:
-        raise InputError(f"{source}: no such file; run again the step that makes it") from None
-    except OSError:
-        shutil.copyfile(source, target)
-
-
 def write_json(content: Any, path: Path) -> None:
     """Write `content` as indented JSON; NaN and infinity are refused (they are not JSON)."""
     with whole_file(path) as partial:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from buffycoat.refine import gates
 from buffycoat.refine.gates import Check, Flags, Values
-from buffycoat.refine.rules import FittedRule, log_odds
+from buffycoat.refine.rules import FittedRule
 
 Entry = dict[str, Any]
 
@@ -272,7 +272,7 @@ def judge(evidence: Evidence, fitted: FittedRule, y0: Labels, q: Values) -> Judg
     if "likeness" in rule.gates:
         if fitted.likeness is None:
             raise ValueError(f"the rule for {rule.rescued} has the gate likeness, but no discriminant")
-        checks.append(gates.likeness_gate(log_odds(features, fitted.likeness), fitted.likeness.least))
+        checks.append(gates.likeness_gate(gates.log_odds(features, fitted.likeness), fitted.likeness.least))
     return Judged(
         fitted=fitted,
         phase_1=gates.boosting(evidence.p[:, position], q, rule.beta),

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from buffycoat.core.errors import InputError
-from buffycoat.data.tables.classify import PROBABILITIES
+from buffycoat.data.tables.classify import PROBABILITIES, read_probabilities
 from buffycoat.data.tables.index import CLASSES, class_codes
 from buffycoat.data.tables.measure import MORPHOLOGY
 from buffycoat.data.tables.schema import require_same_keys
@@ -20,15 +20,6 @@ from buffycoat.refine.gates import Flags
 
 log = logging.getLogger("buffycoat")
 NOT_FEATURES = ("image_id", "measured", "nucleus_from", "reason")
-
-
-def read_probabilities(path: Path, codes: list[str]) -> pd.DataFrame:
-    """Return a table of probabilities by image_id; raises InputError where its classes are not `codes`."""
-    frame = PROBABILITIES.read(path)
-    found = PROBABILITIES.class_columns([str(name) for name in frame.columns])
-    if sorted(found) != sorted(codes):
-        raise InputError(f"{path}: its classes are {found}, those of the data set {codes}; delete it and run again")
-    return frame.set_index("image_id")
 
 
 def read_evidence(

@@ -1,4 +1,4 @@
-"""The references of a rescued class, fitted on training cells: means, covariances, largest distances and boxes."""
+"""What the gates compare with, fitted on training cells: references of a rescued class and a discriminant."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from buffycoat.refine.algorithm import Evidence, Labels, suppress
 from buffycoat.refine.gates import Flags, Values, distances
-from buffycoat.refine.rules import BOX_FEATURES, DISTANCE_FEATURES, Reference
+from buffycoat.refine.rules import BOX_FEATURES, DISTANCE_FEATURES, LIKENESS_FEATURES, Likeness, Reference
 from buffycoat.refine.settings import FitRules, Rule
 
 Folds = npt.NDArray[np.int64]
@@ -166,3 +166,25 @@ def fit_references(
         enough = bool(hiding.sum() >= settings.min_cells)
         references[host] = fit(hiding if enough else true, enough)
     return references
+
+
+def fit_likeness(values: Values, rescued: Flags) -> Likeness:
+    """Return the linear discriminant of the rows (n, 13) without gaps: those `rescued` (n,) against the others.
+
+    Means per group, one shrunk covariance for both (scikit-learn's, by Ledoit and Wolf), equal priors: how common the
+    class is stays the business of the branches. At least one row of each group is needed.
+    """
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    mean, scale = values.mean(axis=0), np.maximum(values.std(axis=0), 1e-9)
+    discriminant = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=[0.5, 0.5])
+    discriminant.fit((values - mean) / scale, rescued)
+    return Likeness(
+        cells=int(rescued.sum()),
+        others=int((~rescued).sum()),
+        mean=dict(zip(LIKENESS_FEATURES, mean.tolist(), strict=True)),
+        scale=dict(zip(LIKENESS_FEATURES, scale.tolist(), strict=True)),
+        weights=dict(zip(LIKENESS_FEATURES, discriminant.coef_[0].tolist(), strict=True)),
+        offset=float(discriminant.intercept_[0]),
+        least=0.0,
+    )

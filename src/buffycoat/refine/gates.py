@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from buffycoat.refine.rules import BOX_FEATURES, DISTANCE_FEATURES, Reference
+from buffycoat.refine.rules import BOX_FEATURES, DISTANCE_FEATURES, LIKENESS_FEATURES, Likeness, Reference
 
 Values = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -93,6 +93,22 @@ def mahalanobis_gate(
 def likeness_gate(log_odds: Values, least: float) -> Check:
     """Phase 3: the morphology's log-odds of the rescued class against its hosts >= least."""
     return Check("likeness", log_odds, low=_all(least, log_odds), ends=True)
+
+
+def stacked(features: dict[str, Values]) -> Values:
+    """Return the columns of LIKENESS_FEATURES, (n, 13)."""
+    return np.column_stack([features[name] for name in LIKENESS_FEATURES])
+
+
+def log_odds(features: dict[str, Values], fitted: Likeness) -> Values:
+    """Return the natural logarithm of how many times likelier each cell's morphology is in the rescued class, (n,).
+
+    Under normal distributions of one covariance; a cell with a gap gives a gap.
+    """
+    columns = [np.array(list(part.values())) for part in (fitted.mean, fitted.scale, fitted.weights)]
+    mean, scale, weights = columns
+    found: Values = (stacked(features) - mean) / scale @ weights + fitted.offset
+    return found
 
 
 def mahalanobis(vectors: Values, reference: Reference) -> Values:

@@ -15,9 +15,9 @@ import numpy as np
 
 from buffycoat.refine import gates
 from buffycoat.refine.algorithm import Labels, suppress
-from buffycoat.refine.fitting import Training, fit_references
-from buffycoat.refine.gates import Flags, Values
-from buffycoat.refine.rules import FittedRule, Likeness, Reference, fit_likeness, log_odds, stacked
+from buffycoat.refine.fitting import Training, fit_likeness, fit_references
+from buffycoat.refine.gates import Flags, Values, log_odds, stacked
+from buffycoat.refine.rules import FittedRule, Likeness, Reference
 from buffycoat.refine.settings import FitRules, Rule
 
 CHECKS = ("beta", "tau", "mahalanobis", "likeness")

@@ -17,12 +17,11 @@ from scipy.special import rel_entr
 from buffycoat.core.errors import InputError
 from buffycoat.core.steps import run
 from buffycoat.data.labels import learned_rows
-from buffycoat.data.tables.classify import LOGITS
+from buffycoat.data.tables.classify import LOGITS, read_probabilities
 from buffycoat.data.tables.embed import EMBEDDINGS
 from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABELS, class_codes, decodable
 from buffycoat.data.tables.review import SUSPECTS
 from buffycoat.data.tables.schema import require_same_keys
-from buffycoat.refine.evidence import read_probabilities
 from buffycoat.review.outliers import (
     ClassModel,
     Familiar,

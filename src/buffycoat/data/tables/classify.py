@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pandas as pd
 import pyarrow as pa
 
+from buffycoat.core.errors import InputError
 from buffycoat.data.tables.schema import Column, Table
 
 TRAINING_HISTORY = Table(
@@ -50,6 +54,15 @@ PROBABILITIES = Table(
     ),
     classes=pa.float64(),
 )
+
+
+def read_probabilities(path: Path, codes: list[str]) -> pd.DataFrame:
+    """Return a table of probabilities by image_id; raises InputError where its classes are not `codes`."""
+    frame = PROBABILITIES.read(path)
+    found = PROBABILITIES.class_columns([str(name) for name in frame.columns])
+    if sorted(found) != sorted(codes):
+        raise InputError(f"{path}: its classes are {found}, those of the data set {codes}; delete it and run again")
+    return frame.set_index("image_id")
 
 
 DEGRADED = Table(

@@ -105,7 +105,7 @@ def tables_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_reference(*, folder: Path) -> None:
+def write_reference(*, folder: Path = Path(__file__).parent) -> None:
     """Write both pages into `folder`."""
     for name, text in (("configuration.md", configuration_page()), ("tables.md", tables_page())):
         with whole_file(folder / name) as partial:
