@@ -35,7 +35,7 @@ OF_STAGES = [entry for entry in RULES if entry[0] in STAGES]
 """Without the rule that gathers portions, which works for several stages and has no settings."""
 NAMES_OF_STAGES = [f"{stage}.{rule}" for stage, rule, _ in OF_STAGES]
 
-MOST_RULES = 34
+MOST_RULES = 35
 MOST_MODULES = 134
 """Besides __init__.py."""
 MOST_SETTINGS = 205

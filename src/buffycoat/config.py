@@ -33,8 +33,6 @@ from buffycoat.simulate.settings import Simulate
 
 RESULTS = "results/"
 """Where the workflow writes; what lies there it makes itself."""
-DRAWN_ROWS = "made by draw_smears"
-"""Stands for the rows of lists that the workflow makes itself."""
 
 
 class Config(Settings):
@@ -130,22 +128,26 @@ def keep_warnings_for_trainings() -> None:
 
 def named_sources(config: Config) -> dict[str, list[str]]:
     """Return, by rule, the files and folders that the configuration names and the workflow does not make."""
-    listing, answers = config.index.make_index, config.index.make_labels.test_labels
+    listing = config.index.make_index
     named = {
         "index.make_index": [*listing.lists(), *listing.folders()],
-        "index.make_labels.test_labels": [answers] if answers else [],
+        "index.make_labels.test_labels": config.index.make_labels.answers(),
         "crop.train_segmenter.masks": list(config.crop.train_segmenter.masks),
     }
     return {key: [name for name in names if not name.startswith(RESULTS)] for key, names in named.items()}
 
 
+def lists_are_drawn(config: Config) -> bool:
+    """Return whether the workflow makes the lists of images itself (`draw_smears`)."""
+    return config.index.make_index.lists()[0].startswith(RESULTS)
+
+
 def listed_rows(config: Config) -> str:
     """Return what tells `make_index` that the lists name other images: a digest of their rows without the labels.
 
-    Lists that the workflow makes itself do not exist before it runs: these Snakemake watches as it does other files.
+    Drawn lists do not exist before the workflow runs: these Snakemake watches as it does other files.
     """
-    listing = config.index.make_index
-    return DRAWN_ROWS if listing.lists()[0].startswith(RESULTS) else rows_digest(listing)
+    return "made by draw_smears" if lists_are_drawn(config) else rows_digest(config.index.make_index)
 
 
 def missing_sources(config: Config) -> list[str]:

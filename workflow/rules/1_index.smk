@@ -10,9 +10,9 @@ OUT  results/1_index/images.parquet (no label in it: a corrected label does not 
 rule make_index:
     """Check every image file; a fault is a status with a reason."""
     input:
-        # Of the lists only the rows without the labels count here: params.rows.
-        lists=LISTS if DRAWN else ancient(LISTS),
-        folders=IMAGE_FOLDERS,
+        # Of the user's lists only the rows without the labels count here: params.rows.
+        lists=LISTS if lists_are_drawn(CONFIG) else ancient(LISTS),
+        folders=CONFIG.index.make_index.folders(),
     output:
         images="results/1_index/images.parquet",
     log:
@@ -25,7 +25,7 @@ rule make_index:
     params:
         code=code_of("buffycoat.index.make_index"),
         settings=settings_of("index.make_index"),
-        rows=LISTED_ROWS,
+        rows=listed_rows(CONFIG),
     shell:
         "python -m buffycoat.index.make_index"
         " --lists {input.lists:q} --folders {input.folders:q} --images {output.images:q}"
@@ -36,7 +36,7 @@ rule make_labels:
     """Take up the experts' labels and patients; a fault is a status with a reason."""
     input:
         lists=LISTS,
-        answers=ANSWERS,
+        answers=CONFIG.index.make_labels.answers(),
         images="results/1_index/images.parquet",
     output:
         labels="results/1_index/labels.parquet",

@@ -28,7 +28,8 @@ rule embed_cells:
     params:
         code=code_of("buffycoat.embed.embed_cells"),
         settings=settings_of("embed.embed_cells"),
-        classes=POSSIBLE_CLASSES,
+        # Which of them the data set has, the labels say, and these must not embed anything again.
+        classes=CONFIG.index.make_labels.possible_classes(),
     shell:
         "python -m buffycoat.embed.embed_cells"
         " --cells {input.cells:q} --classes {params.classes:q}"

@@ -5,10 +5,10 @@ import json
 from snakemake.exceptions import WorkflowError
 
 from buffycoat.config import (
-    DRAWN_ROWS,
     check_run,
     keep_warnings_for_trainings,
     listed_rows,
+    lists_are_drawn,
     settings_json,
     use_own_python,
 )
@@ -79,14 +79,6 @@ def shown(path, category, pattern=None):
 SEED = CONFIG.seed
 CONFIG_JSON = json.dumps(CONFIG.model_dump(mode="json"), sort_keys=True)
 LISTS = CONFIG.index.make_index.lists()
-IMAGE_FOLDERS = CONFIG.index.make_index.folders()
-ANSWERS = [CONFIG.index.make_labels.test_labels] * bool(
-    CONFIG.index.make_labels.test_labels
-)
-LISTED_ROWS = listed_rows(CONFIG)
-DRAWN = LISTED_ROWS == DRAWN_ROWS
-# Which of them there are, the labels say; the embedding of their names must not wait for that.
-POSSIBLE_CLASSES = CONFIG.index.make_labels.possible_classes()
 FOLDS = list(range(CONFIG.index.make_folds.folds))
 MAIN_RECIPE = CONFIG.classify.recipe
 COMPARED = list(dict.fromkeys([MAIN_RECIPE, *CONFIG.report.compare_recipes.recipes]))

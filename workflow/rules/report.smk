@@ -162,7 +162,7 @@ rule write_provenance:
     """Write what the results were made with and from, and the software bill of materials."""
     input:
         images="results/1_index/images.parquet",
-        sources=[*LISTS, *IMAGE_FOLDERS, *ANSWERS],
+        sources=LISTS + CONFIG.index.make_labels.answers(),
         results=[
             "results/2_crop/crops.parquet",
             CELLS,

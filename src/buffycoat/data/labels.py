@@ -21,7 +21,7 @@ def labelled(images: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
 
     Raises InputError where the two tables are not of the same images.
     """
-    require_same_keys(labels["image_id"], images["image_id"], "the table of labels is not of these images")
+    require_same_keys(labels["image_id"], images["image_id"], "labels.parquet, made of other images")
     told = labels.rename(columns={"status": "label_status", "reason": "label_reason"})
     return images.merge(told, on="image_id", how="left", validate="one_to_one")
 
@@ -38,7 +38,7 @@ def learned_rows(images: pd.DataFrame, labels: pd.DataFrame, folds: pd.DataFrame
     Raises InputError where the folds are not exactly those of these rows.
     """
     rows = trainable(images, labels)
-    require_same_keys(folds["image_id"], rows["image_id"], "the table of folds is not of the trainable images")
+    require_same_keys(folds["image_id"], rows["image_id"], "folds.parquet")
     rows = rows.merge(folds, on="image_id", validate="one_to_one")
     numbers = rows["label"].map(class_numbers(codes))
     return rows.assign(fold=rows["fold"].astype("int64"), number=numbers.astype("int64"))
@@ -54,8 +54,10 @@ def embedded_rows(
     """
     seen = decodable(images)[["image_id"]]
     rows = learned_rows(images, labels, folds, codes)[["image_id", "label", "number", "fold"]]
-    require_same_keys(embeddings["image_id"], seen["image_id"], "the embeddings are not of the decodable images")
+    require_same_keys(embeddings["image_id"], seen["image_id"], "embeddings.parquet")
     if rows["fold"].nunique() < 2:
-        raise InputError("the folds: fewer than two hold labelled images, so none can be judged by the others")
+        raise InputError(
+            "folds.parquet: fewer than two folds hold labelled images, so none can be judged by the others"
+        )
     frame = seen.merge(rows, on="image_id", how="left")
     return frame.merge(embeddings, on="image_id", validate="one_to_one")

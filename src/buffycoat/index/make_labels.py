@@ -20,7 +20,7 @@ from buffycoat.index.settings import MakeIndex, MakeLabels
 from buffycoat.index.sources import checked_ids, column_of, read_csv, read_table, texts_of
 
 log = logging.getLogger("buffycoat")
-AGAIN = "the list names other images than results/1_index/images.parquet; run make_index again (--forcerun make_index)"
+AGAIN = "the lists name other images than images.parquet; run once with --forcerun make_index"
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,10 @@ class MakeLabels(Settings):
             raise ValueError("classes: a code is named twice")
         return self
 
+    def answers(self) -> list[str]:
+        """Return the file of test labels in a list, an empty one where there is none."""
+        return [self.test_labels] if self.test_labels else []
+
     def possible_classes(self) -> list[str]:
         """Return the codes that the classes of the data set are among, in their order, whatever the labels are."""
         return list(CELL_TYPES) if self.classes == "auto" else list(self.classes)
