@@ -36,7 +36,7 @@ OF_STAGES = [entry for entry in RULES if entry[0] in STAGES]
 NAMES_OF_STAGES = [f"{stage}.{rule}" for stage, rule, _ in OF_STAGES]
 
 MOST_RULES = 35
-MOST_MODULES = 134
+MOST_MODULES = 136
 """Besides __init__.py."""
 MOST_SETTINGS = 205
 MOST_LINES_OF_COMMON = 120
