@@ -36,12 +36,12 @@ def run_index(folder: Path, **settings: object) -> tuple[pd.DataFrame, dict[str,
     lists = [Path(name) for name in listing.lists()]
     folders = [Path(name) for name in listing.folders()]
     make_index(lists=lists, folders=folders, images=out / "images.parquet", threads=2, settings=listing)
-    label(out, listing, MakeLabels.model_validate(of_labels))
+    relabel(out, listing, MakeLabels.model_validate(of_labels))
     images = labelled(IMAGES.read(out / "images.parquet"), LABELS.read(out / "labels.parquet"))
     return images, read_json(out / "summary.json")
 
 
-def label(out: Path, listing: MakeIndex, settings: MakeLabels) -> pd.DataFrame:
+def relabel(out: Path, listing: MakeIndex, settings: MakeLabels) -> pd.DataFrame:
     """Run the second step alone; return the labels."""
     make_labels(
         lists=[Path(name) for name in listing.lists()], images=out / "images.parquet", labels=out / "labels.parquet",

@@ -14,7 +14,7 @@ from buffycoat.data.tables.index import CLASSES, TEST_LABELS
 from buffycoat.index.lists import rows_digest
 from buffycoat.index.pseudo_patients import split_into_runs
 from buffycoat.index.settings import MakeIndex, MakeLabels
-from tests.index.cases import index, label, picture, run_index, statuses, wbcbench
+from tests.index.cases import index, picture, relabel, run_index, statuses, wbcbench
 
 
 def test_duplicates_do_not_teach_twice_nor_leak(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_labels_of_other_images_than_the_index_has_are_refused(tmp_path: Path) -
     (tmp_path / "cells.csv").write_text("image,label\n0.png,SNE\n2.png,LY\n")
     listing = MakeIndex(source="table", table=str(tmp_path / "cells.csv"))
     with pytest.raises(InputError, match="other images than images.parquet; run once with --forcerun make_index"):
-        label(tmp_path / "out", listing, MakeLabels())
+        relabel(tmp_path / "out", listing, MakeLabels())
 
 
 def test_a_data_set_without_a_usable_label_is_refused(tmp_path: Path) -> None:
