@@ -96,8 +96,8 @@ def cut_out(source: pd.DataFrame, folder: Path, size_px: int) -> float:
     folder.mkdir(parents=True, exist_ok=True)
     shapes = [decode_image(Path(path)).shape for path in source["image"]]
     images = pd.DataFrame(
-        {"image_id": [str(k) for k in range(len(source))], "path": source["image"], "label": source["label"],
-         "role": "train", "split": "train", "group": None, "width": [shape[1] for shape in shapes],
+        {"image_id": [str(k) for k in range(len(source))], "path": source["image"],
+         "role": "train", "split": "train", "width": [shape[1] for shape in shapes],
          "height": [shape[0] for shape in shapes], "sha256": [sha256_of(Path(path)) for path in source["image"]],
          "status": "ok", "reason": ""}
     )  # fmt: skip

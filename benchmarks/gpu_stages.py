@@ -27,6 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.classify_loops import SEED, Setting, listed_cells, our_rate
 from benchmarks.embed import Crops as RandomCrops
 from benchmarks.embed import random_siglip
+from benchmarks.restore_data import write_index
 from benchmarks.restore_gpu import measure
 from buffycoat.classify.backbones import build_backbone
 from buffycoat.classify.crops import Crops
@@ -42,8 +43,9 @@ from buffycoat.crop.segmenter import SIDE_PX, load_network, predict_maps
 from buffycoat.crop.settings import CropCells
 from buffycoat.data.cell_types import CELL_TYPES
 from buffycoat.data.images import Pixels, decode_image
+from buffycoat.data.labels import labelled
 from buffycoat.data.random import stream
-from buffycoat.data.tables.index import IMAGES
+from buffycoat.data.tables.index import IMAGES, LABELS
 from buffycoat.embed.embed_cells import embed
 from buffycoat.embed.settings import EmbedCells
 from buffycoat.embed.siglip import MEDSIGLIP, SigLIP
@@ -165,7 +167,7 @@ def draw_images(size: Size, folder: Path) -> None:
         sizes = {"height": len(pixels), "width": len(pixels)}
         rows.append({"image_id": str(k), "path": str(path), "label": code, "sha256": sha256_of(path), **sizes})
     frame = pd.DataFrame(rows).assign(role="train", split="train", group=None, status="ok", reason="")
-    IMAGES.write(frame, folder / "images.parquet")
+    write_index(frame, folder)
 
 
 def _framed(segment: Segmenter, pool: ThreadPoolExecutor, paths: list[Path], settings: CropCells) -> int:
@@ -258,7 +260,8 @@ def restore(size: Size, folder: Path, seconds: float) -> list[dict[str, Any]]:
 
 
 def _cells(size: Size, folder: Path, number: int) -> tuple[np.ndarray, int]:
-    rows = IMAGES.read(folder / "images.parquet").rename(columns={"path": "image"})
+    rows = labelled(IMAGES.read(folder / "images.parquet"), LABELS.read(folder / "labels.parquet"))
+    rows = rows.rename(columns={"path": "image"})
     _, labels, classes = listed_cells(rows[["image", "label"]], folder, number)
     return labels, classes
 

@@ -39,8 +39,8 @@ SIZES = [1000, 5000, 20_000, 55_012]
 PORTIONS = [1, 100, 1000]
 THREADS = 2
 RECIPE = "focal"
-BEFORE = ["index.make_index", "index.make_folds", "crop.crop_cells", "partition.measure_noise", "partition.flag_noisy",
-          "restore.restore_cells"]  # fmt: skip
+BEFORE = ["index.make_index", "index.make_labels", "index.make_folds", "crop.crop_cells",
+          "partition.measure_noise", "partition.flag_noisy", "restore.restore_cells"]  # fmt: skip
 AFTER = ["classify.combine_folds", "embed.score_baselines", "refine.measure_cells", "refine.fit_rules",
          "refine.refine_labels", "refine.find_suspects", "report.score_labels", "report.write_predictions",
          "report.draw_figures", "report.write_report", "report.write_suspects"]  # fmt: skip
@@ -57,6 +57,7 @@ FOLDERS = {
 }
 FILES = {
     "images": "1_index/images.parquet",
+    "labels": "1_index/labels.parquet",
     "classes": "1_index/classes.parquet",
     "test_labels": "1_index/test_labels.parquet",
     "index_summary": "1_index/summary.json",
@@ -77,7 +78,7 @@ FILES = {
     "baselines": "6_embed/baselines.parquet",
     "morphology": "7_measure/morphology.parquet",
     "rules": "8_refine/rules.json",
-    "labels": "8_refine/refined_labels.parquet",
+    "refined_labels": "8_refine/refined_labels.parquet",
     "suspects": "9_review/suspects.parquet",
     "metrics": "report/metrics.parquet",
     "confusions": "report/confusion.parquet",
@@ -96,7 +97,10 @@ PER_FOLD = {"logits": "logits.parquet", "histories": "history.parquet"}
 def overlay_of(work_px: int) -> dict[str, Any]:
     """Return the configuration of a run: the workflow's at full size, without a network."""
     return {
-        "index": {"make_index": {"source": "wbcbench", "root": "smears", "test_labels": "smears/test_labels.csv"}},
+        "index": {
+            "make_index": {"source": "wbcbench", "root": "smears"},
+            "make_labels": {"test_labels": "smears/test_labels.csv"},
+        },
         "crop": {"crop_cells": {"method": "stain", "window_px": 224, "size_px": 224, "work_px": work_px}},
         "restore": {"restore_cells": {"method": "median"}},
         "classify": {"recipe": RECIPE},
@@ -108,11 +112,12 @@ def value_of(stage: str, name: str, config: Config) -> list[str]:
     if name in PER_FOLD:
         folds = range(config.index.make_folds.folds)
         return [f"results/5_classify/{RECIPE}/fold_{fold}/{PER_FOLD[name]}" for fold in folds]
-    if name == "sources":
-        return config.index.make_index.source_files()
+    if name in ("lists", "folders"):
+        return config.index.make_index.lists() if name == "lists" else config.index.make_index.folders()
     if name in ("shards", "summary"):
         return [f"results/{FOLDERS[stage]}/{NAME_OF_SUMMARY if name == 'summary' else name}"]
-    told = {"threads": str(THREADS), "seed": str(config.seed), "config": json.dumps(config.model_dump(mode="json"))}
+    told = {"threads": str(THREADS), "seed": str(config.seed), "config": json.dumps(config.model_dump(mode="json")),
+            "listing": settings_json(config, "index.make_index")}  # fmt: skip
     if name in told:
         return [told[name]]
     return [f"results/{FILES[name]}"] if name in FILES else []

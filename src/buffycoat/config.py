@@ -21,6 +21,7 @@ from buffycoat.core.provenance import ROOT
 from buffycoat.core.settings import Settings
 from buffycoat.crop.settings import Crop
 from buffycoat.embed.settings import Embed
+from buffycoat.index.lists import rows_digest
 from buffycoat.index.settings import Index
 from buffycoat.measure.settings import Measure
 from buffycoat.partition.settings import Partition
@@ -29,6 +30,9 @@ from buffycoat.report.settings import Report
 from buffycoat.restore.settings import Restore
 from buffycoat.review.settings import Review
 from buffycoat.simulate.settings import Simulate
+
+RESULTS = "results/"
+"""Where the workflow writes; what lies there it makes itself."""
 
 
 class Config(Settings):
@@ -122,13 +126,28 @@ def keep_warnings_for_trainings() -> None:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
-def named_sources(config: Config, made_by_workflow: str = "results/") -> dict[str, list[str]]:
+def named_sources(config: Config) -> dict[str, list[str]]:
     """Return, by rule, the files and folders that the configuration names and the workflow does not make."""
+    listing = config.index.make_index
     named = {
-        "index.make_index": config.index.make_index.source_files(),
+        "index.make_index": [*listing.lists(), *listing.folders()],
+        "index.make_labels.test_labels": config.index.make_labels.answers(),
         "crop.train_segmenter.masks": list(config.crop.train_segmenter.masks),
     }
-    return {key: [name for name in names if not name.startswith(made_by_workflow)] for key, names in named.items()}
+    return {key: [name for name in names if not name.startswith(RESULTS)] for key, names in named.items()}
+
+
+def lists_are_drawn(config: Config) -> bool:
+    """Return whether the workflow makes the lists of images itself (`draw_smears`)."""
+    return config.index.make_index.lists()[0].startswith(RESULTS)
+
+
+def listed_rows(config: Config) -> str:
+    """Return what tells `make_index` that the lists name other images: a digest of their rows without the labels.
+
+    Drawn lists do not exist before the workflow runs: these Snakemake watches as it does other files.
+    """
+    return "made by draw_smears" if lists_are_drawn(config) else rows_digest(config.index.make_index)
 
 
 def missing_sources(config: Config) -> list[str]:

@@ -25,7 +25,8 @@ from tests.classify.cases import predict, train
 def test_prediction_and_combination_keep_every_row(dataset: Path) -> None:
     paths = [predict(dataset, train(dataset, "run", fold), fold) for fold in (0, 1)]
     combine_folds(
-        images=dataset / "images.parquet", classes=dataset / "classes.parquet", folds=dataset / "folds.parquet",
+        images=dataset / "images.parquet", labels=dataset / "labels.parquet",
+        classes=dataset / "classes.parquet", folds=dataset / "folds.parquet",
         logits=paths, probabilities=dataset / "p.parquet", calibration=dataset / "c.json",
         settings=CombineFolds(temperature="none"),
     )  # fmt: skip
@@ -44,7 +45,8 @@ def test_logits_of_a_fold_that_learned_the_image_are_refused(dataset: Path) -> N
     LOGITS.write(LOGITS.read(path).assign(fold=1), path)
     with pytest.raises(InputError, match="a fold that learned it"):
         combine_folds(
-            images=dataset / "images.parquet", classes=dataset / "classes.parquet", folds=dataset / "folds.parquet",
+            images=dataset / "images.parquet", labels=dataset / "labels.parquet",
+            classes=dataset / "classes.parquet", folds=dataset / "folds.parquet",
             logits=[path], probabilities=dataset / "p.parquet", calibration=dataset / "c.json",
             settings=CombineFolds(),
         )  # fmt: skip
@@ -53,7 +55,8 @@ def test_logits_of_a_fold_that_learned_the_image_are_refused(dataset: Path) -> N
 def test_rows_are_scaled_by_the_temperature_of_other_folds_or_of_all(dataset: Path) -> None:
     paths = [predict(dataset, train(dataset, "run", fold), fold, views=2) for fold in (0, 1)]
     given = {
-        "images": dataset / "images.parquet", "classes": dataset / "classes.parquet",
+        "images": dataset / "images.parquet", "labels": dataset / "labels.parquet",
+        "classes": dataset / "classes.parquet",
         "folds": dataset / "folds.parquet", "logits": paths,
     }  # fmt: skip
     for name in ("none", "fitted"):

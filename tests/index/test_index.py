@@ -12,50 +12,17 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_json
 from buffycoat.core.steps import run
-from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, TEST_LABELS, decodable, trainable
+from buffycoat.data.tables.index import FOLDS, IMAGES, decodable
 from buffycoat.index.checking import check_file, inside_root
 from buffycoat.index.make_folds import assign_folds, make_folds, receipt_of
 from buffycoat.index.make_index import make_index
-from buffycoat.index.pseudo_patients import split_into_runs
 from buffycoat.index.settings import MakeFolds, MakeIndex
 from buffycoat.index.sources import read_csv
-
-
-def picture(path: Path, seed: int, side: int = 16) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
-    Image.fromarray(pixels).save(path, quality=95)
-    return path
-
-
-def index(folder: Path, table: str, **settings: object) -> tuple[pd.DataFrame, dict[str, object]]:
-    """Write the table, run the step, return the images and the summary."""
-    (folder / "cells.csv").write_text(table, encoding="utf-8")
-    return run_index(folder, source="table", table=str(folder / "cells.csv"), **settings)
-
-
-def run_index(folder: Path, **settings: object) -> tuple[pd.DataFrame, dict[str, object]]:
-    out = folder / "out"
-    chosen = MakeIndex.model_validate(settings)
-    make_index(
-        sources=[Path(p) for p in chosen.source_files()],
-        images=out / "images.parquet",
-        classes=out / "classes.parquet",
-        test_labels=out / "test_labels.parquet",
-        summary=out / "summary.json",
-        threads=2,
-        settings=chosen,
-    )
-    return IMAGES.read(out / "images.parquet"), read_json(out / "summary.json")
-
-
-def statuses(frame: pd.DataFrame) -> dict[str, str]:
-    return dict(zip(frame["image_id"], frame["status"], strict=True))
+from tests.index.cases import index, picture, run_index, statuses, wbcbench
 
 
 def test_every_kind_of_bad_file_is_a_row_with_a_status(tmp_path: Path) -> None:
@@ -77,32 +44,12 @@ def test_every_kind_of_bad_file_is_a_row_with_a_status(tmp_path: Path) -> None:
         "../outside.jpg": "outside_root", str(outside): "outside_root", "link.jpg": "outside_root",
     }  # fmt: skip
     assert (frame.loc[frame["status"] != "ok", "reason"] != "").all()
+    assert (frame.loc[frame["label_status"] != "ok", "label_reason"] != "").all()
+    assert (frame["status"] == frame["label_status"]).sum() == 10, "what the file is goes first"
     assert list(frame["image_id"]) == [row.split(",")[0] for row in rows], "the order of the source is kept"
     assert set(decodable(frame)["image_id"]) == {"ok0.jpg", "ok1.jpg", "ok2.jpg", "ok3.jpg"}
-    assert set(trainable(frame)["image_id"]) == {"ok0.jpg", "ok1.jpg"}
+    assert summary["trainable"] == 2
     assert summary["images"] == 12 and sum(summary["statuses"].values()) == 12  # type: ignore[attr-defined]
-
-
-def test_duplicates_do_not_teach_twice_nor_leak(tmp_path: Path) -> None:
-    for name, seed in [("a", 1), ("b", 1), ("c", 2), ("d", 2), ("e", 3), ("f", 3), ("g", 4)]:
-        picture(tmp_path / f"{name}.png", seed)
-    table = "image,label,split\na.png,SNE,train\nb.png,SNE,train\nc.png,SNE,train\nd.png,LY,train\n"
-    table += "e.png,LY,train\nf.png,,test\ng.png,MO,train\n"
-    frame, _ = index(tmp_path, table)
-    assert statuses(frame) == {
-        "a.png": "ok", "b.png": "duplicate", "c.png": "conflicting_duplicate", "d.png": "conflicting_duplicate",
-        "e.png": "duplicate_of_test", "f.png": "ok", "g.png": "ok",
-    }  # fmt: skip
-    assert set(trainable(frame)["image_id"]) == {"a.png", "g.png"}
-
-
-def test_labels_of_test_images_are_kept_apart(tmp_path: Path) -> None:
-    for k in range(4):
-        picture(tmp_path / f"{k}.png", k)
-    frame, _ = index(tmp_path, "image,label,split\n0.png,SNE,train\n1.png,LY,train\n2.png,SNE,test\n3.png,LY,test\n")
-    assert frame.loc[frame["role"] == "test", "label"].isna().all()
-    answers = TEST_LABELS.read(tmp_path / "out" / "test_labels.parquet")
-    assert dict(zip(answers["image_id"], answers["label"], strict=True)) == {"2.png": "SNE", "3.png": "LY"}
 
 
 @pytest.mark.parametrize(
@@ -121,7 +68,8 @@ def test_labels_of_test_images_are_kept_apart(tmp_path: Path) -> None:
         ("image,label\n,SNE\n", "line 2: the image's name is empty"),
         ("image,image\na.png,SNE\n", "empty or repeated name"),
         ("image,label\na.png,alien\n", "none of the labels"),
-        ("image,label\nabsent.png,SNE\n", "no image can be learned from"),
+        ("image,label\nabsent.png,SNE\n", "no image can be read: .*absent.png: no such file"),
+        ("image,label,split\na.png,SNE,test\n", "none of the labels"),
     ],
 )
 def test_a_bad_list_is_one_error_that_names_it(tmp_path: Path, table: str, message: str) -> None:
@@ -149,43 +97,6 @@ def test_csv_spellings_do_not_matter(tmp_path: Path, encoding: str, newline: str
     assert frame["image_id"].tolist() == [name] and frame["status"].tolist() == ["ok"]
 
 
-def test_own_classes_and_aliases(tmp_path: Path) -> None:
-    for k in range(3):
-        picture(tmp_path / f"{k}.png", k)
-    table = "image,label\n0.png,neutrophil\n1.png,SMUDGE\n2.png,SNE\n"
-    frame, _ = index(tmp_path, table, classes=["SMUDGE", "SNE"], label_aliases={"neutrophil": "SNE"})
-    assert frame["label"].tolist() == ["SNE", "SMUDGE", "SNE"] and (frame["status"] == "ok").all()
-    classes = CLASSES.read(tmp_path / "out" / "classes.parquet")
-    assert classes["code"].tolist() == ["SMUDGE", "SNE"] and classes["images"].tolist() == [1, 2]
-
-
-def test_one_image_classes_are_warned_of(tmp_path: Path) -> None:
-    for k in range(3):
-        picture(tmp_path / f"{k}.png", k)
-    _, summary = index(tmp_path, "image,label\n0.png,SNE\n1.png,SNE\n2.png,PLY\n")
-    assert any("PLY has one training image" in warning for warning in summary["warnings"])  # type: ignore[attr-defined]
-
-
-def wbcbench(folder: Path) -> Path:
-    """The challenge's layout with two patients' worth of cells."""
-    number = 0
-    lists: dict[str, list[str]] = {"phase1": [], "phase2/train": [], "phase2/eval": [], "phase2/test": []}
-    for part, rows in lists.items():
-        for label in ["BA", "LY", "SNE", "SNE", "BA", "LY"]:
-            number += 1
-            name = f"{number:08d}.jpg"
-            picture(folder / part / name, number)
-            rows.append(f"{name}," if part.endswith("test") else f"{name},{label},{part.replace('/', '_')}")
-    tail = ",,,"
-    (folder / "phase1_label.csv").write_text(
-        "\n".join([f"ID,labels,split{tail}"] + [r + tail for r in lists["phase1"]])
-    )
-    (folder / "phase2_train.csv").write_text("\n".join(["ID,labels,split", *lists["phase2/train"]]))
-    (folder / "phase2_eval.csv").write_text("\n".join(["ID,labels,split", *lists["phase2/eval"]]))
-    (folder / "phase2_test.csv").write_text("\n".join(["ID,labels", *lists["phase2/test"]]))
-    return folder
-
-
 def test_wbcbench_as_it_is_published(tmp_path: Path) -> None:
     root = wbcbench(tmp_path / "challenge")
     frame, summary = run_index(tmp_path, source="wbcbench", root=str(root), groups="pseudo_patients")
@@ -207,8 +118,7 @@ def test_the_index_does_not_depend_on_threads(tmp_path: Path) -> None:
     for threads in (1, 3):
         out = tmp_path / str(threads)
         make_index(
-            sources=[tmp_path / "cells.csv"], images=out / "i.parquet", classes=out / "c.parquet",
-            test_labels=out / "t.parquet", summary=out / "s.json", threads=threads, settings=settings,
+            lists=[tmp_path / "cells.csv"], images=out / "i.parquet", threads=threads, settings=settings,
         )  # fmt: skip
         digests.append(IMAGES.read(out / "i.parquet"))
     pd.testing.assert_frame_equal(*digests)
@@ -225,10 +135,9 @@ def test_a_full_disk_is_one_line(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("pyarrow.parquet.write_table", full)
-    arguments = ["make_index", "--sources", str(tmp_path / "cells.csv"), "--settings",
+    arguments = ["make_index", "--lists", str(tmp_path / "cells.csv"), "--settings",
                  json.dumps({"source": "table", "table": str(tmp_path / "cells.csv")})]  # fmt: skip
-    for name in ("images", "classes", "test-labels", "summary"):
-        arguments += [f"--{name}", str(tmp_path / f"{name}.out")]
+    arguments += ["--images", str(tmp_path / "images.out")]
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as caught:
         run(make_index)
@@ -313,67 +222,13 @@ def test_make_folds_stores_its_receipt(tmp_path: Path) -> None:
     )
     out = tmp_path / "out"
     make_folds(
-        images=out / "images.parquet", classes=out / "classes.parquet", folds=out / "folds.parquet",
+        images=out / "images.parquet", labels=out / "labels.parquet", classes=out / "classes.parquet",
+        folds=out / "folds.parquet",
         receipt=out / "receipt.json", seed=3, settings=MakeFolds(folds=3),
     )  # fmt: skip
     assert len(FOLDS.read(out / "folds.parquet")) == 12
     receipt = read_json(out / "receipt.json")
     assert receipt["groups"] == 6 and receipt["groups_in_two_folds"] == 0
-
-
-def purity(found: list[int], true: list[int]) -> float:
-    pairs = Counter(zip(found, true, strict=True))
-    best = {group: max(n for (g, _), n in pairs.items() if g == group) for group in set(found)}
-    return sum(best.values()) / len(true)
-
-
-def test_pseudo_patients_recover_most_patients() -> None:
-    rng = np.random.default_rng(4)
-    labels: list[str] = []
-    true: list[int] = []
-    for patient in range(80):
-        cells = sorted(rng.choice(["BA", "EO", "LY", "MO", "SNE", "VLY"], int(rng.integers(15, 60))))
-        labels += [str(cell) for cell in cells]
-        true += [patient] * len(cells)
-    found = split_into_runs(labels)
-    assert abs(len(set(found)) - 80) <= 4
-    assert purity(found, true) > 0.95
-
-
-def brute_force(labels: list[str]) -> float:
-    """Least cost over all divisions, by trying them all."""
-
-    def cost(run: list[str]) -> int:
-        highest, total = run[0], 0
-        for label in run[1:]:
-            total += label < highest
-            highest = max(highest, label)
-        return total
-
-    best = float("inf")
-    for cuts in range(2 ** (len(labels) - 1)):
-        runs, start = [], 0
-        for k in range(1, len(labels)):
-            if cuts >> (k - 1) & 1:
-                runs.append(labels[start:k])
-                start = k
-        runs.append(labels[start:])
-        best = min(best, 8.0 * (len(runs) - 1) + sum(cost(run) for run in runs))
-    return best
-
-
-@given(st.lists(st.sampled_from("ABC"), min_size=1, max_size=11))
-def test_the_division_costs_no_more_than_the_best(labels: list[str]) -> None:
-    found = split_into_runs(labels)
-    assert found[0] == 0 and all(b - a in (0, 1) for a, b in zip(found, found[1:], strict=False))
-    total = 8.0 * found[-1]
-    for group in set(found):
-        run = [label for label, g in zip(labels, found, strict=True) if g == group]
-        highest = run[0]
-        for label in run[1:]:
-            total += label < highest
-            highest = max(highest, label)
-    assert total <= brute_force(labels) + 1e-9
 
 
 def test_real_cells_are_all_sound(real_data: Path, tmp_path: Path) -> None:

@@ -48,9 +48,7 @@ def cropped(tmp_path: Path) -> Path:
     )
     CROPS.write(frame, tmp_path / "crops.parquet")
     images = pd.DataFrame({"image_id": frame["image_id"], "role": ["train"] * 20 + ["test"] * 20})
-    images = images.assign(
-        path="x", label=None, split=None, group=None, width=64, height=64, sha256=None, status="ok", reason=""
-    )
+    images = images.assign(path="x", split=None, width=64, height=64, sha256=None, status="ok", reason="")
     IMAGES.write(images, tmp_path / "images.parquet")
     return tmp_path
 

@@ -7,6 +7,8 @@ from snakemake.exceptions import WorkflowError
 from buffycoat.config import (
     check_run,
     keep_warnings_for_trainings,
+    listed_rows,
+    lists_are_drawn,
     settings_json,
     use_own_python,
 )
@@ -76,7 +78,7 @@ def shown(path, category, pattern=None):
 
 SEED = CONFIG.seed
 CONFIG_JSON = json.dumps(CONFIG.model_dump(mode="json"), sort_keys=True)
-INDEX_SOURCES = CONFIG.index.make_index.source_files()
+LISTS = CONFIG.index.make_index.lists()
 FOLDS = list(range(CONFIG.index.make_folds.folds))
 MAIN_RECIPE = CONFIG.classify.recipe
 COMPARED = list(dict.fromkeys([MAIN_RECIPE, *CONFIG.report.compare_recipes.recipes]))

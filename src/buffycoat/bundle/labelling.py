@@ -15,6 +15,7 @@ from buffycoat.classify import combine_folds, predict_fold
 from buffycoat.classify.predict_fold import FoldModel
 from buffycoat.crop import crop_cells
 from buffycoat.data.images import CellImages
+from buffycoat.data.labels import class_numbers
 from buffycoat.data.tables.classify import LOGITS, PROBABILITIES
 from buffycoat.data.tables.crop import CROPS
 from buffycoat.data.tables.embed import EMBEDDINGS
@@ -113,7 +114,7 @@ def joined(frames: Frames, codes: list[str]) -> pd.DataFrame:
         for frame in (frames.crops, frames.noise, frames.cells, frames.suspects, frames.branch_a)
     )
     values = branch_a[codes].to_numpy(np.float64)
-    numbers = labels["label"].map({code: number for number, code in enumerate(codes)}).to_numpy(np.int64)
+    numbers = labels["label"].map(class_numbers(codes)).to_numpy(np.int64)
     columns = ["label", "base_label", "changed", "reason", "near_miss", "near_miss_reason", "trace"]
     return labels[columns].assign(
         probability=values[np.arange(len(values)), numbers],

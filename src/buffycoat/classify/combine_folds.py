@@ -15,8 +15,9 @@ from buffycoat.classify.settings import CombineFolds
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import write_json
 from buffycoat.core.steps import run
+from buffycoat.data.labels import class_numbers, trainable
 from buffycoat.data.tables.classify import LOGITS, PROBABILITIES
-from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, class_codes, decodable, trainable
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABELS, class_codes, decodable
 from buffycoat.data.tables.schema import require_same_keys
 from buffycoat.stats.calibration import calibrate
 
@@ -87,16 +88,16 @@ def check_rows(logits: pd.DataFrame, folds: pd.DataFrame, fold_count: int) -> No
         raise InputError("an image lacks the logits of a fold; delete results/5_classify and run again")
 
 
-def class_numbers(images: pd.DataFrame, codes: list[str]) -> pd.Series:
+def true_numbers(images: pd.DataFrame, labels: pd.DataFrame, codes: list[str]) -> pd.Series:
     """Return the class number of each trainable image, by image_id."""
-    rows = trainable(images)
-    numbers = rows["label"].map({code: number for number, code in enumerate(codes)})
+    rows = trainable(images, labels)
+    numbers = rows["label"].map(class_numbers(codes))
     return pd.Series(numbers.to_numpy(np.int64), index=rows["image_id"])
 
 
 def combine_folds(
-    *, images: Path, classes: Path, folds: Path, logits: list[Path], probabilities: Path, calibration: Path,
-    settings: CombineFolds,
+    *, images: Path, labels: Path, classes: Path, folds: Path, logits: list[Path], probabilities: Path,
+    calibration: Path, settings: CombineFolds,
 ) -> None:  # fmt: skip
     """Average softmax over views and folds, calibrated on out-of-fold images; write one row per decodable image."""
     codes = class_codes(CLASSES.read(classes))
@@ -104,7 +105,7 @@ def combine_folds(
     rows = decodable(image_rows)
     frame = pd.concat([LOGITS.read(path) for path in logits], ignore_index=True)
     check_rows(frame, FOLDS.read(folds), len(logits))
-    numbers = class_numbers(image_rows, codes)
+    numbers = true_numbers(image_rows, LABELS.read(labels), codes)
     found = calibrate(frame[frame["out_of_fold"]], numbers, codes, settings.temperature == "fitted")
     log.info("temperature %.3f (%s), from %d images", found["temperature"], settings.temperature, found["images"])
     PROBABILITIES.write(apply(frame, ensemble_of(codes, found), rows["image_id"]), probabilities)

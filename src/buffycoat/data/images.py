@@ -30,7 +30,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 
 
 class ImageProblem(Exception):
-    """An image file cannot be used; `status` is one of tables.images.STATUSES, the text says why."""
+    """An image file cannot be used; `status` is one of tables.index.FILE_STATUSES, the text says why."""
 
     def __init__(self, status: str, reason: str) -> None:
         """Keep the status and the sentence for a person."""

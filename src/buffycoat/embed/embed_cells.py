@@ -16,10 +16,10 @@ from torch.nn import functional
 from buffycoat.core.errors import InputError
 from buffycoat.core.progress import Progress
 from buffycoat.core.steps import run
+from buffycoat.data.cell_types import name_of
 from buffycoat.data.gather_portions import ALL, rows_of_portion
 from buffycoat.data.images import CellImages, Pixels, on_white
 from buffycoat.data.tables.embed import EMBEDDINGS, PROMPTS
-from buffycoat.data.tables.index import CLASSES
 from buffycoat.data.tables.restore import CELLS
 from buffycoat.embed.encoders import Encoder, load_encoder
 from buffycoat.embed.settings import EmbedCells
@@ -117,28 +117,28 @@ def apply(rows: pd.DataFrame, embedder: Embedder, cells: CellImages) -> pd.DataF
     return pd.DataFrame({"image_id": rows["image_id"], "embedding": column})
 
 
-def prompts_of(classes: pd.DataFrame, encoder: Encoder, settings: EmbedCells) -> pd.DataFrame:
-    """Return the table of prompts: a row per class in order, none where the encoder has no text."""
+def prompts_of(classes: list[str], encoder: Encoder, settings: EmbedCells) -> pd.DataFrame:
+    """Return the table of prompts: a row per class code in order, none where the encoder has no text."""
     if encoder.embed_texts is None:
         return pd.DataFrame({"code": [], "prompt": [], "embedding": []}, dtype=object)
-    ordered = classes.sort_values("position")
-    texts = [settings.prompt.replace("<name>", str(name)) for name in ordered["name"]]
+    texts = [settings.prompt.replace("<name>", name_of(code)) for code in classes]
     vectors = unit(encoder.embed_texts(texts)).numpy()
-    require_unit(vectors, ordered["code"])
-    return pd.DataFrame({"code": ordered["code"].to_numpy(object), "prompt": texts, "embedding": list(vectors)})
+    require_unit(vectors, pd.Series(classes, dtype=object))
+    return pd.DataFrame({"code": np.array(classes, object), "prompt": texts, "embedding": list(vectors)})
 
 
 def embed_cells(
-    *, cells: Path, classes: Path, embeddings: Path, prompts: Path, portion: str = ALL, settings: EmbedCells,
+    *, cells: Path, classes: list[str], embeddings: Path, prompts: Path, portion: str = ALL, settings: EmbedCells,
 ) -> None:  # fmt: skip
     """Embed every cell, and every class name where the encoder has text; write the tables of both.
 
-    With `portion`, of these cells alone.
+    `classes` are the codes that the data set may have: which of them it has, the labels say, and a corrected label must
+    not embed anything again. With `portion`, of these cells alone.
     """
     rows = rows_of_portion(CELLS.read(cells), portion, settings.batch)
     encoder = load_encoder(settings)
     # Texts first, on the CPU, before the image side moves to a GPU.
-    texts = prompts_of(CLASSES.read(classes), encoder, settings)
+    texts = prompts_of(classes, encoder, settings)
     table = apply(rows, Embedder(encoder, settings), CellImages(rows, cells))
     PROMPTS.write(texts, prompts)
     EMBEDDINGS.write(table, embeddings)

@@ -16,11 +16,11 @@ from torch.nn import functional
 from buffycoat.core.errors import InputError
 from buffycoat.core.provenance import code_digest
 from buffycoat.core.steps import run
+from buffycoat.data.labels import embedded_rows
 from buffycoat.data.random import stream
 from buffycoat.data.tables.classify import PROBABILITIES
-from buffycoat.data.tables.embed import HEAD_HISTORY
-from buffycoat.data.tables.index import CLASSES, class_codes
-from buffycoat.embed.rows import joined_rows
+from buffycoat.data.tables.embed import EMBEDDINGS, HEAD_HISTORY
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABELS, class_codes
 from buffycoat.embed.settings import TrainHead
 from buffycoat.nets.batches import by_blocks
 from buffycoat.nets.training import Checkpoint, fingerprint, seed_torch
@@ -204,15 +204,17 @@ def apply(rows: pd.DataFrame, heads: Heads) -> pd.DataFrame:
 
 
 def train_head(
-    *, images: Path, classes: Path, folds: Path, embeddings: Path, heads: Path, probabilities: Path, history: Path,
-    seed: int, settings: TrainHead,
+    *, images: Path, labels: Path, classes: Path, folds: Path, embeddings: Path, heads: Path, probabilities: Path,
+    history: Path, seed: int, settings: TrainHead,
 ) -> None:  # fmt: skip
     """Fit the heads and write them, their history, and a row of probabilities per decodable image."""
     codes = class_codes(CLASSES.read(classes))
-    frame = joined_rows(images, folds, embeddings, codes)
+    frame = embedded_rows(
+        IMAGES.read(images), LABELS.read(labels), FOLDS.read(folds), EMBEDDINGS.read(embeddings), codes
+    )
     if not settings.cross_fit:
         log.warning("cross_fit is off: the head has seen every training row, so its scores on them are not honest")
-    inputs = {"images": images, "classes": classes, "folds": folds, "embeddings": embeddings}
+    inputs = {"images": images, "labels": labels, "classes": classes, "folds": folds, "embeddings": embeddings}
     stamp = fingerprint(settings, inputs, code_digest("buffycoat.embed.train_head"), seed=seed)
     checkpoint = Checkpoint(heads.with_name("head_checkpoint.safetensors"), stamp)
     fitted, told = fit_heads(frame, vectors_of(frame), codes, checkpoint, seed, settings)

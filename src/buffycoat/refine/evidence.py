@@ -12,7 +12,7 @@ import pandas as pd
 
 from buffycoat.core.errors import InputError
 from buffycoat.data.tables.classify import PROBABILITIES, read_probabilities
-from buffycoat.data.tables.index import CLASSES, FOLDS, class_codes, trainable
+from buffycoat.data.tables.index import CLASSES, class_codes
 from buffycoat.data.tables.measure import MORPHOLOGY
 from buffycoat.data.tables.schema import require_same_keys
 from buffycoat.refine.algorithm import Evidence
@@ -101,14 +101,11 @@ def patients_of(rows: pd.DataFrame) -> npt.NDArray[np.int64]:
     return np.asarray(pd.factorize(names)[0], np.int64)
 
 
-def training_cells(seen: pd.DataFrame, evidence: Evidence, folds: Path) -> tuple[Training, Flags]:
-    """Return the training cells of the decodable images `seen`, whose evidence is in their order, and which they are.
+def training_cells(ids: pd.Series, evidence: Evidence, rows: pd.DataFrame) -> tuple[Training, Flags]:
+    """Return the training cells among the images `ids`, whose evidence is in their order, and which they are.
 
-    Raises InputError where the folds are not exactly theirs.
+    `rows` are those that may be learned from, as `data.labels.learned_rows` gives them.
     """
-    rows = trainable(seen)
-    fold_of = FOLDS.read(folds).set_index("image_id")["fold"]
-    require_same_keys(fold_of.index.to_series(), rows["image_id"], str(folds))
-    chosen = seen["image_id"].isin(rows["image_id"]).to_numpy(bool)
-    labels, own = rows["label"].to_numpy(dtype=np.str_), fold_of.loc[rows["image_id"]].to_numpy(np.int64)
+    chosen = ids.isin(rows["image_id"]).to_numpy(bool)
+    labels, own = rows["label"].to_numpy(dtype=np.str_), rows["fold"].to_numpy(np.int64)
     return Training(evidence.rows(chosen), labels, own, patients_of(rows)), chosen

@@ -59,7 +59,7 @@ def rulebook_for(path: Path, codes: list[str]) -> Rulebook:
 
 
 def labels_table(ids: pd.Series, outcome: Outcome) -> pd.DataFrame:
-    """Return the table of labels: a row per image, with trace and reason."""
+    """Return the table of refined labels: a row per image, with trace and reason."""
     traces, reasons = ["[]"] * len(ids), [""] * len(ids)
     for row, trace in traced_rows(outcome):
         traces[row] = json.dumps(trace, allow_nan=False)
@@ -141,7 +141,7 @@ def apply(rows: pd.DataFrame, refiner: Refiner, inputs: Inputs) -> pd.DataFrame:
 
 def refine_labels(
     *, images: Path, classes: Path, folds: Path, probabilities: Path, head_probabilities: Path, morphology: Path,
-    rules: Path, labels: Path, settings: RefineLabels,
+    rules: Path, refined_labels: Path, settings: RefineLabels,
 ) -> None:  # fmt: skip
     """Apply the rules that are on to every decodable image; without any, branch A's labels stay.
 
@@ -156,7 +156,7 @@ def refine_labels(
         head_probabilities=head_probabilities,
         morphology=morphology,
     )
-    REFINED_LABELS.write(apply(rows, load_refiner(rules, codes, settings), inputs), labels)
+    REFINED_LABELS.write(apply(rows, load_refiner(rules, codes, settings), inputs), refined_labels)
 
 
 if __name__ == "__main__":

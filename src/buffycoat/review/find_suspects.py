@@ -16,9 +16,10 @@ from scipy.special import rel_entr
 
 from buffycoat.core.errors import InputError
 from buffycoat.core.steps import run
+from buffycoat.data.labels import learned_rows
 from buffycoat.data.tables.classify import LOGITS, read_probabilities
 from buffycoat.data.tables.embed import EMBEDDINGS
-from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, class_codes, decodable, trainable
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABELS, class_codes, decodable
 from buffycoat.data.tables.review import SUSPECTS
 from buffycoat.data.tables.schema import require_same_keys
 from buffycoat.review.outliers import (
@@ -195,20 +196,16 @@ def ranks_within(doubt: Values, numbers: Numbers) -> Values:
     return ranks
 
 
-def read_rows(images: Path, folds: Path, codes: list[str]) -> pd.DataFrame:
+def rows_of(images: pd.DataFrame, labels: pd.DataFrame, folds: pd.DataFrame, codes: list[str]) -> pd.DataFrame:
     """Return the decodable images with role, given_label, fold and number of the class (-1 where not learned from).
 
     In order of name, so that no sum hangs on the order of rows. Raises InputError where a fold is missing.
     """
-    table = IMAGES.read(images)
-    learned = trainable(table).set_index("image_id")["label"]
-    fold_of = FOLDS.read(folds).set_index("image_id")["fold"]
-    require_same_keys(fold_of.index.to_series(), learned.index.to_series(), str(folds))
-    rows = decodable(table)[["image_id", "role"]].sort_values("image_id", ignore_index=True)
-    rows["given_label"] = rows["image_id"].map(learned).astype(object)
-    rows["fold"] = rows["image_id"].map(fold_of).fillna(-1).astype(np.int64)
-    numbers = rows["given_label"].map({code: number for number, code in enumerate(codes)})
-    rows["number"] = numbers.fillna(-1).astype(np.int64)
+    learned = learned_rows(images, labels, folds, codes).set_index("image_id")
+    rows = decodable(images)[["image_id", "role"]].sort_values("image_id", ignore_index=True)
+    rows["given_label"] = rows["image_id"].map(learned["label"]).astype(object)
+    for name in ("fold", "number"):
+        rows[name] = rows["image_id"].map(learned[name]).fillna(-1).astype(np.int64)
     return rows
 
 
@@ -356,15 +353,16 @@ def log_counts(table: pd.DataFrame) -> None:
 
 
 def find_suspects(
-    *, images: Path, classes: Path, folds: Path, probabilities: Path, logits: list[Path], head_probabilities: Path,
-    embeddings: Path, suspects: Path, familiar: Path, settings: FindSuspects,
+    *, images: Path, labels: Path, classes: Path, folds: Path, probabilities: Path, logits: list[Path],
+    head_probabilities: Path, embeddings: Path, suspects: Path, familiar: Path, settings: FindSuspects,
 ) -> None:  # fmt: skip
     """Write a row per decodable image: how unlike the training cells, how disputed, how doubtfully labelled it is.
 
     What new images can be compared with goes into `familiar`.
     """
     codes = class_codes(CLASSES.read(classes))
-    rows = read_rows(images, folds, codes)
+    image_rows = IMAGES.read(images)
+    rows = rows_of(image_rows, LABELS.read(labels), FOLDS.read(folds), codes)
     rows["energy"] = read_energies(logits, rows, codes, settings.energy_temperature).to_numpy(np.float64)
     vectors = EMBEDDINGS.read(embeddings)
     finder = SuspectFinder(fit_familiar(rows, vectors, settings.components), codes, settings)
@@ -373,7 +371,7 @@ def find_suspects(
     log_gaps(table, vectors)
     log_counts(table)
     write_familiar(finder.familiar, familiar)
-    ordered = decodable(IMAGES.read(images))["image_id"]
+    ordered = decodable(image_rows)["image_id"]
     SUSPECTS.write(table.set_index("image_id").loc[ordered].reset_index(), suspects)
 
 
