@@ -9,11 +9,11 @@ import pytest
 from scipy.special import softmax
 
 from buffycoat.classify.combine_folds import (
-    class_numbers,
     combine_folds,
     ensemble_of,
     mean_probabilities,
     temperatures_of,
+    true_numbers,
 )
 from buffycoat.classify.settings import CombineFolds
 from buffycoat.core.errors import InputError
@@ -84,10 +84,11 @@ def test_temperatures_by_row() -> None:
 
 
 def test_only_labels_that_may_be_learned_from_are_used() -> None:
-    images = pd.DataFrame(
-        {"image_id": ["a", "b", "c"], "role": ["train", "test", "train"], "status": ["ok", "ok", "duplicate"]}
-    ).assign(label=["LY", "BA", "BA"])
-    assert class_numbers(images, ["BA", "LY"]).to_dict() == {"a": 1}
+    images = pd.DataFrame({"image_id": ["a", "b", "c"], "role": ["train", "test", "train"], "status": "ok"})
+    labels = pd.DataFrame(
+        {"image_id": ["a", "b", "c"], "label": ["LY", "BA", "BA"], "status": ["ok", "ok", "duplicate"]}
+    )
+    assert true_numbers(images, labels.assign(reason="", group=None), ["BA", "LY"]).to_dict() == {"a": 1}
 
 
 def test_means_are_stable_and_sum_to_one() -> None:
