@@ -96,8 +96,8 @@ def cut_out(source: pd.DataFrame, folder: Path, size_px: int) -> float:
     folder.mkdir(parents=True, exist_ok=True)
     shapes = [decode_image(Path(path)).shape for path in source["image"]]
     images = pd.DataFrame(
-        {"image_id": [str(k) for k in range(len(source))], "path": source["image"], "label": source["label"],
-         "role": "train", "split": "train", "group": None, "width": [shape[1] for shape in shapes],
+        {"image_id": [str(k) for k in range(len(source))], "path": source["image"],
+         "role": "train", "split": "train", "width": [shape[1] for shape in shapes],
          "height": [shape[0] for shape in shapes], "sha256": [sha256_of(Path(path)) for path in source["image"]],
          "status": "ok", "reason": ""}
     )  # fmt: skip
@@ -157,7 +157,7 @@ def our_rate(folder: Path, setting: Setting, labels: np.ndarray, classes: int) -
     """
     device = pick_device()
     settings = setting.train_fold()
-    crops = Crops(folder / "cells.parquet", settings.background, settings.size_px, device)
+    crops = Crops.read(folder / "cells.parquet", settings.background, settings.size_px, device)
     ids = [str(k) for k in range(setting.steps * setting.batch)]
     if hasattr(crops, "make_resident"):
         crops.make_resident([crops.places[name] for name in ids], settings.model_dump()["resident_share"])
@@ -249,7 +249,7 @@ def predict_rates(folder: Path, setting: Setting, classes: int, batch: int, batc
     """Return images/s (views count as images) of `predict_views`, compiled and not, turn by turn."""
     device = pick_device()
     trained = setting.train_fold()
-    crops = Crops(folder / "cells.parquet", trained.background, trained.size_px, device)
+    crops = Crops.read(folder / "cells.parquet", trained.background, trained.size_px, device)
     positions = list(range(batch * batches))
     work: dict[str, Callable[[list[int]], Any]] = {}
     found: dict[str, Any] = {"rates": {}, "first_call_s": {}}

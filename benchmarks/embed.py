@@ -28,14 +28,14 @@ from torch import nn
 
 from benchmarks.classify_loops import cut_out
 from benchmarks.machine import machine
-from benchmarks.restore_data import listed_images
+from benchmarks.restore_data import listed_images, write_index
 from benchmarks.segmenter_data import DATA
 from buffycoat.core.files import read_json, write_json
 from buffycoat.core.progress import start_logging
 from buffycoat.data.images import Pixels
 from buffycoat.data.tables.classify import PROBABILITIES
 from buffycoat.data.tables.crop import CROPS
-from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES
+from buffycoat.data.tables.index import CLASSES, FOLDS
 from buffycoat.data.tables.restore import CELLS
 from buffycoat.embed.embed_cells import embed, embed_cells
 from buffycoat.embed.encoders import Encoder, load_encoder
@@ -178,7 +178,7 @@ def _tables(folder: Path, size_px: int) -> pd.DataFrame:
     cut_out(pd.DataFrame({"image": listed["path"], "label": listed["label"]}), folder, size_px)
     images = listed.assign(image_id=[str(k) for k in range(len(listed))])
     tests = images["role"] == "test"
-    IMAGES.write(images.assign(label=images["label"].where(~tests)), folder / "images.parquet")
+    write_index(images.assign(label=images["label"].where(~tests)), folder)
     train = images[~tests]
     division = StratifiedKFold(5, shuffle=True, random_state=SEED).split(train, train["label"])
     fold = np.zeros(len(train), np.int64)
@@ -214,13 +214,13 @@ def real_cells(folder: Path, size_px: int) -> dict[str, Any] | str:
     if not (DATA / "pbc" / "images.csv").is_file():
         return f"not run: no images.csv of Acevedo et al. 2020 in the folder {DATA.name}"
     images = _tables(folder, size_px)
-    shared = {key: folder / f"{key}.parquet" for key in ("images", "classes", "folds", "embeddings")}
+    shared = {key: folder / f"{key}.parquet" for key in ("images", "labels", "classes", "folds", "embeddings")}
     prompts = folder / "prompts.parquet"
     encoder = EmbedCells(encoder="efficientnet_lite0", size_px=size_px, background="keep")
     found: dict[str, Any] = {"crop_px": size_px, "cells": int(len(images))}
     found["embed_s"] = _timed(
         lambda: embed_cells(
-            cells=folder / "cells.parquet", classes=shared["classes"], embeddings=shared["embeddings"],
+            cells=folder / "cells.parquet", classes=sorted(set(images["label"])), embeddings=shared["embeddings"],
             prompts=prompts, settings=encoder,
         )
     )  # fmt: skip

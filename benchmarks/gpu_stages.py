@@ -27,6 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.classify_loops import SEED, Setting, listed_cells, our_rate
 from benchmarks.embed import Crops as RandomCrops
 from benchmarks.embed import random_siglip
+from benchmarks.restore_data import write_index
 from benchmarks.restore_gpu import measure
 from buffycoat.classify.backbones import build_backbone
 from buffycoat.classify.crops import Crops
@@ -37,13 +38,14 @@ from buffycoat.crop.cellpose_method import flows_of, load_model, normalised, red
 from buffycoat.crop.cellpose_weights import build_network
 from buffycoat.crop.crop_cells import crop_cells, one_ahead
 from buffycoat.crop.framing import frame_cell
-from buffycoat.crop.methods import Means, Segmenter, chosen_method
+from buffycoat.crop.methods import Means, Segmenter, load_segmenter
 from buffycoat.crop.segmenter import SIDE_PX, load_network, predict_maps
 from buffycoat.crop.settings import CropCells
 from buffycoat.data.cell_types import CELL_TYPES
 from buffycoat.data.images import Pixels, decode_image
+from buffycoat.data.labels import labelled
 from buffycoat.data.random import stream
-from buffycoat.data.tables.index import IMAGES
+from buffycoat.data.tables.index import IMAGES, LABELS
 from buffycoat.embed.embed_cells import embed
 from buffycoat.embed.settings import EmbedCells
 from buffycoat.embed.siglip import MEDSIGLIP, SigLIP
@@ -165,7 +167,7 @@ def draw_images(size: Size, folder: Path) -> None:
         sizes = {"height": len(pixels), "width": len(pixels)}
         rows.append({"image_id": str(k), "path": str(path), "label": code, "sha256": sha256_of(path), **sizes})
     frame = pd.DataFrame(rows).assign(role="train", split="train", group=None, status="ok", reason="")
-    IMAGES.write(frame, folder / "images.parquet")
+    write_index(frame, folder)
 
 
 def _framed(segment: Segmenter, pool: ThreadPoolExecutor, paths: list[Path], settings: CropCells) -> int:
@@ -200,7 +202,7 @@ def crop_embedded(size: Size, folder: Path, seconds: float) -> list[dict[str, An
     flop = 2 * flop_of(lambda: predict_maps(network, [view]))
     with ThreadPoolExecutor(size.threads) as pool:
         decoded = per_second(lambda: len(list(pool.map(decode_image, paths))), seconds / 4, size.least_calls)
-        segment = chosen_method(settings, Means(pool, size.threads, None))
+        segment = load_segmenter(settings, Means(pool, size.threads, None))
         whole = per_second(partial(_framed, segment, pool, paths, settings), seconds, size.least_calls)
     return [rate("decode", "images", decoded), rate("decode, segment, frame", "images", whole, flop)]
 
@@ -235,7 +237,7 @@ def crop_cellpose(size: Size, folder: Path, seconds: float) -> list[dict[str, An
             images = np.stack([normalised(reduced(decode_image(path), settings.cellpose_px)) for path in one_batch])
             flop = flop_of(lambda: flows_of(model, images[:1]))
             network = per_second(lambda: len(flows_of(model, images)), seconds / 2, size.least_calls)
-            segment = chosen_method(settings, Means(pool, size.threads, None))
+            segment = load_segmenter(settings, Means(pool, size.threads, None))
             whole = per_second(partial(_framed, segment, pool, paths, settings), seconds / 2, 1)
     return [rate("network", "images", network, flop), rate("whole method", "images", whole, flop)]
 
@@ -258,7 +260,8 @@ def restore(size: Size, folder: Path, seconds: float) -> list[dict[str, Any]]:
 
 
 def _cells(size: Size, folder: Path, number: int) -> tuple[np.ndarray, int]:
-    rows = IMAGES.read(folder / "images.parquet").rename(columns={"path": "image"})
+    rows = labelled(IMAGES.read(folder / "images.parquet"), LABELS.read(folder / "labels.parquet"))
+    rows = rows.rename(columns={"path": "image"})
     _, labels, classes = listed_cells(rows[["image", "label"]], folder, number)
     return labels, classes
 
@@ -281,7 +284,7 @@ def classify_train(size: Size, folder: Path, seconds: float) -> list[dict[str, A
 def classify_predict(size: Size, folder: Path, seconds: float) -> list[dict[str, Any]]:
     """Return the rate of prediction in eight views, each of which counts."""
     _, classes = _cells(size, folder, 2 * size.predict_batch)
-    crops = Crops(folder / "cells.parquet", "white", size.crop_px, pick_device())
+    crops = Crops.read(folder / "cells.parquet", "white", size.crop_px, pick_device())
     network = build_backbone(SWIN, size.swin, None, classes).eval()
     network = network.to(crops.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     settings = PredictFold(batch=size.predict_batch)

@@ -24,7 +24,8 @@ from benchmarks.machine import machine
 from buffycoat.config import read_layers
 from buffycoat.core.files import read_json, write_json
 from buffycoat.core.progress import start_logging
-from buffycoat.data.tables.index import CLASSES, IMAGES, TEST_LABELS, class_codes, decodable
+from buffycoat.data.labels import class_numbers, learned_rows
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABELS, TEST_LABELS, class_codes, decodable
 from buffycoat.data.tables.refine import ALTERNATIVES, REFINED_LABELS
 from buffycoat.refine.evidence import read_evidence, training_cells
 from buffycoat.refine.fit_rules import fit_rulebook, fit_rules
@@ -64,6 +65,7 @@ def inputs_of(results: Path, recipe: str) -> dict[str, Path]:
     """Return the tables that the refinement reads."""
     return {
         "images": results / "1_index/images.parquet",
+        "labels": results / "1_index/labels.parquet",
         "classes": results / "1_index/classes.parquet",
         "folds": results / "1_index/folds.parquet",
         "probabilities": results / "5_classify" / recipe / "probabilities.parquet",
@@ -82,14 +84,15 @@ def labels_of_ways(results: Path, inputs: dict[str, Path]) -> dict[str, pd.Serie
     with tempfile.TemporaryDirectory() as name:
         rules, out = Path(name) / "rules.json", Path(name) / "labels.parquet"
         fit_rules(**inputs, rules=rules, settings=paper)
-        refine_labels(**inputs, rules=rules, labels=out, settings=RefineLabels())
+        others = {name: path for name, path in inputs.items() if name != "labels"}
+        refine_labels(**others, rules=rules, refined_labels=out, settings=RefineLabels())
         found["paper_constants"] = REFINED_LABELS.read(out).set_index("image_id")["label"]
     return found
 
 
 def true_labels(results: Path, inputs: dict[str, Path]) -> dict[str, pd.DataFrame]:
     """Return the true label and the patient (an image's own name where unknown) by image of each part."""
-    images = IMAGES.read(inputs["images"]).set_index("image_id")
+    images = LABELS.read(inputs["labels"]).set_index("image_id")
     images["patient"] = images["group"].where(images["group"].notna(), "image " + images.index.to_series())
     folds = pd.read_parquet(inputs["folds"])["image_id"]
     tests = TEST_LABELS.read(results / "1_index/test_labels.parquet").set_index("image_id")["label"]
@@ -101,7 +104,7 @@ def true_labels(results: Path, inputs: dict[str, Path]) -> dict[str, pd.DataFram
 
 def numbers(labels: pd.Series, codes: list[str]) -> np.ndarray:
     """Return class numbers (n,) int64."""
-    return labels.map({code: place for place, code in enumerate(codes)}).to_numpy(np.int64)
+    return labels.map(class_numbers(codes)).to_numpy(np.int64)
 
 
 def f1_of(true: pd.Series, given: pd.Series, codes: list[str]) -> np.ndarray:
@@ -165,9 +168,11 @@ def shuffled(training: Training, seed: int) -> Training:
 
 def permutation_test(inputs: dict[str, Path]) -> dict[str, Any]:
     """Return how many rules are switched on where the mistaken labels are dealt at random."""
-    seen = decodable(IMAGES.read(inputs["images"]))
+    images, codes = IMAGES.read(inputs["images"]), class_codes(CLASSES.read(inputs["classes"]))
+    ids = decodable(images)["image_id"]
+    rows = learned_rows(images, LABELS.read(inputs["labels"]), FOLDS.read(inputs["folds"]), codes)
     tables = {key: inputs[key] for key in ("classes", "probabilities", "head_probabilities", "morphology")}
-    training, _ = training_cells(seen, read_evidence(seen["image_id"], **tables), inputs["folds"])
+    training, _ = training_cells(ids, read_evidence(ids, **tables), rows)
     books = [fit_rulebook(shuffled(training, seed), FitRules()) for seed in range(SHUFFLES)]
     tried = [rule for book in books for rule in book.rules if rule.macro_f1_with is not None]
     gains = [float(rule.macro_f1_with or 0) - float(rule.macro_f1_without or 0) for rule in tried if rule.state == "on"]

@@ -20,9 +20,10 @@ from buffycoat.core.files import sha256_of, whole_file
 from buffycoat.crop.crop_cells import crop_cells
 from buffycoat.crop.settings import CropCells
 from buffycoat.data.images import CellImages, Pixels, decode_image
+from buffycoat.data.labels import labelled
 from buffycoat.data.random import stream, stream_seed
 from buffycoat.data.tables.crop import CROPS
-from buffycoat.data.tables.index import IMAGES
+from buffycoat.data.tables.index import IMAGES, LABELS
 from buffycoat.data.tables.restore import CELLS, PAIRS
 from buffycoat.nets.training import Checkpoint
 from buffycoat.nets.weights import read_weights, write_weights
@@ -69,13 +70,19 @@ def listed_images() -> pd.DataFrame:
     )
 
 
+def write_index(rows: pd.DataFrame, folder: Path) -> None:
+    """Write images.parquet and labels.parquet of sound images from one frame with the columns of both."""
+    IMAGES.write(rows[[column.name for column in IMAGES.columns]], folder / "images.parquet")
+    LABELS.write(rows[[column.name for column in LABELS.columns]], folder / "labels.parquet")
+
+
 def prepare(folder: Path) -> None:
     """Cut out all cells as the laptop preset does; write images, crops, pairs and cells below `folder`."""
     if (folder / "cells.parquet").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
     images = listed_images()
-    IMAGES.write(images, folder / "images.parquet")
+    write_index(images, folder)
     crops = folder / "crops.parquet"
     crop_cells(images=folder / "images.parquet", crops=crops, shards=folder / "shards", settings=CROP)
     # The crops count as the source: they are degraded at their own size, so there is no window to shrink.
@@ -94,7 +101,8 @@ def prepare(folder: Path) -> None:
 def cells_of(folder: Path, part: str) -> tuple[list[str], Pixels, Pixels, np.ndarray]:
     """Return ids, crops (n, S, S, 3), masks (n, S, S) and labels of the part: fit, held_out, train or test."""
     crops = folder / "crops.parquet"
-    frame = CROPS.read(crops).merge(IMAGES.read(folder / "images.parquet")[["image_id", "label", "role"]])
+    known = labelled(IMAGES.read(folder / "images.parquet"), LABELS.read(folder / "labels.parquet"))
+    frame = CROPS.read(crops).merge(known[["image_id", "label", "role"]])
     frame = frame.merge(PAIRS.read(folder / "pairs.parquet"), on="image_id", how="left")
     frame = frame[frame["role" if part in ("train", "test") else "part"] == part].reset_index(drop=True)
     images = CellImages(frame, crops)
@@ -110,7 +118,7 @@ def train_classifier(folder: Path) -> Path:
     ids, _, _, labels = cells_of(folder, "train")
     codes = sorted(set(labels))
     numbers = np.array([codes.index(label) for label in labels], np.int64)
-    crops = Crops(folder / "cells.parquet", CLASSIFIER.background, CLASSIFIER.size_px, torch.device("cpu"))
+    crops = Crops.read(folder / "cells.parquet", CLASSIFIER.background, CLASSIFIER.size_px, torch.device("cpu"))
     seed = stream_seed(SEED, "benchmark", "classifier")
     training = FoldTraining(crops, ids, numbers, len(codes), "cross_entropy", seed, CLASSIFIER)
     checkpoint = Checkpoint(folder / "classifier_checkpoint.safetensors", CLASSIFIER.model_dump_json())

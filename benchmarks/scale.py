@@ -33,15 +33,15 @@ from buffycoat.config import Config, check_config, settings_json
 from buffycoat.core.files import read_json, write_json
 from buffycoat.core.progress import start_logging
 from buffycoat.crop.settings import CropCells
-from buffycoat.index.sources import source_files
+from buffycoat.index.lists import folders_of, lists_of
 
 HERE = Path(__file__).parent
 SIZES = [1000, 5000, 20_000, 55_012]
 PORTIONS = [1, 100, 1000]
 THREADS = 2
 RECIPE = "focal"
-BEFORE = ["index.make_index", "index.make_folds", "crop.crop_cells", "partition.measure_noise", "partition.flag_noisy",
-          "restore.restore_cells"]  # fmt: skip
+BEFORE = ["index.make_index", "index.make_labels", "index.make_folds", "crop.crop_cells",
+          "partition.measure_noise", "partition.flag_noisy", "restore.restore_cells"]  # fmt: skip
 AFTER = ["classify.combine_folds", "embed.score_baselines", "refine.measure_cells", "refine.fit_rules",
          "refine.refine_labels", "refine.find_suspects", "report.score_labels", "report.write_predictions",
          "report.draw_figures", "report.write_report", "report.write_suspects"]  # fmt: skip
@@ -58,6 +58,7 @@ FOLDERS = {
 }
 FILES = {
     "images": "1_index/images.parquet",
+    "labels": "1_index/labels.parquet",
     "classes": "1_index/classes.parquet",
     "test_labels": "1_index/test_labels.parquet",
     "index_summary": "1_index/summary.json",
@@ -78,7 +79,7 @@ FILES = {
     "baselines": "6_embed/baselines.parquet",
     "morphology": "7_measure/morphology.parquet",
     "rules": "8_refine/rules.json",
-    "labels": "8_refine/refined_labels.parquet",
+    "refined_labels": "8_refine/refined_labels.parquet",
     "suspects": "9_review/suspects.parquet",
     "metrics": "report/metrics.parquet",
     "confusions": "report/confusion.parquet",
@@ -99,7 +100,7 @@ def overlay_of(work_px: int) -> dict[str, Any]:
     return {
         "preset": "wbcbench",
         "data": "smears",
-        "index": {"make_index": {"test_labels": "smears/test_labels.csv", "groups": "given"}},
+        "index": {"make_labels": {"test_labels": "smears/test_labels.csv", "groups": "given"}},
         "crop": {"crop_cells": {"method": "stain", "window_px": 224, "size_px": 224, "work_px": work_px}},
         "restore": {"restore_cells": {"method": "median"}},
         "classify": {"recipe": RECIPE, "train_fold": {"weights": None}},
@@ -112,13 +113,14 @@ def value_of(stage: str, name: str, config: Config) -> list[str]:
     if name in PER_FOLD:
         folds = range(config.index.make_folds.folds)
         return [f"results/5_classify/{RECIPE}/fold_{fold}/{PER_FOLD[name]}" for fold in folds]
-    if name == "sources":
-        return source_files(str(config.data), config.index.make_index)
+    if name in ("lists", "folders"):
+        return lists_of(str(config.data)) if name == "lists" else folders_of(str(config.data))
     if name == "data":
         return [str(config.data)]
     if name in ("shards", "summary"):
         return [f"results/{FOLDERS[stage]}/{NAME_OF_SUMMARY if name == 'summary' else name}"]
-    told = {"threads": str(THREADS), "seed": str(config.seed), "config": json.dumps(config.model_dump(mode="json"))}
+    told = {"threads": str(THREADS), "seed": str(config.seed), "config": json.dumps(config.model_dump(mode="json")),
+            "listing": settings_json(config, "index.make_index")}  # fmt: skip
     if name in told:
         return [told[name]]
     return [f"results/{FILES[name]}"] if name in FILES else []

@@ -13,7 +13,7 @@ from buffycoat.core.files import whole_folder
 from buffycoat.data.random import stream
 from buffycoat.data.tables.classify import LOGITS, PROBABILITIES, TRAINING_HISTORY
 from buffycoat.data.tables.embed import EMBEDDINGS, PROMPTS
-from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, TEST_LABELS, class_codes, decodable
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABELS, TEST_LABELS, class_codes, decodable
 from buffycoat.simulate.draw_smears import FOLDERS, draw_smears, write_lists
 from buffycoat.simulate.patients import plan_dataset
 from buffycoat.simulate.settings import DrawSmears
@@ -136,8 +136,11 @@ def write_stand_ins(results: Path, recipe: str) -> None:
     codes = class_codes(CLASSES.read(results / "1_index" / "classes.parquet"))
     images = decodable(IMAGES.read(results / "1_index" / "images.parquet"))
     tested = TEST_LABELS.read(results / "1_index" / "test_labels.parquet").set_index("image_id")["label"]
-    rows = images[["image_id", "label"]].merge(
-        FOLDS.read(results / "1_index" / "folds.parquet"), on="image_id", how="left"
+    labels = LABELS.read(results / "1_index" / "labels.parquet")[["image_id", "label"]]
+    rows = (
+        images[["image_id"]]
+        .merge(labels, on="image_id")
+        .merge(FOLDS.read(results / "1_index" / "folds.parquet"), on="image_id", how="left")
     )
     rows["true"] = rows["label"].fillna(rows["image_id"].map(tested))
     write_logits(rows, codes, results / "5_classify" / recipe)

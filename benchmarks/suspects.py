@@ -21,10 +21,11 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from benchmarks.machine import machine
 from buffycoat.core.files import write_json
 from buffycoat.core.progress import start_logging
+from buffycoat.data.labels import class_numbers
 from buffycoat.data.random import stream
 from buffycoat.data.tables.classify import PROBABILITIES
 from buffycoat.data.tables.embed import EMBEDDINGS
-from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, TEST_LABELS, class_codes
+from buffycoat.data.tables.index import CLASSES, FOLDS, LABELS, TEST_LABELS, class_codes
 from buffycoat.data.tables.review import SUSPECTS
 from buffycoat.embed.settings import TrainHead
 from buffycoat.embed.train_head import fit_head, head_probabilities
@@ -114,9 +115,9 @@ def main(
     """Measure and write everything."""
     start_logging()
     codes = class_codes(CLASSES.read(results / "1_index" / "classes.parquet"))
-    number_of = {code: number for number, code in enumerate(codes)}
+    number_of = class_numbers(codes)
     folds = FOLDS.read(results / "1_index" / "folds.parquet").set_index("image_id")["fold"].sort_index()
-    label = IMAGES.read(results / "1_index" / "images.parquet").set_index("image_id")["label"]
+    label = LABELS.read(results / "1_index" / "labels.parquet").set_index("image_id")["label"]
     numbers: np.ndarray = label.loc[folds.index].map(number_of).to_numpy(np.int64)
     true = TEST_LABELS.read(results / "1_index" / "test_labels.parquet").set_index("image_id")["label"]
     stored = EMBEDDINGS.read(results / "6_embed" / "embeddings.parquet").set_index("image_id")["embedding"]

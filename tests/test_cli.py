@@ -18,7 +18,7 @@ from buffycoat.config import CHOSEN, check_run
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_yaml
 from tests.conftest import REPOSITORY
-from tests.index.test_index import picture, wbcbench
+from tests.index.cases import picture, wbcbench
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +75,7 @@ def test_what_init_writes_is_valid_with_every_comment_taken_off(here: Path) -> N
     first = lines.index("# index:")
     (here / "all.yaml").write_text("\n".join([*lines[:first], *(line.removeprefix("# ") for line in lines[first:])]))
     config = check_run(read_yaml(here / "all.yaml"))
-    assert config.index.make_index.label_aliases == {"neutrophil": "SNE"} and config.crop.crop_cells.window_px == 280
+    assert config.index.make_labels.label_aliases == {"neutrophil": "SNE"} and config.crop.crop_cells.window_px == 280
 
 
 def test_init_understands_tables_and_wbcbench(here: Path) -> None:

@@ -81,12 +81,12 @@ def test_a_preset_is_valid_alone_and_repeats_no_default(preset: str) -> None:
 
 def test_the_defaults_are_those_of_full_size() -> None:
     named = leaves(read_yaml(FOLDER / "wbcbench.yaml"))
-    assert set(named) == {"data", "index.make_index.groups", *FULL_SIZE}
+    assert set(named) == {"data", "index.make_labels.groups", *FULL_SIZE}
 
 
 def test_the_demo_needs_nothing() -> None:
     config = check_run({"preset": "demo"})
-    assert config.data == SMEARS and config.index.make_index.test_labels == f"{SMEARS}/test_labels.csv"
+    assert config.data == SMEARS and config.index.make_labels.test_labels == f"{SMEARS}/test_labels.csv"
     assert missing_sources(config) == [] and missing_weights(config) == []
 
 
@@ -130,22 +130,22 @@ def test_a_preset_takes_only_the_weights_that_it_uses(tmp_path: Path) -> None:
 def test_recovered_patients_are_for_wbcbench_unless_asked_for(tmp_path: Path) -> None:
     raw = {"preset": str(FOLDER / "wbcbench.yaml"), "data": table(tmp_path)}
     layers = read_layers(raw)[0]
-    assert layers.index.make_index.groups == "pseudo_patients"
-    assert settle_data(layers, raw, []).index.make_index.groups == "given"
-    asked = {**raw, "index": {"make_index": {"groups": "pseudo_patients"}}}
-    assert settle_data(layers, asked, []).index.make_index.groups == "pseudo_patients"
+    assert layers.index.make_labels.groups == "pseudo_patients"
+    assert settle_data(layers, raw, []).index.make_labels.groups == "given"
+    asked = {**raw, "index": {"make_labels": {"groups": "pseudo_patients"}}}
+    assert settle_data(layers, asked, []).index.make_labels.groups == "pseudo_patients"
 
 
 @pytest.mark.parametrize(
     ("named", "message"),
     [
-        ({"test_labels": "answers.csv"}, r"test_labels is for WBCBench's folder, and cells\.csv is none"),
-        ({"root": "absent"}, r"index\.make_index\.root: no such file: absent"),
+        ({"make_labels": {"test_labels": "a.csv"}}, r"test_labels is for WBCBench's folder, not for cells\.csv"),
+        ({"make_index": {"root": "absent"}}, r"index\.make_index\.root: no such file: absent"),
     ],
 )
-def test_a_file_that_would_not_be_used_is_an_error(tmp_path: Path, named: dict[str, str], message: str) -> None:
+def test_a_file_that_would_not_be_used_is_an_error(tmp_path: Path, named: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        check_run({"preset": "laptop", "data": table(tmp_path), "index": {"make_index": named}})
+        check_run({"preset": "laptop", "data": table(tmp_path), "index": named})
 
 
 def test_paths_are_found_beside_the_file_that_names_them(
@@ -239,7 +239,7 @@ def test_only_the_steps_own_settings_are_in_its_json() -> None:
         ),
         ({"crop": {"crop_cells": {"window_px": "wide"}}}, "crop.crop_cells.window_px: input should be a valid integer"),
         ({"crop": {"crop_cells": {"window_px": 3}}}, "greater than or equal to 16, found 3"),
-        ({"index": {"make_index": {"classes": ["A", "A"]}}}, "a code is named twice"),
+        ({"index": {"make_labels": {"classes": ["A", "A"]}}}, "a code is named twice"),
         ({"data": "a{b}"}, "data: string should match pattern"),
         (
             {"restore": {"restore_cells": {"method": "magic"}}},

@@ -56,7 +56,7 @@ preset: {preset} # demo | laptop | wbcbench | paper, or the path of a YAML file
 {data}
 # Everything else is optional, and replaces what the preset says. docs/configuration.md has every setting.
 # index:
-#   make_index:
+#   make_labels:
 #     label_aliases: {{neutrophil: SNE}} # your spelling: the class
 #     group_column: patient            # of a table: the column of patients, where it is not called group
 #   make_folds:
@@ -89,8 +89,8 @@ def init(
     if not preset and missing_weights(config):
         name, reason = "laptop", f"the weights that {name} needs are not here"
         config = settle_data(read_layers({"preset": name, "data": data})[0], {}, [])
-    crop, settings = config.crop.crop_cells, config.index.make_index
-    for line in describe(look_at(data, settings), settings, crop.window_px, crop.size_px):
+    crop, index = config.crop.crop_cells, config.index
+    for line in describe(look_at(data, index), index.make_labels, crop.window_px, crop.size_px):
         typer.echo(line)
     typer.echo(f"preset: {name}, because {reason}")
     for clause in missing_weights(config):
@@ -218,8 +218,8 @@ def predict(
 
     Exit status: 0 every image has a label; 3 some have none (their rows say why); 2 wrong input, nothing written.
     """
+    from buffycoat import Predictor
     from buffycoat.bundle.inputs import listed
-    from buffycoat.bundle.predictor import Predictor
 
     log.setLevel(logging.INFO if verbose else logging.WARNING)
     rows = listed(images, image_column)
@@ -268,7 +268,7 @@ def check(
     weights: Annotated[list[str], typer.Option(help="KEY=PATH of weights that the bundle asks for.")] = [],  # noqa: B006
 ) -> None:
     """Check that a bundle is whole, and that everything that it needs is here."""
-    from buffycoat.bundle.predictor import Predictor
+    from buffycoat import Predictor
 
     log.setLevel(logging.WARNING)
     with Predictor(bundle, weights=parse_weights(weights)) as predictor:

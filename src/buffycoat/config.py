@@ -27,8 +27,8 @@ from buffycoat.core.provenance import ROOT
 from buffycoat.core.settings import Settings
 from buffycoat.crop.settings import Crop
 from buffycoat.embed.settings import Embed
+from buffycoat.index.lists import SMEARS, folders_of, kind_of, lists_of, rows_digest
 from buffycoat.index.settings import Index
-from buffycoat.index.sources import SMEARS, kind_of, source_files
 from buffycoat.measure.settings import Measure
 from buffycoat.partition.settings import Partition
 from buffycoat.refine.settings import Refine
@@ -43,6 +43,8 @@ PRESETS = ("demo", "laptop", "wbcbench", "paper")
 """Names of the files in workflow/presets/."""
 CHOSEN = "BUFFYCOAT_PRESET"
 """Environment variable that names the preset of files that name none: a run hands its choice on to its jobs."""
+RESULTS = "results/"
+"""Where the workflow writes; what lies there it makes itself."""
 
 
 class Config(Settings):
@@ -248,31 +250,42 @@ def settle_data(config: Config, user: Mapping[str, Any], files: Sequence[Path]) 
     Raises InputError where the data are not there or not accepted, or where a setting names a file for other data.
     """
     data = str(find_file(str(config.data), files)) if config.data != SMEARS else SMEARS
-    settings = config.index.make_index
-    kind = kind_of(data)
-    if kind != "table" and settings.root:
+    labels, kind = config.index.make_labels, kind_of(data)
+    if kind != "table" and config.index.make_index.root:
         raise InputError(f"config: index.make_index.root is for tables, and {data} is none; remove it")
-    if kind != "wbcbench" and settings.test_labels:
-        raise InputError(
-            f"config: index.make_index.test_labels is for WBCBench's folder, and {data} is none; remove it"
-        )
-    named = merge({"index": {"make_index": {}}}, user)["index"]
-    if kind != "wbcbench" and settings.groups == "pseudo_patients" and "groups" not in (named.get("make_index") or {}):
-        log.info("index.make_index.groups: given, because the preset's pseudo_patients are for WBCBench's folder")
-        settings = settings.model_copy(update={"groups": "given"})
-    index = config.index.model_copy(update={"make_index": settings})
+    if kind != "wbcbench" and labels.test_labels:
+        raise InputError(f"config: index.make_labels.test_labels is for WBCBench's folder, not for {data}; remove it")
+    named = merge({"index": {"make_labels": {}}}, user)["index"]["make_labels"]
+    if kind != "wbcbench" and labels.groups == "pseudo_patients" and "groups" not in named:
+        log.info("index.make_labels.groups: given, because the preset's pseudo_patients are for WBCBench's folder")
+        labels = labels.model_copy(update={"groups": "given"})
+    index = config.index.model_copy(update={"make_labels": labels})
     return config.model_copy(update={"data": data, "index": index})
 
 
-def named_sources(config: Config, made_by_workflow: str = "results/") -> dict[str, list[str]]:
+def named_sources(config: Config) -> dict[str, list[str]]:
     """Return, by setting, the files and folders that the configuration names and the workflow does not make."""
-    settings = config.index.make_index
+    data, root = str(config.data), config.index.make_index.root
     named = {
-        "data": source_files(str(config.data), settings),
-        "index.make_index.root": [settings.root] if settings.root else [],
+        "data": [*lists_of(data), *folders_of(data)],
+        "index.make_index.root": [root] if root else [],
+        "index.make_labels.test_labels": config.index.make_labels.answers(),
         "crop.train_segmenter.masks": list(config.crop.train_segmenter.masks),
     }
-    return {key: [name for name in names if not name.startswith(made_by_workflow)] for key, names in named.items()}
+    return {key: [name for name in names if not name.startswith(RESULTS)] for key, names in named.items()}
+
+
+def lists_are_drawn(config: Config) -> bool:
+    """Return whether the workflow makes the lists of images itself (`draw_smears`)."""
+    return config.data == SMEARS
+
+
+def listed_rows(config: Config) -> str:
+    """Return what tells `make_index` that the lists name other images: a digest of their rows without the labels.
+
+    Drawn lists do not exist before the workflow runs: these Snakemake watches as it does other files.
+    """
+    return "made by draw_smears" if lists_are_drawn(config) else rows_digest(str(config.data), config.index.make_index)
 
 
 def missing_sources(config: Config) -> list[str]:
@@ -285,7 +298,7 @@ def missing_sources(config: Config) -> list[str]:
     return clauses
 
 
-def missing_weights(config: Config, made_by_workflow: str = "results/") -> list[str]:
+def missing_weights(config: Config) -> list[str]:
     """Return a clause for each setting that names weights which are neither there nor made by the workflow."""
     crop, fold = config.crop.crop_cells, config.classify.train_fold
     named = {
@@ -294,7 +307,7 @@ def missing_weights(config: Config, made_by_workflow: str = "results/") -> list[
         "embed.embed_cells.weights": config.embed.embed_cells.weights,
     }
     absent = {key: name for key, name in named.items() if name and not os.path.exists(name)}
-    return [f"{key}: no {name}" for key, name in absent.items() if not name.startswith(made_by_workflow)]
+    return [f"{key}: no {name}" for key, name in absent.items() if not name.startswith(RESULTS)]
 
 
 def sources_of_tomorrow(config: Config) -> list[str]:

@@ -11,8 +11,9 @@ from buffycoat.classify.predict_fold import predict_fold
 from buffycoat.classify.settings import PredictFold, TrainFold
 from buffycoat.classify.train_fold import train_fold
 from buffycoat.data.images import CYTOPLASM, ShardWriter
-from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES
+from buffycoat.data.tables.index import CLASSES, FOLDS
 from buffycoat.data.tables.restore import CELLS
+from tests.index_tables import write_index
 
 SWIN = {"img_size": 32, "window_size": 4, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 4]}
 TINY = TrainFold(
@@ -40,8 +41,7 @@ def make_dataset(folder: Path) -> Path:
     images = pd.DataFrame({"image_id": [*cells["image_id"], "bad"], "label": [*labels, None, None, None, None, None]})
     images["role"] = ["train"] * 30 + ["test"] * 4 + ["train"]
     images["status"] = ["ok"] * 34 + ["missing"]
-    images = images.assign(path="x", split=None, group=None, width=32, height=32, sha256=None, reason="")
-    IMAGES.write(images, folder / "images.parquet")
+    write_index(images, folder)
     folds = pd.DataFrame({"image_id": [str(k) for k in range(30)], "fold": [k % 2 for k in range(30)]})
     FOLDS.write(folds, folder / "folds.parquet")
     classes = pd.DataFrame({"code": ["BA", "LY", "PC"], "name": ["a", "b", "c"], "position": [0, 1, 2]})
@@ -49,8 +49,8 @@ def make_dataset(folder: Path) -> Path:
     return folder
 
 
-def inputs(folder: Path) -> dict[str, Path]:
-    return {name: folder / f"{name}.parquet" for name in ("images", "classes", "folds", "cells")}
+def inputs(folder: Path, *others: str) -> dict[str, Path]:
+    return {name: folder / f"{name}.parquet" for name in ("images", "classes", "folds", "cells", *others)}
 
 
 def train(
@@ -59,7 +59,7 @@ def train(
 ) -> Path:  # fmt: skip
     out = folder / name / f"fold_{fold}"
     train_fold(
-        **inputs(folder), fold=fold, recipe=recipe, body=body, model=out / "model.safetensors",
+        **inputs(folder, "labels"), fold=fold, recipe=recipe, body=body, model=out / "model.safetensors",
         history=out / "history.parquet", seed=1, settings=settings,
     )  # fmt: skip
     return out

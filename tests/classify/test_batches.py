@@ -11,7 +11,7 @@ LABELS = np.array([k % 3 for k in range(30)])
 
 
 def sampler(folder: Path, chances: np.ndarray | None = None, batch: int = 8, seed: int = 1) -> Sampler:
-    crops = Crops(folder / "cells.parquet", "keep", 32, torch.device("cpu"))
+    crops = Crops.read(folder / "cells.parquet", "keep", 32, torch.device("cpu"))
     return Sampler(crops, [str(k) for k in range(30)], LABELS, chances, batch, seed)
 
 

@@ -8,7 +8,13 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
-from buffycoat.classify.combine_folds import class_numbers, combine_folds, mean_probabilities, temperatures_of
+from buffycoat.classify.combine_folds import (
+    combine_folds,
+    ensemble_of,
+    mean_probabilities,
+    temperatures_of,
+    true_numbers,
+)
 from buffycoat.classify.settings import CombineFolds
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_json
@@ -19,7 +25,8 @@ from tests.classify.cases import predict, train
 def test_prediction_and_combination_keep_every_row(dataset: Path) -> None:
     paths = [predict(dataset, train(dataset, "run", fold), fold) for fold in (0, 1)]
     combine_folds(
-        images=dataset / "images.parquet", classes=dataset / "classes.parquet", folds=dataset / "folds.parquet",
+        images=dataset / "images.parquet", labels=dataset / "labels.parquet",
+        classes=dataset / "classes.parquet", folds=dataset / "folds.parquet",
         logits=paths, probabilities=dataset / "p.parquet", calibration=dataset / "c.json",
         settings=CombineFolds(temperature="none"),
     )  # fmt: skip
@@ -38,7 +45,8 @@ def test_logits_of_a_fold_that_learned_the_image_are_refused(dataset: Path) -> N
     LOGITS.write(LOGITS.read(path).assign(fold=1), path)
     with pytest.raises(InputError, match="a fold that learned it"):
         combine_folds(
-            images=dataset / "images.parquet", classes=dataset / "classes.parquet", folds=dataset / "folds.parquet",
+            images=dataset / "images.parquet", labels=dataset / "labels.parquet",
+            classes=dataset / "classes.parquet", folds=dataset / "folds.parquet",
             logits=[path], probabilities=dataset / "p.parquet", calibration=dataset / "c.json",
             settings=CombineFolds(),
         )  # fmt: skip
@@ -47,7 +55,8 @@ def test_logits_of_a_fold_that_learned_the_image_are_refused(dataset: Path) -> N
 def test_rows_are_scaled_by_the_temperature_of_other_folds_or_of_all(dataset: Path) -> None:
     paths = [predict(dataset, train(dataset, "run", fold), fold, views=2) for fold in (0, 1)]
     given = {
-        "images": dataset / "images.parquet", "classes": dataset / "classes.parquet",
+        "images": dataset / "images.parquet", "labels": dataset / "labels.parquet",
+        "classes": dataset / "classes.parquet",
         "folds": dataset / "folds.parquet", "logits": paths,
     }  # fmt: skip
     for name in ("none", "fitted"):
@@ -71,14 +80,15 @@ def test_rows_are_scaled_by_the_temperature_of_other_folds_or_of_all(dataset: Pa
 def test_temperatures_by_row() -> None:
     logits = pd.DataFrame({"fold": [0, 1, 0], "out_of_fold": [True, True, False]})
     found = {"by_fold": {"0": {"temperature": 2.0}, "1": {"temperature": 3.0}}, "temperature": 5.0}
-    assert temperatures_of(logits, found).tolist() == [2, 3, 5]
+    assert temperatures_of(logits, ensemble_of(["BA"], found)).tolist() == [2, 3, 5]
 
 
 def test_only_labels_that_may_be_learned_from_are_used() -> None:
-    images = pd.DataFrame(
-        {"image_id": ["a", "b", "c"], "role": ["train", "test", "train"], "status": ["ok", "ok", "duplicate"]}
-    ).assign(label=["LY", "BA", "BA"])
-    assert class_numbers(images, ["BA", "LY"]).to_dict() == {"a": 1}
+    images = pd.DataFrame({"image_id": ["a", "b", "c"], "role": ["train", "test", "train"], "status": "ok"})
+    labels = pd.DataFrame(
+        {"image_id": ["a", "b", "c"], "label": ["LY", "BA", "BA"], "status": ["ok", "ok", "duplicate"]}
+    )
+    assert true_numbers(images, labels.assign(reason="", group=None), ["BA", "LY"]).to_dict() == {"a": 1}
 
 
 def test_means_are_stable_and_sum_to_one() -> None:

@@ -33,7 +33,7 @@ def cells(tmp_path: Path) -> Path:
 
 
 def test_crops_come_in_any_order_by_name(cells: Path) -> None:
-    crops = Crops(cells, "keep", 32, CPU)
+    crops = Crops.read(cells, "keep", 32, CPU)
     places = crops.positions(pd.Series(["3", "0"]))
     batch = crops.batch(places)
     assert batch.shape == (2, 3, 32, 32) and batch.dtype == torch.float32
@@ -42,27 +42,27 @@ def test_crops_come_in_any_order_by_name(cells: Path) -> None:
 
 
 def test_white_background_is_outside_the_cell_alone(cells: Path) -> None:
-    kept, white = (Crops(cells, background, 32, CPU).pixels([1, 2]) for background in ("keep", "white"))
+    kept, white = (Crops.read(cells, background, 32, CPU).pixels([1, 2]) for background in ("keep", "white"))
     assert (white[:, :, :16] == 255).all() and torch.equal(white[:, :, 16:], kept[:, :, 16:])
 
 
 def test_resizing_is_smoothed(cells: Path) -> None:
-    small = Crops(cells, "keep", 8, CPU).batch([0])
-    full = Crops(cells, "keep", 32, CPU).batch([0])
+    small = Crops.read(cells, "keep", 8, CPU).batch([0])
+    full = Crops.read(cells, "keep", 32, CPU).batch([0])
     assert small.shape == (1, 3, 8, 8)
     assert small.mean() == pytest.approx(full.mean().item(), abs=0.02) and small.std() < 0.5 * full.std()
 
 
 @pytest.mark.parametrize("background", ["keep", "white"])
 def test_resident_crops_are_the_same_crops(cells: Path, background: str) -> None:
-    crops = Crops(cells, background, 32, CPU)
+    crops = Crops.read(cells, background, 32, CPU)
     expected = crops.pixels([4, 1, 3])
     crops._keep([1, 3, 4], 32)
     assert crops.resident is not None and torch.equal(crops.pixels([4, 1, 3]), expected)
     # What was not put there comes from the files.
-    assert torch.equal(crops.pixels([0, 1]), Crops(cells, background, 32, CPU).pixels([0, 1]))
+    assert torch.equal(crops.pixels([0, 1]), Crops.read(cells, background, 32, CPU).pixels([0, 1]))
 
 
 def test_a_cpu_keeps_no_copy(cells: Path) -> None:
-    crops = Crops(cells, "keep", 32, CPU)
+    crops = Crops.read(cells, "keep", 32, CPU)
     assert not crops.make_resident([0, 1], 0.5) and crops.resident is None

@@ -24,7 +24,7 @@ LABELS = np.array([0] * 14 + [1] * 15 + [2])
 
 def training(folder: Path, recipe: str = "cross_entropy", body: Any = None, **changes: Any) -> FoldTraining:
     settings = TINY.model_copy(update={"backbone_options": {**SWIN, "drop_path_rate": 0.0}, **changes})
-    crops = Crops(folder / "cells.parquet", settings.background, settings.size_px, torch.device("cpu"))
+    crops = Crops.read(folder / "cells.parquet", settings.background, settings.size_px, torch.device("cpu"))
     return FoldTraining(crops, [str(k) for k in range(30)], LABELS, 3, recipe, 1, settings, body)
 
 

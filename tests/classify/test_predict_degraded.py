@@ -67,7 +67,7 @@ def test_the_batch_changes_nothing_and_the_same_comes_again(dataset: Path) -> No
 
 @pytest.mark.parametrize("kind", DEGRADATIONS)
 def test_more_severity_takes_pixels_further_and_none_leaves_them(dataset: Path, kind: str) -> None:
-    crops = Crops(dataset / "cells.parquet", "keep", 32, CPU)
+    crops = Crops.read(dataset / "cells.parquet", "keep", 32, CPU)
     plain = degraded_pixels(crops, [0, 5], "none", 0.0, 1).float()
     assert torch.equal(plain, crops.pixels([0, 5]).float())
     away = [(degraded_pixels(crops, [0, 5], kind, severity, 1).float() - plain).abs().mean() for severity in (2, 3, 4)]
@@ -75,7 +75,7 @@ def test_more_severity_takes_pixels_further_and_none_leaves_them(dataset: Path, 
 
 
 def test_an_images_degradation_is_its_own_whatever_is_beside_it(dataset: Path) -> None:
-    crops = Crops(dataset / "cells.parquet", "keep", 32, CPU)
+    crops = Crops.read(dataset / "cells.parquet", "keep", 32, CPU)
     both = degraded_pixels(crops, [0, 5], "salt_and_pepper", 2.0, 1)
     alone = degraded_pixels(crops, [5], "salt_and_pepper", 2.0, 1)
     assert torch.equal(both[1], alone[0])
@@ -83,7 +83,7 @@ def test_an_images_degradation_is_its_own_whatever_is_beside_it(dataset: Path) -
 
 
 def test_the_background_stays_white_where_it_is_taken_away(dataset: Path) -> None:
-    crops = Crops(dataset / "cells.parquet", "white", 32, CPU)
+    crops = Crops.read(dataset / "cells.parquet", "white", 32, CPU)
     mask = np.asarray(crops.images.mask(0)) == BACKGROUND
     pixels = degraded_pixels(crops, [0], "illumination", 4.0, 1)[0].numpy()
     assert (pixels[mask] == 255).all()

@@ -9,10 +9,11 @@ import torch
 from buffycoat.classify.crops import Crops
 from buffycoat.classify.predict_fold import judged_rows, load_fold_model, predict_views, view_of
 from buffycoat.classify.settings import PredictFold
-from buffycoat.classify.train_fold import judge, labelled_rows
+from buffycoat.classify.train_fold import judge
 from buffycoat.core.errors import InputError
+from buffycoat.data.labels import learned_rows
 from buffycoat.data.tables.classify import LOGITS
-from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABELS
 from tests.classify.cases import predict, train
 
 CODES = ["BA", "LY", "PC"]
@@ -33,7 +34,7 @@ def test_logits_are_stored_per_image_and_view(dataset: Path) -> None:
 def test_a_views_logits_are_those_of_the_turned_image(dataset: Path) -> None:
     model = train(dataset, "run") / "model.safetensors"
     network, trained = load_fold_model(model, CODES)
-    crops = Crops(dataset / "cells.parquet", trained.background, trained.size_px, torch.device("cpu"))
+    crops = Crops.read(dataset / "cells.parquet", trained.background, trained.size_px, torch.device("cpu"))
     values = predict_views(network, crops, [3, 8], PredictFold(batch=1))
     from buffycoat.classify.backbones import normalise
 
@@ -46,8 +47,11 @@ def test_a_views_logits_are_those_of_the_turned_image(dataset: Path) -> None:
 def test_the_history_tells_the_score_of_the_stored_model(dataset: Path) -> None:
     model = train(dataset, "run") / "model.safetensors"
     network, trained = load_fold_model(model, CODES)
-    crops = Crops(dataset / "cells.parquet", trained.background, trained.size_px, torch.device("cpu"))
-    rows = labelled_rows(dataset / "images.parquet", dataset / "folds.parquet", CODES)
+    crops = Crops.read(dataset / "cells.parquet", trained.background, trained.size_px, torch.device("cpu"))
+    rows = learned_rows(
+        IMAGES.read(dataset / "images.parquet"), LABELS.read(dataset / "labels.parquet"),
+        FOLDS.read(dataset / "folds.parquet"), CODES,
+    )  # fmt: skip
     loss, score = judge(network, crops, rows[rows["fold"] == 0], 3)
     from buffycoat.data.tables.classify import TRAINING_HISTORY
 

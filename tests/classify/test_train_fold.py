@@ -22,7 +22,7 @@ from buffycoat.classify.settings import TrainFold
 from buffycoat.core.errors import InputError, Interrupted
 from buffycoat.data.methods import BODY_OF, RECIPE_NAMES
 from buffycoat.data.tables.classify import TRAINING_HISTORY
-from buffycoat.data.tables.index import IMAGES
+from buffycoat.data.tables.index import LABELS
 from buffycoat.nets.training import Checkpoint
 from buffycoat.nets.weights import read_weights
 from tests.classify.cases import TINY, inputs, train
@@ -62,7 +62,7 @@ def test_a_signal_in_the_middle_of_an_epoch_costs_nothing(
 
 def start(folder: Path, out: Path, settings: TrainFold) -> subprocess.Popen[bytes]:
     """Start the step as a process of its own, as a rule does."""
-    named = {f"--{name}": str(path) for name, path in inputs(folder).items()}
+    named = {f"--{name}": str(path) for name, path in inputs(folder, "labels").items()}
     named |= {"--fold": "0", "--recipe": "focal", "--seed": "1", "--settings": settings.model_dump_json()}
     named |= {"--model": str(out / "model.safetensors"), "--history": str(out / "history.parquet")}
     command = [
@@ -127,9 +127,9 @@ def test_a_fold_learns_and_never_sees_what_it_holds_out(dataset: Path) -> None:
     assert history["train_loss"].iloc[-1] < 0.7 * history["train_loss"].iloc[0]
     assert history["kept"].tolist() == [False] * 7 + [True] and (history["images_per_s"] > 0).all()
     # Held-out labels do not reach the weights: with others, the model is the same.
-    images = IMAGES.read(dataset / "images.parquet")
-    images.loc[images["image_id"] == "0", "label"] = "LY"
-    IMAGES.write(images, dataset / "images.parquet")
+    labels = LABELS.read(dataset / "labels.parquet")
+    labels.loc[labels["image_id"] == "0", "label"] = "LY"
+    LABELS.write(labels, dataset / "labels.parquet")
     assert bytes_of(train(dataset, "again", settings=settings)) == bytes_of(out)
 
 

@@ -41,7 +41,7 @@ def indexed(tmp_path: Path) -> Path:
                      "sha256": sha256_of(path)})  # fmt: skip
     rows.append({"image_id": "bad.png", "path": str(tmp_path / "bad.png"), "width": None, "height": None,
                  "status": "missing", "sha256": None})  # fmt: skip
-    frame = pd.DataFrame(rows).assign(label="SNE", role="train", split=None, group=None, reason="")
+    frame = pd.DataFrame(rows).assign(role="train", split=None, reason="")
     frame[["width", "height"]] = frame[["width", "height"]].astype("Int32")
     IMAGES.write(frame, tmp_path / "images.parquet")
     return tmp_path

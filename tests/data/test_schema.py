@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,6 +22,41 @@ def test_round_trip_keeps_values_gaps_and_order(tmp_path: Path) -> None:
     assert list(back.columns) == ["image_id", "x"]
     assert back["image_id"].tolist() == ["c", "a", "b"]
     assert back["x"].isna().tolist() == [False, True, False]
+
+
+TYPES = (pa.float32(), pa.float64(), pa.int32(), pa.int64(), pa.bool_(), pa.string(), pa.list_(pa.float32()))
+MIXED = Table(
+    "mixed", ("image_id",),
+    (Column("image_id", pa.string(), "id"), *(Column(f"c{k}", kind, "n", gaps=True) for k, kind in enumerate(TYPES))),
+    classes=pa.float32(),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("gaps", [0.0, 0.3])
+@pytest.mark.parametrize("count", [0, 1, 50])
+def test_a_cast_frame_is_what_writing_and_reading_gives(tmp_path: Path, count: int, gaps: float) -> None:
+    rng = np.random.default_rng(count)
+    values = rng.normal(size=count) * 1e3 ** rng.normal(size=count)
+    frame = pd.DataFrame({"BA": values, "image_id": [f"{k}" for k in range(count)], "c0": values, "c1": values})
+    frame["c2"], frame["c3"] = (pd.Series(rng.integers(-9, 9, count)).astype("Int64") for _ in range(2))
+    frame["c4"] = pd.Series(values > 0).astype("boolean")
+    frame["c5"] = pd.Series([f"ä{k}" for k in range(count)], dtype=object)
+    frame["c6"] = pd.Series(list(rng.normal(size=(count, 3))), dtype=object)
+    for name in ("c0", "c1", "c2", "c3", "c4", "c5", "c6"):
+        frame[name] = frame[name].mask(rng.random(count) < gaps, None)
+    before = frame.copy(deep=True)
+    MIXED.write(frame, tmp_path / "t.parquet")
+    cast, stored = MIXED.cast(frame), MIXED.read(tmp_path / "t.parquet")
+    pd.testing.assert_frame_equal(cast, stored, check_exact=True)
+    assert all(one.dtype == other.dtype for one, other in zip(cast["c6"].dropna(), stored["c6"].dropna(), strict=True))
+    pd.testing.assert_frame_equal(frame, before)
+
+
+def test_cast_refuses_what_write_refuses() -> None:
+    with pytest.raises(InputError, match="in memory: table 'plain' lacks the columns"):
+        PLAIN.cast(pd.DataFrame({"image_id": ["a"]}))
+    with pytest.raises(InputError, match="more than once"):
+        PLAIN.cast(pd.DataFrame({"image_id": ["a", "a"], "x": [1, 2]}))
 
 
 def test_class_columns_keep_their_order(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from buffycoat.data.tables.embed import EMBEDDINGS
-from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES
+from buffycoat.data.tables.index import CLASSES, FOLDS
+from tests.index_tables import write_index
 
 
 def write_dataset(
@@ -16,9 +17,7 @@ def write_dataset(
     """Write the tables that heads and baselines read; without a label: test images; the others in folds by turns."""
     ids = [f"{k}" for k in range(len(labels))]
     roles = ["test" if label is None else "train" for label in labels]
-    images = pd.DataFrame({"image_id": ids, "label": labels, "role": roles})
-    images = images.assign(path="x", split=None, group=None, width=8, height=8, sha256=None, status="ok", reason="")
-    IMAGES.write(images, folder / "images.parquet")
+    write_index(pd.DataFrame({"image_id": ids, "label": labels, "role": roles}), folder)
     learned = [k for k, label in enumerate(labels) if label is not None]
     divided = pd.DataFrame({"image_id": [ids[k] for k in learned], "fold": [k % folds for k in learned]})
     FOLDS.write(divided, folder / "folds.parquet")

@@ -8,7 +8,7 @@ import pytest
 
 from buffycoat.data.tables.classify import PROBABILITIES
 from buffycoat.data.tables.embed import BASELINES, EMBEDDINGS, PROMPTS
-from buffycoat.data.tables.index import IMAGES
+from buffycoat.data.tables.index import LABELS
 from buffycoat.embed.score_baselines import nearest_prompts, score_baselines, scores, votes
 from buffycoat.embed.settings import ScoreBaselines
 from tests.embed.conftest import write_dataset
@@ -20,7 +20,8 @@ def judged(
     folder: Path, settings: ScoreBaselines | None = None, prompts: pd.DataFrame = NO_PROMPTS
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     PROMPTS.write(prompts, folder / "prompts.parquet")
-    inputs = {key: folder / f"{key}.parquet" for key in ("images", "classes", "folds", "embeddings", "prompts")}
+    names = ("images", "labels", "classes", "folds", "embeddings", "prompts")
+    inputs = {key: folder / f"{key}.parquet" for key in names}
     out = {"knn": folder / "knn.parquet", "baselines": folder / "b.parquet"}
     score_baselines(**inputs, **out, settings=settings or ScoreBaselines())
     return PROBABILITIES.read(out["knn"]), BASELINES.read(out["baselines"])
@@ -77,7 +78,7 @@ def test_rows_without_a_label_get_the_mean_over_folds(dataset: Path) -> None:
     assert (table["BA"].iloc[36:] > 0.5).all()
     assert value(baselines, "knn", "accuracy") > 0.85
     vectors = np.stack(EMBEDDINGS.read(dataset / "embeddings.parquet")["embedding"].to_list()).astype(np.float64)
-    numbers = IMAGES.read(dataset / "images.parquet")["label"].map({"BA": 0, "LY": 1, "PC": 2}).to_numpy()[:36]
+    numbers = LABELS.read(dataset / "labels.parquet")["label"].map({"BA": 0, "LY": 1, "PC": 2}).to_numpy()[:36]
     per_fold = []
     for fold in range(3):
         others = np.flatnonzero(np.arange(36) % 3 != fold)

@@ -11,7 +11,7 @@ import yaml
 from buffycoat.core.errors import InputError
 from buffycoat.data.tables.classify import PROBABILITIES
 from buffycoat.data.tables.embed import EMBEDDINGS, HEAD_HISTORY
-from buffycoat.data.tables.index import FOLDS, IMAGES
+from buffycoat.data.tables.index import FOLDS, LABELS
 from buffycoat.embed import train_head as module
 from buffycoat.embed.settings import TrainHead
 from buffycoat.embed.train_head import chances, train_head
@@ -32,7 +32,7 @@ def test_draws_follow_the_sampler_and_the_multipliers() -> None:
 
 
 def run_head(folder: Path, name: str, settings: TrainHead = SMALL, seed: int = 1) -> pd.DataFrame:
-    inputs = {key: folder / f"{key}.parquet" for key in ("images", "classes", "folds", "embeddings")}
+    inputs = {key: folder / f"{key}.parquet" for key in ("images", "labels", "classes", "folds", "embeddings")}
     out = folder / name
     train_head(
         **inputs, heads=out / "heads.safetensors", probabilities=out / "p.parquet", history=out / "h.parquet",
@@ -43,7 +43,7 @@ def run_head(folder: Path, name: str, settings: TrainHead = SMALL, seed: int = 1
 
 def test_a_head_that_memorises_is_caught_out_of_fold(noise: Path) -> None:
     keen = SMALL.model_copy(update={"epochs": 60, "sampler": "none"})
-    labels = IMAGES.read(noise / "images.parquet")["label"].to_numpy()
+    labels = LABELS.read(noise / "labels.parquet")["label"].to_numpy()
     honest = run_head(noise, "a", keen)
     told = run_head(noise, "b", keen.model_copy(update={"cross_fit": False}))
     right = [(table[["BA", "LY"]].idxmax(axis=1).to_numpy() == labels).mean() for table in (honest, told)]
@@ -64,9 +64,9 @@ def test_a_class_of_one_cell_is_learned_by_the_heads_that_see_it_alone(dataset: 
     p = table[["BA", "LY", "PC"]].to_numpy()
     assert np.isfinite(p).all() and np.allclose(p.sum(axis=1), 1)
     tensors = read_weights(dataset / "a" / "heads.safetensors")[0]
-    images = IMAGES.read(dataset / "images.parquet")
+    known = LABELS.read(dataset / "labels.parquet")
     vectors = torch.from_numpy(np.stack(EMBEDDINGS.read(dataset / "embeddings.parquet")["embedding"].to_list()))
-    alone = np.flatnonzero(images["label"] == "PC")
+    alone = np.flatnonzero(known["label"] == "PC")
     judged = {}
     for fold in range(3):
         own = {k.removeprefix(f"fold_{fold}."): v for k, v in tensors.items() if k.startswith(f"fold_{fold}.")}
@@ -121,9 +121,9 @@ def test_the_heads_are_cross_fitted(dataset: Path) -> None:
     assert (table["BA"].iloc[:18] > table["LY"].iloc[:18]).mean() > 0.75
     assert (table["BA"].iloc[36:] > 0.5).all()
     # Another label on a held-out row moves that row's fold not at all.
-    images = IMAGES.read(dataset / "images.parquet")
-    images.loc[0, "label"] = "LY"
-    IMAGES.write(images, dataset / "images.parquet")
+    known = LABELS.read(dataset / "labels.parquet")
+    known.loc[0, "label"] = "LY"
+    LABELS.write(known, dataset / "labels.parquet")
     again = run_head(dataset, "b", SMALL.model_copy(update={"epochs": 60}))
     fold_0 = [k for k in range(36) if k % 3 == 0]
     assert np.array_equal(again[["BA", "LY"]].iloc[fold_0], table[["BA", "LY"]].iloc[fold_0])

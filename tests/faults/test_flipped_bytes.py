@@ -204,7 +204,7 @@ def test_no_training_sees_a_damaged_pixel(cells: tuple[Path, Pixels]) -> None:
     content = path.read_bytes()
     place = content.find(crops[6].tobytes())
     path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-    source = Crops(table, "original", 8, torch.device("cpu"))
+    source = Crops.read(table, "original", 8, torch.device("cpu"))
     assert np.array_equal(source.pixels([0, 8]).numpy(), crops[[0, 8]])
     with pytest.raises(InputError, match=r"00001\.arrow: the pixels of '6\.png' do not match"):
         source.batch([5, 6])

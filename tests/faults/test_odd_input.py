@@ -23,9 +23,10 @@ from buffycoat.crop.settings import CropCells
 from buffycoat.data.images import CellImages, ImageProblem, decode_image
 from buffycoat.data.pages import write_spreadsheet
 from buffycoat.data.tables.crop import CROPS
-from buffycoat.data.tables.index import IMAGES
+from buffycoat.data.tables.index import IMAGES, LABELS
 from buffycoat.index.make_index import make_index
-from buffycoat.index.settings import MakeIndex
+from buffycoat.index.make_labels import make_labels
+from buffycoat.index.settings import MakeIndex, MakeLabels
 from buffycoat.index.sources import read_table
 from buffycoat.report.write_predictions import write_submission
 from tests.faults.steps_run import REPOSITORY, one_line, picture, run_step
@@ -43,10 +44,7 @@ NAMES = [
 def indexed_and_cropped(folder: Path, names: list[str], table: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Run both steps on a table; return the images and the crops."""
     out = folder.parent / "out"
-    make_index(
-        data=table, sources=[table], images=out / "images.parquet", classes=out / "classes.parquet",
-        test_labels=out / "t.parquet", summary=out / "summary.json", threads=2, settings=MakeIndex(),
-    )  # fmt: skip
+    make_index(data=table, images=out / "images.parquet", threads=2, settings=MakeIndex())
     crop_cells(
         images=out / "images.parquet", crops=out / "crops.parquet", shards=out / "shards",
         settings=CropCells(method="stain", window_px=40, size_px=16),
@@ -75,8 +73,7 @@ def test_every_name_that_a_file_system_takes_goes_through_index_and_crop(tmp_pat
 def test_a_name_with_a_line_break_still_gives_one_line_of_error(tmp_path: Path) -> None:
     picture(tmp_path / "a\nb.png", 1)
     table = write_list(tmp_path / "l.csv", [("image", "label"), ("a\nb.png", "SNE"), ("a\nb.png", "LY")])
-    out = {name: tmp_path / name for name in ("images", "classes", "test_labels", "summary")}
-    shown = run_step("index.make_index", {}, data=table, sources=table, **out)
+    shown = run_step("index.make_index", {}, data=table, images=tmp_path / "images")
     assert "listed twice" in one_line(shown)
 
 
@@ -185,9 +182,10 @@ def test_a_column_may_be_called_line(tmp_path: Path) -> None:
     """Cell lines are groups: no column of the user's is taken for a line number."""
     picture(tmp_path / "a.png", 1)
     table = write_list(tmp_path / "l.csv", [("image", "label", "line"), ("a.png", "SNE", "HL-60")])
-    out = {name: tmp_path / name for name in ("images", "classes", "test_labels", "summary")}
-    make_index(data=table, sources=[table], **out, settings=MakeIndex(group_column="line"))
-    assert IMAGES.read(out["images"])["group"].tolist() == ["HL-60"]
+    out = {name: tmp_path / name for name in ("images", "labels", "classes", "test_labels", "summary")}
+    make_index(data=table, images=out["images"], settings=MakeIndex())
+    make_labels(data=table, **out, listing=MakeIndex(), settings=MakeLabels(group_column="line"))
+    assert LABELS.read(out["labels"])["group"].tolist() == ["HL-60"]
 
 
 def test_parquet_lists_with_an_index_gaps_and_odd_columns(tmp_path: Path) -> None:
@@ -203,8 +201,7 @@ def test_parquet_lists_with_an_index_gaps_and_odd_columns(tmp_path: Path) -> Non
     pq.write_table(pa.table({"image": [["a", "b"]], "label": ["SNE"]}), tmp_path / "nested.parquet")
     with pytest.raises(InputError, match=r"nested\.parquet: column 'image' holds ndarrays"):
         make_index(
-            data=tmp_path / "nested.parquet", sources=[tmp_path / "nested.parquet"], images=tmp_path / "i",
-            classes=tmp_path / "c", test_labels=tmp_path, summary=tmp_path / "s", settings=MakeIndex(),
+            data=tmp_path / "nested.parquet", images=tmp_path / "i", settings=MakeIndex(),
         )  # fmt: skip
 
 

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from buffycoat.core.errors import InputError
+from buffycoat.partition.flag_noisy import judge
 from buffycoat.partition.scores import light_deviation, usual_light
 from buffycoat.partition.settings import FlagNoisy
-from buffycoat.partition.verdicts import compared_noise, judge
+from buffycoat.partition.verdicts import compared_noise
 
 
 def rows(number: int, seed: int = 0, sd: float = 0.2, **replaced: float) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from tests.pipeline.workflow_run import TARGETS, TINY, Project, downstream
 CHANGED_SETTINGS: dict[str, dict[str, object]] = {
     "simulate.draw_smears": {"images": 131},
     "index.make_index": {"max_megabytes": 199.0},
+    "index.make_labels": {"label_aliases": {"other": "SNE"}},
     "index.make_folds": {"folds": 3},
     "crop.train_segmenter": {"steps": 3},
     "crop.crop_cells": {"centrality": 0.3},
@@ -64,7 +65,10 @@ def with_twin(rule: str) -> set[str]:
 
 @pytest.fixture(scope="session")
 def users(finished: Project) -> dict[str, set[str]]:
-    return finished.edges()
+    edges = finished.edges()
+    # The pairs need to know what may be learned from, but are not made again for labels alone.
+    edges["make_labels"] -= {"make_pairs"}
+    return edges
 
 
 @contextmanager
@@ -130,6 +134,12 @@ def test_portions_divide_their_rules_and_no_other(
     gathered = {rule for rule in jobs if not rule.endswith("_portion")}
     assert gathered == downstream(users, {*DIVIDED, "write_report"})
     assert not any(rule.endswith("_portion") for rule in users), "one portion is no portion"
+
+
+def test_corrected_labels_crop_restore_embed_and_measure_nothing_again(users: dict[str, set[str]]) -> None:
+    blind = {"crop_cells", "measure_noise", "flag_noisy", "make_pairs", "train_gan", "restore_cells", "embed_cells",
+             "measure_cells", "gather_portions", "train_segmenter"}  # fmt: skip
+    assert blind <= set(users) and not blind & downstream(users, {"make_labels"})
 
 
 def test_every_rule_is_in_the_matrix(users: dict[str, set[str]]) -> None:

@@ -12,8 +12,9 @@ import pandas as pd
 
 from buffycoat.config import step_names
 from buffycoat.core.files import read_json, sha256_of
+from buffycoat.data.labels import labelled
 from buffycoat.data.tables.classify import PROBABILITIES
-from buffycoat.data.tables.index import FOLDS, IMAGES, decodable, trainable
+from buffycoat.data.tables.index import FOLDS, IMAGES, LABELS, decodable
 from buffycoat.data.tables.partition import NOISE
 from buffycoat.data.tables.refine import REFINED_LABELS
 from buffycoat.data.tables.report import ABLATION, METRICS, PREDICTIONS, ROBUSTNESS
@@ -22,6 +23,18 @@ from tests.pipeline.workflow_run import TINY, Project
 
 def results(project: Project) -> Path:
     return project.folder / "results"
+
+
+def indexed(project: Project) -> pd.DataFrame:
+    """Return the images with their labels."""
+    folder = results(project) / "1_index"
+    return labelled(IMAGES.read(folder / "images.parquet"), LABELS.read(folder / "labels.parquet"))
+
+
+def learned(project: Project) -> set[str]:
+    """Return the images that may be learned from."""
+    images = indexed(project)
+    return set(images.loc[(images["role"] == "train") & (images["label_status"] == "ok"), "image_id"])
 
 
 def test_every_image_has_one_prediction(finished: Project) -> None:
@@ -40,7 +53,7 @@ def test_the_submission_is_in_the_order_of_the_test_list(finished: Project) -> N
 
 
 def test_no_test_label_is_in_the_tables_that_are_learned_from(finished: Project) -> None:
-    images = IMAGES.read(results(finished) / "1_index" / "images.parquet")
+    images = indexed(finished)
     assert images.loc[images["role"] == "test", ["label", "group"]].isna().all(axis=None)
 
 
@@ -59,7 +72,7 @@ def test_probabilities_are_out_of_fold_for_training_images(finished: Project) ->
         table = PROBABILITIES.read(results(finished) / path)
         assert set(table["image_id"]) == set(decodable(images)["image_id"])
         own = table.loc[table["source"] == "out_of_fold", "image_id"]
-        assert set(own) == set(trainable(images)["image_id"])
+        assert set(own) == learned(finished)
 
 
 def test_labels_follow_the_phases(finished: Project) -> None:
@@ -72,9 +85,9 @@ def test_labels_follow_the_phases(finished: Project) -> None:
 def test_a_command_from_a_log_reproduces_the_step(finished: Project, tmp_path: Path) -> None:
     made = results(finished) / "1_index"
     command = [
-        sys.executable, "-m", "buffycoat.index.make_folds", "--images", str(made / "images.parquet"), "--classes",
-        str(made / "classes.parquet"), "--folds", str(tmp_path / "folds.parquet"),
-        "--receipt", str(tmp_path / "receipt.json"),
+        sys.executable, "-m", "buffycoat.index.make_folds", "--images", str(made / "images.parquet"), "--labels",
+        str(made / "labels.parquet"), "--classes", str(made / "classes.parquet"),
+        "--folds", str(tmp_path / "folds.parquet"), "--receipt", str(tmp_path / "receipt.json"),
         "--seed", "1", "--settings", '{"folds": 2}',
     ]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True)
@@ -91,10 +104,9 @@ def test_every_step_left_a_log_and_a_benchmark(finished: Project) -> None:
 
 
 def test_calibration_is_stored_beside_the_probabilities(finished: Project) -> None:
-    images = IMAGES.read(results(finished) / "1_index" / "images.parquet")
     for recipe in ("focal", "cross_entropy"):
         found = read_json(results(finished) / "5_classify" / recipe / "calibration.json")
-        assert found["images"] == len(trainable(images)) and set(found["by_fold"]) == {"0", "1"}
+        assert found["images"] == len(learned(finished)) and set(found["by_fold"]) == {"0", "1"}
         assert found["fitted"] and found["views"] == 8
 
 

@@ -13,13 +13,14 @@ import pytest
 from buffycoat.core.errors import InputError
 from buffycoat.data.tables.classify import PROBABILITIES
 from buffycoat.data.tables.index import CLASSES as CLASSES_TABLE
-from buffycoat.data.tables.index import FOLDS, IMAGES
+from buffycoat.data.tables.index import FOLDS, LABELS
 from buffycoat.data.tables.measure import MORPHOLOGY
 from buffycoat.data.tables.refine import REFINED_LABELS
 from buffycoat.refine.fit_rules import fit_rules
 from buffycoat.refine.refine_labels import refine_labels
 from buffycoat.refine.rules import Rulebook, read_rulebook, write_rulebook
 from buffycoat.refine.settings import RefineLabels
+from tests.index_tables import write_index
 from tests.refine.cases import CLASSES, given
 from tests.refine.test_fitting import training
 
@@ -33,7 +34,7 @@ def write_tables(folder: Path, codes: tuple[str, ...] = CLASSES, counts: dict[st
     n = len(cells.labels)
     ids = np.array([f"{i:04d}.jpg" for i in range(n)])
     test = np.arange(n) % 10 == 3
-    paths = {name: folder / f"{name}.parquet" for name in (*INPUTS, "folds", "labels")} | {
+    paths = {name: folder / f"{name}.parquet" for name in (*INPUTS, "labels", "folds", "refined_labels")} | {
         "rules": folder / "rules.json"
     }
     images = pd.DataFrame({"image_id": ids, "label": pd.Series(cells.labels).mask(test)})
@@ -41,8 +42,7 @@ def write_tables(folder: Path, codes: tuple[str, ...] = CLASSES, counts: dict[st
     images = pd.concat(
         [images, pd.DataFrame([{"image_id": "bad", "label": "LY", "role": "train", "status": "missing"}])]
     )
-    unknown = dict.fromkeys(("split", "group", "width", "height", "sha256"))
-    IMAGES.write(images.assign(path="x", reason="", **unknown), paths["images"])
+    write_index(images, folder)
     position = np.arange(len(codes))
     classes = pd.DataFrame({"code": codes, "name": codes, "position": position, "images": 9, "groups": None})
     CLASSES_TABLE.write(classes.iloc[::-1], paths["classes"])
@@ -60,15 +60,15 @@ def write_tables(folder: Path, codes: tuple[str, ...] = CLASSES, counts: dict[st
 
 
 def fit(paths: dict[str, Path], **settings: Any) -> Rulebook:
-    inputs = {name: paths[name] for name in (*INPUTS, "folds", "rules")}
+    inputs = {name: paths[name] for name in (*INPUTS, "labels", "folds", "rules")}
     fit_rules(**inputs, settings=given(**settings))
     return read_rulebook(paths["rules"])
 
 
 def refine(paths: dict[str, Path], **settings: Any) -> pd.DataFrame:
-    inputs = {name: paths[name] for name in (*INPUTS, "folds", "rules", "labels")}
+    inputs = {name: paths[name] for name in (*INPUTS, "folds", "rules", "refined_labels")}
     refine_labels(**inputs, settings=RefineLabels(**settings))
-    return REFINED_LABELS.read(paths["labels"])
+    return REFINED_LABELS.read(paths["refined_labels"])
 
 
 def test_rare_cells_are_found_and_each_change_is_explained(tmp_path: Path) -> None:
@@ -234,10 +234,10 @@ def test_a_training_cell_is_labelled_by_rules_that_never_saw_it(tmp_path: Path) 
     settings = {"rules": "found", "thresholds": "fitted", "rare_below": 0.2, "switch": "always", "min_cells": 5}
     fit(paths, **settings)
     before = refine(paths).set_index("image_id")
-    images, folds = IMAGES.read(paths["images"]), FOLDS.read(paths["folds"]).set_index("image_id")["fold"]
-    own = images["image_id"].map(folds) == 0
-    wrong = images["label"].where(~own | (images["label"] != "PC"), "SNE")
-    IMAGES.write(images.assign(label=wrong), paths["images"])
+    known, folds = LABELS.read(paths["labels"]), FOLDS.read(paths["folds"]).set_index("image_id")["fold"]
+    own = known["image_id"].map(folds) == 0
+    wrong = known["label"].where(~own | (known["label"] != "PC"), "SNE")
+    LABELS.write(known.assign(label=wrong), paths["labels"])
     fit(paths, **settings)
     after = refine(paths).set_index("image_id")
     chosen = folds.index[folds == 0]

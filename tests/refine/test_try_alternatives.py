@@ -24,14 +24,14 @@ def tried(folder: Path, settings: TryAlternatives = EVERY) -> dict[str, Path]:
 
 
 def run(paths: dict[str, Path], settings: TryAlternatives = EVERY) -> None:
-    inputs = {name: paths[name] for name in (*INPUTS, "folds", "labels", "alternatives")}
+    inputs = {name: paths[name] for name in (*INPUTS, "labels", "folds", "refined_labels", "alternatives")}
     try_alternatives(**inputs, settings=settings)
 
 
 def test_every_way_labels_every_image(tmp_path: Path) -> None:
     paths = tried(tmp_path)
     table = ALTERNATIVES.read(paths["alternatives"])
-    labels = REFINED_LABELS.read(paths["labels"]).set_index("image_id")
+    labels = REFINED_LABELS.read(paths["refined_labels"]).set_index("image_id")
     assert set(table["way"]) == set(WAY_NAMES) == {*PHASES, *TryAlternatives().ways}
     for way, rows in table.groupby("way"):
         assert rows["image_id"].tolist() == labels.index.tolist()

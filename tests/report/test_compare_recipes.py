@@ -12,11 +12,12 @@ from buffycoat.core.errors import InputError
 from buffycoat.core.files import write_json
 from buffycoat.data.methods import RECIPE_NAMES
 from buffycoat.data.tables.classify import LOGITS, PROBABILITIES
-from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, TEST_LABELS
+from buffycoat.data.tables.index import CLASSES, FOLDS, TEST_LABELS
 from buffycoat.data.tables.refine import ALTERNATIVES
 from buffycoat.data.tables.report import ABLATION
 from buffycoat.report.compare_recipes import by_class, compare_recipes, comparison, difference_text, score_text, verdict
 from buffycoat.report.settings import CompareRecipes
+from tests.index_tables import write_index
 
 EVIL = "<b>LY"
 CODES = ["BA", EVIL, "PC"]
@@ -30,8 +31,7 @@ def write_recipes(folder: Path) -> None:
     images = pd.DataFrame({"image_id": IDS, "role": ["train"] * 40 + ["test"] * 20, "status": "ok"})
     images["label"] = [label if k < 40 else None for k, label in enumerate(labels)]
     images["group"] = [f"p{k // 4}" if k < 40 else None for k in range(60)]
-    images = images.assign(path="x", split=None, width=9, height=9, sha256=None, reason="")
-    IMAGES.write(images, folder / "images.parquet")
+    write_index(images, folder)
     TEST_LABELS.write(pd.DataFrame({"image_id": IDS[40:55], "label": labels[40:55]}), folder / "test_labels.parquet")
     classes = pd.DataFrame({"code": CODES, "name": CODES, "position": range(3)}).assign(images=9, groups=None)
     CLASSES.write(classes, folder / "classes.parquet")
@@ -60,7 +60,7 @@ def compare(
     restorations: tuple[str, ...] = (), restored: tuple[str, ...] = (),
 ) -> Path:  # fmt: skip
     compare_recipes(
-        images=folder / "images.parquet", test_labels=folder / "test_labels.parquet",
+        images=folder / "images.parquet", labels=folder / "labels.parquet", test_labels=folder / "test_labels.parquet",
         classes=folder / "classes.parquet", folds=folder / "folds.parquet", recipes=list(recipes),
         probabilities=[folder / "focal.parquet", folder / "ldam.parquet"],
         logits=[folder / f"logits_{fold}.parquet" for fold in (0, 1)], calibration=folder / "calibration.json",

@@ -27,6 +27,7 @@ from buffycoat.report.score_labels import score_labels
 from buffycoat.report.settings import DrawFigures, ScoreLabels, WritePredictions, WriteReport
 from buffycoat.report.write_predictions import write_predictions
 from buffycoat.report.write_report import write_report
+from tests.index_tables import write_index
 
 CODES = ["LY", "PC", "SNE"]
 CONFIG = {
@@ -51,8 +52,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images["label"] = [label if r == "train" else None for label, r in zip(labels, role, strict=True)]
     images["reason"] = ["" if s == "ok" else "a reason <b>" for s in status]
     images["group"] = [f"p{k // 4}" if r == "train" else None for k, r in enumerate(role)]
-    images = images.assign(path=str(folder / "cell.png"), split=None, width=60, height=60, sha256=None)
-    IMAGES.write(images, folder / "images.parquet")
+    write_index(images.assign(path=str(folder / "cell.png"), width=60, height=60), folder)
     answers = pd.DataFrame({"image_id": ids[41:], "label": labels[41:]})
     TEST_LABELS.write(answers, folder / "test_labels.parquet")
     classes = pd.DataFrame({"code": CODES, "name": ["lymphocyte", "plasma cell", "neutrophil"], "position": range(3)})
@@ -77,7 +77,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         table[phase] = base
     table["near_miss"] = pd.Series([None] * 51 + ["PC"], dtype=object)
     table["near_miss_reason"] = [""] * 51 + ["Nearly <i>PC"]
-    REFINED_LABELS.write(table.assign(phase_3=final, suppressed_probability=0.5, trace="[]"), folder / "labels.parquet")
+    table = table.assign(phase_3=final, suppressed_probability=0.5, trace="[]")
+    REFINED_LABELS.write(table, folder / "refined_labels.parquet")
     rows = []
     with ShardWriter(folder / "shards", 32) as writer:
         for image_id in ok_ids:
@@ -152,27 +153,31 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _run(folder: Path) -> None:
     table = {name: folder / f"{name}.parquet" for name in
-             ("images", "test_labels", "classes", "folds", "crops", "cells", "refused", "noise", "labels")}  # fmt: skip
+             ("images", "labels", "test_labels", "classes", "folds", "crops", "cells", "refused", "noise",
+              "refined_labels")}  # fmt: skip
     branches = {"probabilities": folder / "a.parquet", "head_probabilities": folder / "b.parquet"}
 
     def pick(*names: str) -> dict[str, Path]:
         return {name: table[name] for name in names}
 
     score_labels(
-        **pick("images", "test_labels", "classes", "folds", "labels"), **branches, metrics=folder / "m.parquet",
-        confusions=folder / "c.parquet", summary=folder / "s.json", seed=1, settings=ScoreLabels(resamples=200),
+        **pick("images", "labels", "test_labels", "classes", "folds", "refined_labels"), **branches,
+        metrics=folder / "m.parquet", confusions=folder / "c.parquet", summary=folder / "s.json", seed=1,
+        settings=ScoreLabels(resamples=200),
     )  # fmt: skip
     write_predictions(
-        **pick("images", "classes", "crops", "noise", "cells", "labels"), probabilities=folder / "a.parquet",
-        predictions=folder / "p.parquet", submission=folder / "submission.csv", settings=WritePredictions(),
+        **pick("images", "labels", "classes", "crops", "noise", "cells", "refined_labels"),
+        probabilities=folder / "a.parquet", predictions=folder / "p.parquet",
+        submission=folder / "submission.csv", settings=WritePredictions(),
     )  # fmt: skip
     draw_figures(
-        **pick("images", "classes", "test_labels"), threshold=folder / "t.json", histories=[folder / "history.parquet"],
+        **pick("images", "labels", "classes", "test_labels"), threshold=folder / "t.json",
+        histories=[folder / "history.parquet"],
         confusions=folder / "c.parquet", summary=folder / "s.json", calibration=folder / "calibration.json",
         figures=folder / "figures", settings=DrawFigures(dpi=60),
     )  # fmt: skip
     write_report(
-        **pick("images", "test_labels", "classes", "crops", "cells", "refused", "labels"), **branches,
+        **pick("images", "labels", "test_labels", "classes", "crops", "cells", "refused", "refined_labels"), **branches,
         index_summary=folder / "index.json", receipt=folder / "receipt.json", rules=folder / "rules.json",
         metrics=folder / "m.parquet", summary=folder / "s.json", predictions=folder / "p.parquet",
         calibration=folder / "calibration.json", figures=folder / "figures", config=json.dumps(CONFIG),

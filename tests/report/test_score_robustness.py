@@ -9,10 +9,11 @@ from sklearn.metrics import f1_score
 
 from buffycoat.core.errors import InputError
 from buffycoat.data.tables.classify import DEGRADED
-from buffycoat.data.tables.index import CLASSES, IMAGES
+from buffycoat.data.tables.index import CLASSES
 from buffycoat.data.tables.report import ROBUSTNESS
 from buffycoat.report.score_robustness import score_robustness
 from buffycoat.report.settings import ScoreRobustness
+from tests.index_tables import write_index
 
 CODES = ["BA", "<b>LY", "PC"]
 IDS = [f"{k}" for k in range(60)]
@@ -29,9 +30,7 @@ def write(folder: Path, ways: dict[tuple[str, float], np.ndarray]) -> list[Path]
     """Write two folds' tables of labels: images of even number are fold 0's."""
     images = pd.DataFrame({"image_id": IDS, "role": "train", "status": "ok", "label": TRUE})
     images["group"] = [f"p{k // 6}" for k in range(60)]
-    IMAGES.write(
-        images.assign(path="x", split=None, width=9, height=9, sha256=None, reason=""), folder / "images.parquet"
-    )
+    write_index(images, folder)
     classes = pd.DataFrame({"code": CODES, "name": CODES, "position": range(3)}).assign(images=20, groups=None)
     CLASSES.write(classes, folder / "classes.parquet")
     paths = []
@@ -47,7 +46,7 @@ def write(folder: Path, ways: dict[tuple[str, float], np.ndarray]) -> list[Path]
 
 def score(folder: Path, paths: list[Path]) -> pd.DataFrame:
     score_robustness(
-        images=folder / "images.parquet", classes=folder / "classes.parquet", degraded=paths,
+        labels=folder / "labels.parquet", classes=folder / "classes.parquet", degraded=paths,
         robustness=folder / "robustness.parquet", page=folder / "robustness.html", seed=1,
         settings=ScoreRobustness(resamples=200),
     )  # fmt: skip

@@ -86,8 +86,8 @@ def test_a_package_that_is_absent_is_said() -> None:
 
 
 def test_recovered_patients_are_told_from_given_ones() -> None:
-    assert recovered_patients({"index": {"make_index": {"groups": "pseudo_patients"}}})
-    assert not recovered_patients({"index": {"make_index": {"groups": "given"}}}) and not recovered_patients({})
+    assert recovered_patients({"index": {"make_labels": {"groups": "pseudo_patients"}}})
+    assert not recovered_patients({"index": {"make_labels": {"groups": "given"}}}) and not recovered_patients({})
 
 
 def test_the_submission_keeps_ids_and_warns_of_formulas(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -20,9 +20,7 @@ from buffycoat.report.write_provenance import digest_of_images, write_provenance
 
 def table(*rows: tuple[str, str | None]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["image_id", "sha256"])
-    return frame.assign(
-        path="x.jpg", label=None, role="test", split=None, group=None, width=1, height=1, status="ok", reason=""
-    )
+    return frame.assign(path="x.jpg", role="test", split=None, width=1, height=1, status="ok", reason="")
 
 
 def written(folder: Path, config: str | None = None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from buffycoat.core.errors import InputError
 from buffycoat.data.degradations import DEGRADATIONS
 from buffycoat.data.images import BACKGROUND, CYTOPLASM, CellImages, Pixels, ShardWriter
 from buffycoat.data.tables.crop import CROPS
-from buffycoat.data.tables.index import IMAGES
+from buffycoat.data.tables.index import LABELS
 from buffycoat.data.tables.partition import NOISE
 from buffycoat.data.tables.restore import CELLS, GAN_HISTORY, PAIRS, REFUSED
 from buffycoat.nets.training import Checkpoint
@@ -21,6 +21,7 @@ from buffycoat.restore.make_pairs import divide_pairs, make_pairs
 from buffycoat.restore.restore_cells import restore_cells
 from buffycoat.restore.settings import MakePairs, RestoreCells, TrainGan
 from buffycoat.restore.train_gan import train_gan
+from tests.index_tables import write_index
 
 TINY = TrainGan(depth=3, width=4, discriminator_width=4, steps=6, batch=2, report_every=2, ema=0.9, lambda_features=0.0)
 
@@ -60,11 +61,7 @@ def partitioned(tmp_path: Path) -> Path:
     )
     CROPS.write(crops, tmp_path / "2_crop" / "crops.parquet")
     images = pd.DataFrame({"image_id": crops["image_id"], "role": ["train"] * 20 + ["test"] * 4})
-    images = images.assign(
-        path="x", label="SNE", split=None, group=[f"p{k % 6}" for k in range(24)], width=32, height=32, sha256=None,
-        status="ok", reason="",
-    )  # fmt: skip
-    IMAGES.write(images, tmp_path / "images.parquet")
+    write_index(images.assign(label="SNE", group=[f"p{k % 6}" for k in range(24)]), tmp_path)
     noise = pd.DataFrame({"image_id": crops["image_id"], "noisy": [k >= 16 for k in range(24)]})
     noise = noise.assign(
         noise_score=1.0, surroundings_noise=1.0, blur_score=0.0, background_level=200.0, background_gradient=2.0,
@@ -76,8 +73,8 @@ def partitioned(tmp_path: Path) -> Path:
 
 def pairs(folder: Path) -> Path:
     make_pairs(
-        images=folder / "images.parquet", noise=folder / "noise.parquet", pairs=folder / "pairs.parquet", seed=1,
-        settings=MakePairs(held_out=0.3),
+        images=folder / "images.parquet", labels=folder / "labels.parquet", noise=folder / "noise.parquet",
+        pairs=folder / "pairs.parquet", seed=1, settings=MakePairs(held_out=0.3),
     )  # fmt: skip
     return folder / "pairs.parquet"
 
@@ -94,7 +91,7 @@ def train(folder: Path, name: str, settings: TrainGan = TINY) -> Path:
 def test_pairs_are_clean_training_crops_divided_by_group(partitioned: Path) -> None:
     table = PAIRS.read(pairs(partitioned))
     assert set(table["image_id"]) == {str(k) for k in range(16)}
-    groups = IMAGES.read(partitioned / "images.parquet").set_index("image_id")["group"]
+    groups = LABELS.read(partitioned / "labels.parquet").set_index("image_id")["group"]
     of_part = table.groupby("part")["image_id"].apply(lambda ids: set(groups[ids]))
     assert not of_part["fit"] & of_part["held_out"] and len(of_part["held_out"]) == 2
 

@@ -14,11 +14,12 @@ from scipy.special import logsumexp, softmax
 from buffycoat.core.errors import InputError
 from buffycoat.data.tables.classify import LOGITS, PROBABILITIES
 from buffycoat.data.tables.embed import EMBEDDINGS
-from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABELS
 from buffycoat.data.tables.review import SUSPECTS
 from buffycoat.review.find_suspects import find_suspects
 from buffycoat.review.outliers import mean_distance, read_familiar
 from buffycoat.review.settings import FindSuspects
+from tests.index_tables import write_index
 
 CODES = ["LY", "MO", "SNE"]
 N, TRAINED = 240, 200
@@ -39,9 +40,7 @@ def write_tables(folder: Path, shuffled: bool = False) -> dict[str, Any]:
     images = pd.DataFrame({"image_id": IDS, "label": pd.Series(np.array(CODES, object)[given]).mask(tested, None)})
     images = images.assign(role=np.where(tested, "test", "train"), status="ok").iloc[order]
     bad = pd.DataFrame([{"image_id": "bad", "label": "LY", "role": "train", "status": "missing"}])
-    unknown = dict.fromkeys(("split", "group", "width", "height", "sha256"))
-    images = pd.concat([images, bad]).assign(path="x", reason="", **unknown)
-    IMAGES.write(images, folder / "images.parquet")
+    write_index(pd.concat([images, bad]), folder)
     classes = pd.DataFrame({"code": CODES, "name": CODES, "position": range(3), "images": 9, "groups": None})
     CLASSES.write(classes, folder / "classes.parquet")
     folds = pd.DataFrame({"image_id": IDS, "fold": FOLD})[~tested]
@@ -67,7 +66,7 @@ def write_tables(folder: Path, shuffled: bool = False) -> dict[str, Any]:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     embeddings = pd.DataFrame({"image_id": IDS, "embedding": list(vectors.astype(np.float32))})
     EMBEDDINGS.write(embeddings.iloc[order[::-1]], folder / "embeddings.parquet")
-    names = ("images", "classes", "folds", "probabilities", "head_probabilities", "embeddings", "suspects")
+    names = ("images", "labels", "classes", "folds", "probabilities", "head_probabilities", "embeddings", "suspects")
     paths: dict[str, Any] = {name: folder / f"{name}.parquet" for name in names}
     return paths | {
         "logits": [folder / f"logits_{fold}.parquet" for fold in range(4)],
@@ -144,10 +143,10 @@ def test_the_order_of_rows_says_nothing(paths: dict[str, Any], tmp_path: Path) -
 
 def test_the_label_of_a_cell_has_no_say_in_its_own_energy_distance_and_disagreement(paths: dict[str, Any]) -> None:
     before = find(paths)
-    images = IMAGES.read(paths["images"])
-    own = images["image_id"].isin(IDS[:TRAINED][FOLD[:TRAINED] == 2])
-    images.loc[own, "label"] = "LY"
-    IMAGES.write(images, paths["images"])
+    known = LABELS.read(paths["labels"])
+    own = known["image_id"].isin(IDS[:TRAINED][FOLD[:TRAINED] == 2])
+    known.loc[own, "label"] = "LY"
+    LABELS.write(known, paths["labels"])
     after = find(paths)
     held = np.flatnonzero((FOLD == 2) & (np.arange(N) < TRAINED))
     for name in ("energy", "feature_distance", "disagreement"):
@@ -197,9 +196,9 @@ def test_a_branch_b_that_has_learned_the_images_does_not_judge_labels(
 
 
 def test_a_class_of_one_image_is_not_called_wrong(paths: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
-    images = IMAGES.read(paths["images"])
-    images.loc[5, "label"] = "PMY"
-    IMAGES.write(images, paths["images"])
+    known = LABELS.read(paths["labels"])
+    known.loc[5, "label"] = "PMY"
+    LABELS.write(known, paths["labels"])
     CLASSES.write(
         pd.DataFrame({"code": [*CODES, "PMY"], "name": "x", "position": range(4), "images": 9, "groups": None}),
         paths["classes"],
@@ -216,7 +215,9 @@ def test_a_class_of_one_image_is_not_called_wrong(paths: dict[str, Any], caplog:
 
 def test_no_training_image_at_all_leaves_gaps(paths: dict[str, Any]) -> None:
     images = IMAGES.read(paths["images"])
-    IMAGES.write(images.assign(status=images["status"].mask(images["role"] == "train", "missing")), paths["images"])
+    status = images["status"].mask(images["role"] == "train", "missing")
+    IMAGES.write(images.assign(status=status), paths["images"])
+    LABELS.write(LABELS.read(paths["labels"]).assign(status=status), paths["labels"])
     FOLDS.write(FOLDS.read(paths["folds"]).iloc[:0], paths["folds"])
     for path in (paths["probabilities"], paths["head_probabilities"], *paths["logits"]):
         kind = LOGITS if path in paths["logits"] else PROBABILITIES

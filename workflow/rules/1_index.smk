@@ -1,21 +1,20 @@
 """
-Index: every image of the data set, checked once, with a status; and the folds, by patient.
+Index: every image of the data set, checked once, with a status; what the experts say of them; and the folds, by patient.
 
 IN   the user's data: a table, a folder of class folders, or WBCBench's folder
-OUT  results/1_index/images.parquet, classes.parquet, test_labels.parquet, summary.json, folds.parquet,
-     folds_report.json
+OUT  results/1_index/images.parquet (no label in it: a corrected label does not crop, restore, embed or measure again),
+     labels.parquet, classes.parquet, test_labels.parquet, summary.json, folds.parquet, folds_report.json
 """
 
 
 rule make_index:
-    """Check every image file and label; a fault is a status with a reason."""
+    """Check every image file; a fault is a status with a reason."""
     input:
-        sources=INDEX_SOURCES,
+        # Of the user's lists only the rows without the labels count here: params.rows.
+        lists=LISTS if lists_are_drawn(CONFIG) else ancient(LISTS),
+        folders=folders_of(CONFIG.data),
     output:
         images="results/1_index/images.parquet",
-        classes="results/1_index/classes.parquet",
-        test_labels="results/1_index/test_labels.parquet",
-        summary="results/1_index/summary.json",
     log:
         "results/1_index/logs/make_index.log",
     benchmark:
@@ -27,17 +26,48 @@ rule make_index:
         code=code_of("buffycoat.index.make_index"),
         data=CONFIG.data,
         settings=settings_of("index.make_index"),
+        rows=listed_rows(CONFIG),
     shell:
         "python -m buffycoat.index.make_index"
-        " --data {params.data:q} --sources {input.sources:q} --images {output.images:q} --classes {output.classes:q}"
-        " --test-labels {output.test_labels:q} --summary {output.summary:q}"
+        " --data {params.data:q} --lists {input.lists:q} --folders {input.folders:q} --images {output.images:q}"
         " --threads {threads} --settings {params.settings:q} 2>&1 | tee {log:q}"
+
+
+rule make_labels:
+    """Take up the experts' labels and patients; a fault is a status with a reason."""
+    input:
+        lists=LISTS,
+        answers=CONFIG.index.make_labels.answers(),
+        images="results/1_index/images.parquet",
+    output:
+        labels="results/1_index/labels.parquet",
+        classes="results/1_index/classes.parquet",
+        test_labels="results/1_index/test_labels.parquet",
+        summary="results/1_index/summary.json",
+    log:
+        "results/1_index/logs/make_labels.log",
+    benchmark:
+        "results/1_index/benchmarks/make_labels.tsv"
+    conda:
+        "../../envs/core.yaml"
+    threads: 1
+    params:
+        code=code_of("buffycoat.index.make_labels"),
+        data=CONFIG.data,
+        settings=settings_of("index.make_labels"),
+        listing=settings_of("index.make_index"),
+    shell:
+        "python -m buffycoat.index.make_labels"
+        " --data {params.data:q} --images {input.images:q} --labels {output.labels:q} --classes {output.classes:q}"
+        " --test-labels {output.test_labels:q} --summary {output.summary:q}"
+        " --listing {params.listing:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
 rule make_folds:
     """Divide the trainable images into folds; print and store the receipt."""
     input:
         images="results/1_index/images.parquet",
+        labels="results/1_index/labels.parquet",
         classes="results/1_index/classes.parquet",
     output:
         folds="results/1_index/folds.parquet",
@@ -55,6 +85,6 @@ rule make_folds:
         seed=SEED,
     shell:
         "python -m buffycoat.index.make_folds"
-        " --images {input.images:q} --classes {input.classes:q}"
+        " --images {input.images:q} --labels {input.labels:q} --classes {input.classes:q}"
         " --folds {output.folds:q} --receipt {output.receipt:q}"
         " --seed {params.seed} --settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -1,7 +1,7 @@
 """
 Restore: noisy crops made usable, where that helps.
 
-IN   results/1_index/images.parquet, results/2_crop/, results/3_partition/noise.parquet
+IN   results/1_index/images.parquet and labels.parquet, results/2_crop/, results/3_partition/noise.parquet
 OUT  results/4_restore/pairs.parquet, generator.safetensors, gan_history.parquet, gan_samples.png;
      {restoration}/cells.parquet, refused.parquet, shards/ for each restoration that is asked for
 """
@@ -11,6 +11,9 @@ rule make_pairs:
     """List the clean training crops that synthetic pairs are made from."""
     input:
         images="results/1_index/images.parquet",
+        # A corrected class does not change which crops are clean, and the patients only divide what the generator learns
+        # from what it is judged on: labels that alone are corrected do not train it again.
+        labels=ancient("results/1_index/labels.parquet"),
         noise="results/3_partition/noise.parquet",
     output:
         pairs="results/4_restore/pairs.parquet",
@@ -27,7 +30,7 @@ rule make_pairs:
         seed=SEED,
     shell:
         "python -m buffycoat.restore.make_pairs"
-        " --images {input.images:q} --noise {input.noise:q} --pairs {output.pairs:q}"
+        " --images {input.images:q} --labels {input.labels:q} --noise {input.noise:q} --pairs {output.pairs:q}"
         " --seed {params.seed} --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 

@@ -11,6 +11,7 @@ rule train_fold:
     """Train one fold; continues an interrupted run."""
     input:
         images="results/1_index/images.parquet",
+        labels="results/1_index/labels.parquet",
         classes="results/1_index/classes.parquet",
         folds="results/1_index/folds.parquet",
         cells="results/4_restore/{restoration}/cells.parquet",
@@ -35,7 +36,7 @@ rule train_fold:
         seed=SEED,
     shell:
         "python -m buffycoat.classify.train_fold"
-        " --images {input.images:q} --classes {input.classes:q} --folds {input.folds:q} --cells {input.cells:q}"
+        " --images {input.images:q} --labels {input.labels:q} --classes {input.classes:q} --folds {input.folds:q} --cells {input.cells:q}"
         " --fold {wildcards.fold:q} --recipe {wildcards.recipe:q} --body {input.body:q}"
         " --model {output.model:q} --history {output.history:q}"
         " --seed {params.seed} --settings {params.settings:q} 2>&1 | tee {log:q}"
@@ -77,6 +78,7 @@ rule combine_folds:
     """Average over views and folds: one row of probabilities per image."""
     input:
         images="results/1_index/images.parquet",
+        labels="results/1_index/labels.parquet",
         classes="results/1_index/classes.parquet",
         folds="results/1_index/folds.parquet",
         logits=expand(
@@ -98,7 +100,7 @@ rule combine_folds:
         settings=settings_of("classify.combine_folds"),
     shell:
         "python -m buffycoat.classify.combine_folds"
-        " --images {input.images:q} --classes {input.classes:q} --folds {input.folds:q}"
+        " --images {input.images:q} --labels {input.labels:q} --classes {input.classes:q} --folds {input.folds:q}"
         " --logits {input.logits:q} --probabilities {output.probabilities:q}"
         " --calibration {output.calibration:q}"
         " --settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -10,7 +10,6 @@ OUT  results/6_embed/portions/{scatteritem}/, embeddings.parquet (gathered), hea
 rule embed_cells:
     """Embed every cell, and every class name where the encoder has text."""
     input:
-        classes="results/1_index/classes.parquet",
         cells=CELLS,
         crop_shards=CROP_SHARDS,
         cell_shards=CELL_SHARDS,
@@ -29,9 +28,11 @@ rule embed_cells:
     params:
         code=code_of("buffycoat.embed.embed_cells"),
         settings=settings_of("embed.embed_cells"),
+        # Which of them the data set has, the labels say, and these must not embed anything again.
+        classes=CONFIG.index.make_labels.possible_classes(),
     shell:
         "python -m buffycoat.embed.embed_cells"
-        " --cells {input.cells:q} --classes {input.classes:q}"
+        " --cells {input.cells:q} --classes {params.classes:q}"
         " --embeddings {output.embeddings:q} --prompts {output.prompts:q} --portion {wildcards.scatteritem:q}"
         " --settings {params.settings:q} 2>&1 | tee {log:q}"
 
@@ -40,6 +41,7 @@ rule train_head:
     """Fit the contrastive heads on the folds of branch A."""
     input:
         images="results/1_index/images.parquet",
+        labels="results/1_index/labels.parquet",
         classes="results/1_index/classes.parquet",
         folds="results/1_index/folds.parquet",
         embeddings="results/6_embed/embeddings.parquet",
@@ -60,7 +62,7 @@ rule train_head:
         seed=SEED,
     shell:
         "python -m buffycoat.embed.train_head"
-        " --images {input.images:q} --classes {input.classes:q} --folds {input.folds:q}"
+        " --images {input.images:q} --labels {input.labels:q} --classes {input.classes:q} --folds {input.folds:q}"
         " --embeddings {input.embeddings:q} --heads {output.heads:q}"
         " --probabilities {output.probabilities:q} --history {output.history:q}"
         " --seed {params.seed} --settings {params.settings:q} 2>&1 | tee {log:q}"
@@ -70,6 +72,7 @@ rule score_baselines:
     """Judge the embeddings without training: nearest neighbours, and class names where the encoder has text."""
     input:
         images="results/1_index/images.parquet",
+        labels="results/1_index/labels.parquet",
         classes="results/1_index/classes.parquet",
         folds="results/1_index/folds.parquet",
         embeddings="results/6_embed/embeddings.parquet",
@@ -89,7 +92,7 @@ rule score_baselines:
         settings=settings_of("embed.score_baselines"),
     shell:
         "python -m buffycoat.embed.score_baselines"
-        " --images {input.images:q} --classes {input.classes:q} --folds {input.folds:q}"
+        " --images {input.images:q} --labels {input.labels:q} --classes {input.classes:q} --folds {input.folds:q}"
         " --embeddings {input.embeddings:q} --prompts {input.prompts:q}"
         " --knn {output.knn:q} --baselines {output.baselines:q}"
         " --settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -10,6 +10,7 @@ rule fit_rules:
     """Fit the rules on training cells out of fold and decide which are on."""
     input:
         images="results/1_index/images.parquet",
+        labels="results/1_index/labels.parquet",
         classes="results/1_index/classes.parquet",
         folds="results/1_index/folds.parquet",
         probabilities=f"{CLASSIFIED}/probabilities.parquet",
@@ -29,7 +30,7 @@ rule fit_rules:
         settings=settings_of("refine.fit_rules"),
     shell:
         "python -m buffycoat.refine.fit_rules"
-        " --images {input.images:q} --classes {input.classes:q} --folds {input.folds:q}"
+        " --images {input.images:q} --labels {input.labels:q} --classes {input.classes:q} --folds {input.folds:q}"
         " --probabilities {input.probabilities:q} --head-probabilities {input.head_probabilities:q}"
         " --morphology {input.morphology:q} --rules {output.rules:q}"
         " --settings {params.settings:q} 2>&1 | tee {log:q}"
@@ -46,7 +47,7 @@ rule refine_labels:
         morphology="results/7_measure/morphology.parquet",
         rules="results/8_refine/rules.json",
     output:
-        labels="results/8_refine/refined_labels.parquet",
+        refined_labels="results/8_refine/refined_labels.parquet",
     log:
         "results/8_refine/logs/refine_labels.log",
     benchmark:
@@ -61,7 +62,7 @@ rule refine_labels:
         "python -m buffycoat.refine.refine_labels"
         " --images {input.images:q} --classes {input.classes:q} --folds {input.folds:q}"
         " --probabilities {input.probabilities:q} --head-probabilities {input.head_probabilities:q}"
-        " --morphology {input.morphology:q} --rules {input.rules:q} --labels {output.labels:q}"
+        " --morphology {input.morphology:q} --rules {input.rules:q} --refined-labels {output.refined_labels:q}"
         " --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
@@ -69,12 +70,13 @@ rule try_alternatives:
     """Try the simple ways of helping rare classes beside the rules."""
     input:
         images="results/1_index/images.parquet",
+        labels="results/1_index/labels.parquet",
         classes="results/1_index/classes.parquet",
         folds="results/1_index/folds.parquet",
         probabilities=f"{CLASSIFIED}/probabilities.parquet",
         head_probabilities="results/6_embed/probabilities.parquet",
         morphology="results/7_measure/morphology.parquet",
-        labels="results/8_refine/refined_labels.parquet",
+        refined_labels="results/8_refine/refined_labels.parquet",
     output:
         alternatives="results/8_refine/alternatives.parquet",
     log:
@@ -89,7 +91,7 @@ rule try_alternatives:
         settings=settings_of("refine.try_alternatives"),
     shell:
         "python -m buffycoat.refine.try_alternatives"
-        " --images {input.images:q} --classes {input.classes:q} --folds {input.folds:q}"
+        " --images {input.images:q} --labels {input.labels:q} --classes {input.classes:q} --folds {input.folds:q}"
         " --probabilities {input.probabilities:q} --head-probabilities {input.head_probabilities:q}"
-        " --morphology {input.morphology:q} --labels {input.labels:q} --alternatives {output.alternatives:q}"
+        " --morphology {input.morphology:q} --refined-labels {input.refined_labels:q} --alternatives {output.alternatives:q}"
         " --settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -10,6 +10,7 @@ rule find_suspects:
     """Find the images that a person should look at, and say why."""
     input:
         images="results/1_index/images.parquet",
+        labels="results/1_index/labels.parquet",
         classes="results/1_index/classes.parquet",
         folds="results/1_index/folds.parquet",
         probabilities=f"{CLASSIFIED}/probabilities.parquet",
@@ -34,7 +35,7 @@ rule find_suspects:
         settings=settings_of("review.find_suspects"),
     shell:
         "python -m buffycoat.review.find_suspects"
-        " --images {input.images:q} --classes {input.classes:q} --folds {input.folds:q}"
+        " --images {input.images:q} --labels {input.labels:q} --classes {input.classes:q} --folds {input.folds:q}"
         " --probabilities {input.probabilities:q} --logits {input.logits:q}"
         " --head-probabilities {input.head_probabilities:q} --embeddings {input.embeddings:q}"
         " --suspects {output.suspects:q} --familiar {output.familiar:q}"

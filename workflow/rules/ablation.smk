@@ -10,6 +10,7 @@ rule compare_recipes:
     """Compare recipes, restorations and what is done after branch A, with paired intervals."""
     input:
         images="results/1_index/images.parquet",
+        labels="results/1_index/labels.parquet",
         test_labels="results/1_index/test_labels.parquet",
         classes="results/1_index/classes.parquet",
         folds="results/1_index/folds.parquet",
@@ -48,7 +49,7 @@ rule compare_recipes:
         seed=SEED,
     shell:
         "python -m buffycoat.report.compare_recipes"
-        " --images {input.images:q} --test-labels {input.test_labels:q} --classes {input.classes:q}"
+        " --images {input.images:q} --labels {input.labels:q} --test-labels {input.test_labels:q} --classes {input.classes:q}"
         " --folds {input.folds:q} --recipes {params.recipes:q} --probabilities {input.probabilities:q}"
         " --logits {input.logits:q} --calibration {input.calibration:q} --alternatives {input.alternatives:q}"
         " --restorations {params.restorations:q} --restored {input.restored:q}"
@@ -59,7 +60,7 @@ rule compare_recipes:
 rule score_robustness:
     """Score branch A against the severity of each degradation."""
     input:
-        images="results/1_index/images.parquet",
+        labels="results/1_index/labels.parquet",
         classes="results/1_index/classes.parquet",
         degraded=expand(
             f"{CLASSIFIED}/fold_{{fold}}/degraded.parquet",
@@ -81,6 +82,6 @@ rule score_robustness:
         seed=SEED,
     shell:
         "python -m buffycoat.report.score_robustness"
-        " --images {input.images:q} --classes {input.classes:q} --degraded {input.degraded:q}"
+        " --labels {input.labels:q} --classes {input.classes:q} --degraded {input.degraded:q}"
         " --robustness {output.robustness:q} --page {output.page:q} --seed {params.seed}"
         " --settings {params.settings:q} 2>&1 | tee {log:q}"

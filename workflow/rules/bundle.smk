@@ -10,6 +10,7 @@ rule pack_bundle:
     """Copy what was learned into one folder, with its manifest and model card."""
     input:
         images="results/1_index/images.parquet",
+        labels="results/1_index/labels.parquet",
         classes="results/1_index/classes.parquet",
         segmenter=SEGMENTER,
         threshold="results/3_partition/threshold.json",
@@ -42,7 +43,7 @@ rule pack_bundle:
         config=CONFIG_JSON,
     shell:
         "python -m buffycoat.bundle.pack_bundle"
-        " --images {input.images:q} --classes {input.classes:q} --segmenter {input.segmenter:q}"
+        " --images {input.images:q} --labels {input.labels:q} --classes {input.classes:q} --segmenter {input.segmenter:q}"
         " --threshold {input.threshold:q} --generator {input.generator:q} --models {input.models:q}"
         " --folds {params.folds:q} --calibration {input.calibration:q} --heads {input.heads:q}"
         " --rules {input.rules:q} --familiar {input.familiar:q} --summary {input.summary:q}"

@@ -7,13 +7,15 @@ from snakemake.exceptions import WorkflowError
 from buffycoat.config import (
     check_workflow,
     keep_warnings_for_trainings,
+    listed_rows,
+    lists_are_drawn,
     settings_json,
     use_own_python,
 )
 from buffycoat.core.errors import InputError
 from buffycoat.core.provenance import code_digest
 from buffycoat.data.methods import body_model
-from buffycoat.index.sources import source_files
+from buffycoat.index.lists import folders_of, lists_of
 
 use_own_python()
 keep_warnings_for_trainings()
@@ -77,7 +79,7 @@ def shown(path, category, pattern=None):
 
 SEED = CONFIG.seed
 CONFIG_JSON = json.dumps(CONFIG.model_dump(mode="json"), sort_keys=True)
-INDEX_SOURCES = source_files(CONFIG.data, CONFIG.index.make_index)
+LISTS = lists_of(CONFIG.data)
 FOLDS = list(range(CONFIG.index.make_folds.folds))
 MAIN_RECIPE = CONFIG.classify.recipe
 COMPARED = list(dict.fromkeys([MAIN_RECIPE, *CONFIG.report.compare_recipes.recipes]))

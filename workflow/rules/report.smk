@@ -11,12 +11,13 @@ rule score_labels:
     """Score every phase, out of fold and on test images with known labels, with intervals."""
     input:
         images="results/1_index/images.parquet",
+        labels="results/1_index/labels.parquet",
         test_labels="results/1_index/test_labels.parquet",
         classes="results/1_index/classes.parquet",
         folds="results/1_index/folds.parquet",
         probabilities=f"{CLASSIFIED}/probabilities.parquet",
         head_probabilities="results/6_embed/probabilities.parquet",
-        labels="results/8_refine/refined_labels.parquet",
+        refined_labels="results/8_refine/refined_labels.parquet",
     output:
         metrics="results/report/metrics.parquet",
         confusions="results/report/confusion.parquet",
@@ -34,9 +35,9 @@ rule score_labels:
         seed=SEED,
     shell:
         "python -m buffycoat.report.score_labels"
-        " --images {input.images:q} --test-labels {input.test_labels:q} --classes {input.classes:q}"
+        " --images {input.images:q} --labels {input.labels:q} --test-labels {input.test_labels:q} --classes {input.classes:q}"
         " --folds {input.folds:q} --probabilities {input.probabilities:q}"
-        " --head-probabilities {input.head_probabilities:q} --labels {input.labels:q}"
+        " --head-probabilities {input.head_probabilities:q} --refined-labels {input.refined_labels:q}"
         " --metrics {output.metrics:q} --confusions {output.confusions:q} --summary {output.summary:q}"
         " --seed {params.seed} --settings {params.settings:q} 2>&1 | tee {log:q}"
 
@@ -45,12 +46,13 @@ rule write_predictions:
     """Write one row per image of the data set, and the submission."""
     input:
         images="results/1_index/images.parquet",
+        labels="results/1_index/labels.parquet",
         classes="results/1_index/classes.parquet",
         crops="results/2_crop/crops.parquet",
         noise="results/3_partition/noise.parquet",
         cells=CELLS,
         probabilities=f"{CLASSIFIED}/probabilities.parquet",
-        labels="results/8_refine/refined_labels.parquet",
+        refined_labels="results/8_refine/refined_labels.parquet",
     output:
         predictions="results/report/predictions.parquet",
         submission=shown("results/report/submission.csv", "Tables"),
@@ -66,8 +68,8 @@ rule write_predictions:
         settings=settings_of("report.write_predictions"),
     shell:
         "python -m buffycoat.report.write_predictions"
-        " --images {input.images:q} --classes {input.classes:q} --crops {input.crops:q} --noise {input.noise:q}"
-        " --cells {input.cells:q} --probabilities {input.probabilities:q} --labels {input.labels:q}"
+        " --images {input.images:q} --labels {input.labels:q} --classes {input.classes:q} --crops {input.crops:q} --noise {input.noise:q}"
+        " --cells {input.cells:q} --probabilities {input.probabilities:q} --refined-labels {input.refined_labels:q}"
         " --predictions {output.predictions:q} --submission {output.submission:q}"
         " --settings {params.settings:q} 2>&1 | tee {log:q}"
 
@@ -76,6 +78,7 @@ rule draw_figures:
     """Draw the report's figures."""
     input:
         images="results/1_index/images.parquet",
+        labels="results/1_index/labels.parquet",
         classes="results/1_index/classes.parquet",
         test_labels="results/1_index/test_labels.parquet",
         threshold="results/3_partition/threshold.json",
@@ -101,7 +104,7 @@ rule draw_figures:
         settings=settings_of("report.draw_figures"),
     shell:
         "python -m buffycoat.report.draw_figures"
-        " --images {input.images:q} --classes {input.classes:q} --test-labels {input.test_labels:q}"
+        " --images {input.images:q} --labels {input.labels:q} --classes {input.classes:q} --test-labels {input.test_labels:q}"
         " --threshold {input.threshold:q} --gan-history {input.gan_history:q} --histories {input.histories:q}"
         " --confusions {input.confusions:q} --summary {input.summary:q} --calibration {input.calibration:q}"
         " --figures {output.figures:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
@@ -111,6 +114,7 @@ rule write_report:
     """Write the page that shows everything; opens without a network."""
     input:
         images="results/1_index/images.parquet",
+        labels="results/1_index/labels.parquet",
         test_labels="results/1_index/test_labels.parquet",
         classes="results/1_index/classes.parquet",
         index_summary="results/1_index/summary.json",
@@ -123,7 +127,7 @@ rule write_report:
         cell_shards=CELL_SHARDS,
         probabilities=f"{CLASSIFIED}/probabilities.parquet",
         head_probabilities="results/6_embed/probabilities.parquet",
-        labels="results/8_refine/refined_labels.parquet",
+        refined_labels="results/8_refine/refined_labels.parquet",
         rules="results/8_refine/rules.json",
         metrics="results/report/metrics.parquet",
         summary="results/report/summary.json",
@@ -145,11 +149,11 @@ rule write_report:
         config=CONFIG_JSON,
     shell:
         "python -m buffycoat.report.write_report"
-        " --images {input.images:q} --test-labels {input.test_labels:q} --classes {input.classes:q}"
+        " --images {input.images:q} --labels {input.labels:q} --test-labels {input.test_labels:q} --classes {input.classes:q}"
         " --index-summary {input.index_summary:q} --receipt {input.receipt:q} --crops {input.crops:q}"
         " --gan-samples {input.gan_samples:q} --cells {input.cells:q} --refused {input.refused:q}"
         " --probabilities {input.probabilities:q} --head-probabilities {input.head_probabilities:q}"
-        " --labels {input.labels:q} --rules {input.rules:q} --metrics {input.metrics:q} --summary {input.summary:q}"
+        " --refined-labels {input.refined_labels:q} --rules {input.rules:q} --metrics {input.metrics:q} --summary {input.summary:q}"
         " --predictions {input.predictions:q} --calibration {input.calibration:q} --figures {input.figures:q}"
         " --config {params.config:q} --report {output.report:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
 
@@ -158,7 +162,7 @@ rule write_provenance:
     """Write what the results were made with and from."""
     input:
         images="results/1_index/images.parquet",
-        sources=INDEX_SOURCES,
+        sources=LISTS + CONFIG.index.make_labels.answers(),
         results=[
             "results/2_crop/crops.parquet",
             CELLS,

@@ -16,6 +16,7 @@ from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_json, sha256_of
 from buffycoat.core.settings import Settings
 from buffycoat.core.steps import describe_validation
+from buffycoat.data.methods import cropping_method
 
 MANIFEST, CARD = "bundle.json", "MODEL_CARD.md"
 CLASSES, THRESHOLD, CALIBRATION, RULES = "classes.parquet", "threshold.json", "calibration.json", "rules.json"
@@ -32,9 +33,9 @@ SETTINGS = (
     "classify.predict_fold",
     "embed.embed_cells",
     "embed.train_head",
-    "refine.measure_cells",
+    "measure.measure_cells",
     "refine.refine_labels",
-    "refine.find_suspects",
+    "review.find_suspects",
 )
 """The rules whose settings a prediction needs."""
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
@@ -127,8 +128,7 @@ def outside_of(settings: dict[str, dict[str, Any]]) -> dict[str, str]:
     """Return, by setting, the places of the weights that predictions need beside the bundle: paths or hub ids."""
     crop, embed = settings["crop.crop_cells"], settings["embed.embed_cells"]
     found = {}
-    chosen = crop["method"] if crop["method"] != "auto" else "cellpose" if crop["weights"] else "embedded"
-    if chosen == "cellpose":
+    if cropping_method(crop["method"], crop["weights"]) == "cellpose":
         found["crop.crop_cells.weights"] = str(crop["weights"])
     kind, _, name = str(embed["encoder"]).partition(":")
     if embed["weights"]:

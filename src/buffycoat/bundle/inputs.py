@@ -82,18 +82,15 @@ def listed(inputs: list[Path], image_column: str = "image") -> pd.DataFrame:
 
 
 def checked(rows: pd.DataFrame, limits: dict[str, Any], pool: ThreadPoolExecutor) -> pd.DataFrame:
-    """Return the rows with path, status, reason, width, height and sha256; a fault of a file is a status."""
+    """Return the rows with path, status, reason, width, height (pixels) and sha256; a fault of a file is a status.
+
+    `path` opens the file: it may hold bytes that are no UTF-8, which no table can store; `shown` makes text of it.
+    """
 
     def check(name: str, root: str) -> Finding:
         return check_file(name, Path(root), int(limits["max_pixels"]), float(limits["max_megabytes"]) * 1e6)
 
     findings = list(pool.map(check, rows["name"], rows["root"]))
-    paths = [shown(os.path.join(root, name)) for root, name in zip(rows["root"], rows["name"], strict=True)]
+    paths = [os.path.join(root, name) for root, name in zip(rows["root"], rows["name"], strict=True)]
     found = pd.DataFrame([vars(finding) for finding in findings], dtype=object).set_index(rows.index)
-    return rows.assign(path=paths).join(found)
-
-
-def as_images(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return checked rows as the table of images: all of them test images."""
-    frame = rows.assign(label=None, role="test", split=None, group=None)
-    return frame.astype({"width": "Int32", "height": "Int32"})
+    return rows.assign(path=pd.Series(paths, index=rows.index, dtype=object)).join(found)

@@ -1,4 +1,4 @@
-"""Everything that a bundle holds, loaded once: networks, thresholds, rules."""
+"""Everything that a bundle holds, loaded once: what each step's `apply` needs."""
 
 from __future__ import annotations
 
@@ -11,31 +11,36 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 from buffycoat.bundle import form
 from buffycoat.bundle.form import Manifest
-from buffycoat.classify.predict_fold import load_fold_model
-from buffycoat.classify.settings import PredictFold, TrainFold
+from buffycoat.classify.combine_folds import FoldEnsemble, ensemble_of
+from buffycoat.classify.predict_fold import FoldModel, load_fold_model
+from buffycoat.classify.settings import PredictFold
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_json
 from buffycoat.core.settings import Settings
 from buffycoat.core.steps import describe_validation
-from buffycoat.crop.methods import Means, Segmenter, chosen_method
+from buffycoat.crop.crop_cells import Cropper, load_cropper
 from buffycoat.crop.settings import CropCells
 from buffycoat.data.tables.index import CLASSES, class_codes
-from buffycoat.embed.encoders import Encoder, load_encoder
+from buffycoat.embed.embed_cells import Embedder
+from buffycoat.embed.encoders import load_encoder
 from buffycoat.embed.settings import EmbedCells, TrainHead
+from buffycoat.embed.train_head import Heads
+from buffycoat.measure.measure_cells import CellMeter
 from buffycoat.measure.settings import MeasureCells
 from buffycoat.nets.weights import read_weights
+from buffycoat.partition.measure_noise import NoiseMeter
 from buffycoat.partition.settings import MeasureNoise
 from buffycoat.partition.verdicts import Levels, levels_of
-from buffycoat.refine.refine_labels import rulebook_in_use
-from buffycoat.refine.rules import FittedRule
+from buffycoat.refine.refine_labels import Refiner, load_refiner
 from buffycoat.refine.settings import RefineLabels
-from buffycoat.restore.restore_cells import METHODS, Restorer
+from buffycoat.restore.restore_cells import Restorer, load_restorer
 from buffycoat.restore.settings import RestoreCells
-from buffycoat.review.outliers import Familiar, read_familiar
+from buffycoat.review.find_suspects import SuspectFinder
+from buffycoat.review.outliers import read_familiar
 from buffycoat.review.settings import FindSuspects
 
 log = logging.getLogger("buffycoat")
@@ -65,6 +70,17 @@ def replaced(manifest: Manifest, weights: Mapping[str, Path]) -> dict[str, dict[
     return settings
 
 
+def read_heads(path: Path) -> dict[int, dict[str, Tensor]]:
+    """Return branch B's heads by fold, -1 for one that has seen everything; raises InputError where they are none."""
+    heads: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in read_weights(path)[0].items():
+        fold, _, rest = name.partition(".")
+        if not rest or not fold.removeprefix("fold_").lstrip("-").isdigit():
+            raise InputError(f"{path}: holds {name!r}, which is no tensor of a head; copy the bundle anew")
+        heads.setdefault(int(fold.removeprefix("fold_")), {})[rest] = tensor
+    return heads
+
+
 class Models:
     """What is needed to label images, each part loaded when it is first used; on one device, which is held."""
 
@@ -76,10 +92,10 @@ class Models:
         self.settings = replaced(self.manifest, weights)
         if missing := sorted(set(form.SETTINGS) - set(self.settings)):
             raise InputError(f"{folder / form.MANIFEST}: lacks the settings of {', '.join(missing)}")
-        self.classes = folder / form.CLASSES
-        self.codes = class_codes(CLASSES.read(self.classes))
+        classes = folder / form.CLASSES
+        self.codes = class_codes(CLASSES.read(classes))
         if self.codes != list(self.manifest.classes):
-            raise InputError(f"{self.classes}: its classes are not those of {form.MANIFEST}; copy the bundle anew")
+            raise InputError(f"{classes}: its classes are not those of {form.MANIFEST}; copy the bundle anew")
 
     def of(self, key: str, kind: type[S]) -> S:
         """Return the settings of a rule; raises InputError where this version does not know them."""
@@ -92,21 +108,17 @@ class Models:
             ) from None
 
     @cached_property
-    def crop(self) -> CropCells:
-        """Settings of cropping."""
-        return self.of("crop.crop_cells", CropCells)
+    def cropper(self) -> Cropper:
+        """What cuts out cells."""
+        settings, path = self.of("crop.crop_cells", CropCells), self.folder / form.SEGMENTER
+        trained = path if path.exists() and settings.chosen_method() != "stain" else None
+        return load_cropper(settings, self.pool, self.threads, trained)
 
     @cached_property
-    def segment(self) -> Segmenter:
-        """The segmenter."""
-        path = self.folder / form.SEGMENTER
-        trained = path if path.exists() and self.crop.chosen_method() != "stain" else None
-        return chosen_method(self.crop, Means(self.pool, self.threads, trained))
-
-    @cached_property
-    def measure_noise(self) -> MeasureNoise:
-        """Settings of the noise scores."""
-        return self.of("partition.measure_noise", MeasureNoise)
+    def noise_meter(self) -> NoiseMeter:
+        """What scores noise."""
+        self.of("partition.measure_noise", MeasureNoise)
+        return NoiseMeter(self.threads)
 
     @cached_property
     def levels(self) -> Levels:
@@ -118,88 +130,57 @@ class Models:
             raise InputError(f"{path}: not fitted thresholds (no {problem}); copy the bundle anew") from None
 
     @cached_property
-    def restore(self) -> RestoreCells:
-        """Settings of restoration."""
-        return self.of("restore.restore_cells", RestoreCells)
-
-    @cached_property
     def restorer(self) -> Restorer:
         """What restores noisy crops."""
         path = self.folder / form.GENERATOR
-        return METHODS[self.restore.method]([path] if path.exists() else [])
+        return load_restorer(self.of("restore.restore_cells", RestoreCells), [path] if path.exists() else [])
 
     @cached_property
-    def predict_fold(self) -> PredictFold:
-        """Settings of branch A's predictions."""
-        return self.of("classify.predict_fold", PredictFold)
-
-    @cached_property
-    def folds(self) -> dict[int, tuple[nn.Module, TrainFold]]:
-        """Branch A: each fold's network and its settings."""
+    def folds(self) -> list[FoldModel]:
+        """Branch A's networks, one per fold."""
+        settings = self.of("classify.predict_fold", PredictFold)
         architecture = self.folder if (self.folder / form.ARCHITECTURE).exists() else None
-        paths = {fold: self.folder / form.fold_file(fold) for fold in self.manifest.folds}
-        return {fold: load_fold_model(path, self.codes, architecture) for fold, path in paths.items()}
+        models = []
+        for fold in self.manifest.folds:
+            network, trained = load_fold_model(self.folder / form.fold_file(fold), self.codes, architecture)
+            models.append(FoldModel(fold, network, trained, self.codes, settings))
+        return models
 
     @cached_property
-    def calibration(self) -> dict[str, Any]:
-        """The temperatures."""
+    def ensemble(self) -> FoldEnsemble:
+        """What averages branch A's folds."""
         path = self.folder / form.CALIBRATION
-        found: dict[str, Any] = read_json(path)
         try:
-            float(found["temperature"]), dict(found["by_fold"])
+            return ensemble_of(self.codes, read_json(path))
         except (KeyError, TypeError, ValueError) as problem:
             raise InputError(f"{path}: not fitted temperatures ({problem}); copy the bundle anew") from None
-        return found
 
     @cached_property
-    def embed(self) -> EmbedCells:
-        """Settings of the embeddings."""
-        return self.of("embed.embed_cells", EmbedCells)
-
-    @cached_property
-    def encoder(self) -> Encoder:
+    def embedder(self) -> Embedder:
         """Branch B's encoder."""
-        return load_encoder(self.embed)
+        settings = self.of("embed.embed_cells", EmbedCells)
+        return Embedder(load_encoder(settings), settings)
 
     @cached_property
-    def train_head(self) -> TrainHead:
-        """Settings of branch B's head."""
-        return self.of("embed.train_head", TrainHead)
+    def heads(self) -> Heads:
+        """Branch B's heads."""
+        return Heads(read_heads(self.folder / form.HEADS), self.codes, self.of("embed.train_head", TrainHead))
 
     @cached_property
-    def heads(self) -> dict[int, dict[str, Tensor]]:
-        """Branch B's heads, by fold; -1 is one that has seen everything."""
-        path = self.folder / form.HEADS
-        tensors, _ = read_weights(path)
-        heads: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            fold, _, rest = name.partition(".")
-            if not rest or not fold.removeprefix("fold_").lstrip("-").isdigit():
-                raise InputError(f"{path}: holds {name!r}, which is no tensor of a head; copy the bundle anew")
-            heads.setdefault(int(fold.removeprefix("fold_")), {})[rest] = tensor
-        return heads
+    def cell_meter(self) -> CellMeter:
+        """What measures cells."""
+        return CellMeter(self.of("measure.measure_cells", MeasureCells), self.threads)
 
     @cached_property
-    def measure_cells(self) -> MeasureCells:
-        """Settings of the measures."""
-        return self.of("refine.measure_cells", MeasureCells)
+    def refiner(self) -> Refiner:
+        """The refinement's rules."""
+        return load_refiner(self.folder / form.RULES, self.codes, self.of("refine.refine_labels", RefineLabels))
 
     @cached_property
-    def rules(self) -> list[FittedRule]:
-        """The refinement's rules that are on."""
-        if self.of("refine.refine_labels", RefineLabels).mode == "off":
-            return []
-        return rulebook_in_use(self.folder / form.RULES, tuple(self.codes)).active()
-
-    @cached_property
-    def find_suspects(self) -> FindSuspects:
-        """Settings of the suspicions."""
-        return self.of("refine.find_suspects", FindSuspects)
-
-    @cached_property
-    def familiar(self) -> Familiar:
-        """What the training images look like to both branches."""
-        return read_familiar(self.folder / form.FAMILIAR)
+    def finder(self) -> SuspectFinder:
+        """What finds suspects, with what the training images look like to both branches."""
+        settings = self.of("review.find_suspects", FindSuspects)
+        return SuspectFinder(read_familiar(self.folder / form.FAMILIAR), self.codes, settings)
 
     def load(self) -> None:
         """Load everything now, so that what is missing is known before the first image is."""

@@ -21,7 +21,8 @@ from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_json, sha256_of, whole_folder, write_json
 from buffycoat.core.provenance import code_digest
 from buffycoat.core.steps import run
-from buffycoat.data.tables.index import CLASSES, IMAGES, class_codes, trainable
+from buffycoat.data.labels import trainable
+from buffycoat.data.tables.index import CLASSES, IMAGES, LABELS, class_codes
 from buffycoat.data.tables.report import METRICS
 
 log = logging.getLogger("buffycoat")
@@ -188,9 +189,8 @@ def outside_weights(settings: dict[str, dict[str, Any]]) -> dict[str, Outside]:
     }
 
 
-def training_summary(images: pd.DataFrame, classes: pd.DataFrame) -> dict[str, Any]:
-    """Return how much of what the bundle was trained on."""
-    learned = trainable(images)
+def training_summary(learned: pd.DataFrame, classes: pd.DataFrame) -> dict[str, Any]:
+    """Return how much of what the bundle was trained on; `learned` are the images that were learned from."""
     known = bool(learned["group"].notna().all()) and not learned.empty
     ordered = classes.sort_values("position")
     return {
@@ -220,6 +220,7 @@ def score_table(metrics: pd.DataFrame) -> list[dict[str, Any]]:
 def pack_bundle(
     *,
     images: Path,
+    labels: Path,
     classes: Path,
     segmenter: list[Path] | None = None,
     threshold: Path,
@@ -267,7 +268,7 @@ def pack_bundle(
         "settings": chosen,
         "outside": outside_weights(chosen),
         "versions": versions(),
-        "training": training_summary(IMAGES.read(images), class_table),
+        "training": training_summary(trainable(IMAGES.read(images), LABELS.read(labels)), class_table),
         "scores": {"headline": read_json(summary)["headline"], "table": score_table(METRICS.read(metrics))},
     }
     with whole_folder(bundle) as folder:

@@ -15,7 +15,7 @@ from types import TracebackType
 import numpy as np
 import pandas as pd
 
-from buffycoat.bundle.inputs import checked, listed
+from buffycoat.bundle.inputs import checked, listed, shown
 from buffycoat.bundle.labelling import label_images
 from buffycoat.bundle.models import Models
 from buffycoat.core.environment import stay_offline
@@ -87,10 +87,11 @@ class Predictor:
         return [rows.iloc[start : start + self.chunk] for start in range(0, len(rows), self.chunk)]
 
     def predict_rows(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Return the table of new images of rows that `inputs.listed` gave."""
+        """Return the table of new images of rows that `inputs.listed` gave; image shards go to a temporary folder."""
         found = checked(rows, self.models.settings["index.make_index"], self._pool)
         sound = found[found["status"] == "ok"]
         table = found.set_index("image_id")[["path", "sha256", "status"]]
+        table["path"] = [shown(path) for path in table["path"]]
         if sound.empty:
             return completed(table, found)
         with tempfile.TemporaryDirectory(prefix="buffycoat-") as folder:

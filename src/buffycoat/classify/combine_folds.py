@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,37 @@ from buffycoat.classify.settings import CombineFolds
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import write_json
 from buffycoat.core.steps import run
+from buffycoat.data.labels import class_numbers, trainable
 from buffycoat.data.tables.classify import LOGITS, PROBABILITIES
-from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, class_codes, decodable, trainable
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABELS, class_codes, decodable
 from buffycoat.data.tables.schema import require_same_keys
 from buffycoat.stats.calibration import calibrate
 
 log = logging.getLogger("buffycoat")
 
 
-def temperatures_of(logits: pd.DataFrame, found: dict[str, Any]) -> np.ndarray:
+@dataclass(frozen=True)
+class FoldEnsemble:
+    """What the mean over folds and views needs."""
+
+    codes: list[str]
+    """The classes, in the order of the columns."""
+    temperature: float
+    """What logits are divided by, unitless."""
+    by_fold: dict[str, float]
+    """The same for the images that a fold held out: fitted on the other folds."""
+
+
+def ensemble_of(codes: list[str], calibration: dict[str, Any]) -> FoldEnsemble:
+    """Return the ensemble of fitted temperatures; raises KeyError, TypeError, ValueError where they are none."""
+    by_fold = {str(fold): float(entry["temperature"]) for fold, entry in dict(calibration["by_fold"]).items()}
+    return FoldEnsemble(codes, float(calibration["temperature"]), by_fold)
+
+
+def temperatures_of(logits: pd.DataFrame, ensemble: FoldEnsemble) -> np.ndarray:
     """Return the temperature of each row (n,): its fold's where the fold held the image out, otherwise that of all."""
-    by_fold = {fold: entry["temperature"] for fold, entry in found["by_fold"].items()}
-    own = logits["fold"].astype(str).map(by_fold)
-    return np.where(logits["out_of_fold"], own, found["temperature"]).astype(np.float64)
+    own = logits["fold"].astype(str).map(ensemble.by_fold)
+    return np.where(logits["out_of_fold"], own, ensemble.temperature).astype(np.float64)
 
 
 def mean_probabilities(logits: pd.DataFrame, codes: list[str], temperatures: np.ndarray) -> pd.DataFrame:
@@ -46,6 +65,16 @@ def mean_probabilities(logits: pd.DataFrame, codes: list[str], temperatures: np.
     return means
 
 
+def apply(logits: pd.DataFrame, ensemble: FoldEnsemble, ids: pd.Series) -> pd.DataFrame:
+    """Return the probabilities (table PROBABILITIES) of the images `ids`, in their order.
+
+    Parameters: logits, the rows of all folds. Raises InputError where they are not of exactly these images.
+    """
+    means = mean_probabilities(logits, ensemble.codes, temperatures_of(logits, ensemble))
+    require_same_keys(means["image_id"], ids, "logits of all folds")
+    return ids.to_frame("image_id").merge(means, on="image_id", validate="one_to_one")
+
+
 def check_rows(logits: pd.DataFrame, folds: pd.DataFrame, fold_count: int) -> None:
     """Raise InputError unless trainable images come from the fold that held them out, the others from every fold."""
     held = folds.set_index("image_id")["fold"]
@@ -59,16 +88,16 @@ def check_rows(logits: pd.DataFrame, folds: pd.DataFrame, fold_count: int) -> No
         raise InputError("an image lacks the logits of a fold; delete results/5_classify and run again")
 
 
-def class_numbers(images: pd.DataFrame, codes: list[str]) -> pd.Series:
+def true_numbers(images: pd.DataFrame, labels: pd.DataFrame, codes: list[str]) -> pd.Series:
     """Return the class number of each trainable image, by image_id."""
-    rows = trainable(images)
-    numbers = rows["label"].map({code: number for number, code in enumerate(codes)})
+    rows = trainable(images, labels)
+    numbers = rows["label"].map(class_numbers(codes))
     return pd.Series(numbers.to_numpy(np.int64), index=rows["image_id"])
 
 
 def combine_folds(
-    *, images: Path, classes: Path, folds: Path, logits: list[Path], probabilities: Path, calibration: Path,
-    settings: CombineFolds,
+    *, images: Path, labels: Path, classes: Path, folds: Path, logits: list[Path], probabilities: Path,
+    calibration: Path, settings: CombineFolds,
 ) -> None:  # fmt: skip
     """Average softmax over views and folds, calibrated on out-of-fold images; write one row per decodable image."""
     codes = class_codes(CLASSES.read(classes))
@@ -76,13 +105,10 @@ def combine_folds(
     rows = decodable(image_rows)
     frame = pd.concat([LOGITS.read(path) for path in logits], ignore_index=True)
     check_rows(frame, FOLDS.read(folds), len(logits))
-    numbers = class_numbers(image_rows, codes)
+    numbers = true_numbers(image_rows, LABELS.read(labels), codes)
     found = calibrate(frame[frame["out_of_fold"]], numbers, codes, settings.temperature == "fitted")
     log.info("temperature %.3f (%s), from %d images", found["temperature"], settings.temperature, found["images"])
-    combined = mean_probabilities(frame, codes, temperatures_of(frame, found))
-    require_same_keys(combined["image_id"], rows["image_id"], str(probabilities))
-    ordered = rows[["image_id"]].merge(combined, on="image_id", validate="one_to_one")
-    PROBABILITIES.write(ordered, probabilities)
+    PROBABILITIES.write(apply(frame, ensemble_of(codes, found), rows["image_id"]), probabilities)
     write_json(found, calibration)
 
 

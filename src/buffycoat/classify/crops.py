@@ -25,15 +25,19 @@ log = logging.getLogger("buffycoat")
 class Crops:
     """The crops of a table of cells, found by position or by image_id."""
 
-    def __init__(self, cells: Path, background: str, size_px: int, device: torch.device) -> None:
-        """Map the shards; nothing is read yet."""
-        frame = CELLS.read(cells)
-        self.images = CellImages(frame, cells)
+    def __init__(self, images: CellImages, background: str, size_px: int, device: torch.device) -> None:
+        """Take the cells as they are; no pixel is read yet."""
+        self.images = images
         self.places = {image_id: place for place, image_id in enumerate(self.images.ids)}
         self.background, self.size_px, self.device = background, size_px, device
         self.resident: Tensor | None = None
         """All crops on the device, (n, S, S, 3) uint8, once `make_resident` has put them there."""
         self._slots = np.full(len(self.images), -1)
+
+    @classmethod
+    def read(cls, cells: Path, background: str, size_px: int, device: torch.device) -> Crops:
+        """Return the crops of the table `cells`, its shards mapped."""
+        return cls(CellImages(CELLS.read(cells), cells), background, size_px, device)
 
     def positions(self, image_ids: pd.Series) -> list[int]:
         """Return the position of each image."""

@@ -77,7 +77,7 @@ def predict_degraded(
     codes = class_codes(CLASSES.read(classes))
     network, trained = load_fold_model(model, codes)
     ids = clean_held_out(IMAGES.read(images), FOLDS.read(folds), NOISE.read(noise), fold)
-    crops = Crops(cells, trained.background, trained.size_px, pick_device())
+    crops = Crops.read(cells, trained.background, trained.size_px, pick_device())
     network = network.to(crops.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     found = predict_kinds(network, crops, crops.positions(ids), seed, settings)
     names = np.array(codes, object)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,30 @@ from buffycoat.classify.settings import PredictFold, TrainFold
 from buffycoat.core.errors import InputError
 from buffycoat.core.progress import Progress
 from buffycoat.core.steps import run
+from buffycoat.data.images import CellImages
 from buffycoat.data.tables.classify import LOGITS
 from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, class_codes, decodable
+from buffycoat.data.tables.restore import CELLS
 from buffycoat.nets.batches import Prefetched, in_pieces
 from buffycoat.nets.device import mixed_precision, pick_device, worth_compiling
 from buffycoat.nets.weights import read_weights
 
 log = logging.getLogger("buffycoat")
+
+
+@dataclass(frozen=True)
+class FoldModel:
+    """What the predictions of one fold need."""
+
+    fold: int
+    network: nn.Module
+    """Images (n, 3, S, S), normalised, to logits (n, K)."""
+    trained: TrainFold
+    """The settings that it was trained with: background and size S of its images."""
+    codes: list[str]
+    """The K classes, in the order of the logits."""
+    settings: PredictFold
+    """Views per image and images per batch."""
 
 
 def view_of(images: Tensor, view: int) -> Tensor:
@@ -97,6 +115,17 @@ def logits_table(values: np.ndarray, rows: pd.DataFrame, fold: int, codes: list[
     return table
 
 
+def apply(rows: pd.DataFrame, model: FoldModel, cells: CellImages) -> pd.DataFrame:
+    """Return the fold's logits (table LOGITS) of the rows, which have image_id and out_of_fold: a row per view.
+
+    Parameters: cells, pixels of at least these images, in any order. Leaves the network on the device.
+    """
+    crops = Crops(cells, model.trained.background, model.trained.size_px, pick_device())
+    network = model.network.to(crops.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    values = predict_views(network, crops, crops.positions(rows["image_id"]), model.settings)
+    return logits_table(values, rows, model.fold, model.codes)
+
+
 def predict_fold(
     *, images: Path, classes: Path, folds: Path, cells: Path, model: Path, fold: int, recipe: str, logits: Path,
     settings: PredictFold,
@@ -105,10 +134,8 @@ def predict_fold(
     codes = class_codes(CLASSES.read(classes))
     network, trained = load_fold_model(model, codes)
     rows = judged_rows(IMAGES.read(images), FOLDS.read(folds), fold)
-    crops = Crops(cells, trained.background, trained.size_px, pick_device())
-    network = network.to(crops.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    values = predict_views(network, crops, crops.positions(rows["image_id"]), settings)
-    LOGITS.write(logits_table(values, rows, fold, codes), logits)
+    cell_images = CellImages(CELLS.read(cells), cells)
+    LOGITS.write(apply(rows, FoldModel(fold, network, trained, codes, settings), cell_images), logits)
 
 
 if __name__ == "__main__":

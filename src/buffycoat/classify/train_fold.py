@@ -31,26 +31,16 @@ from buffycoat.classify.settings import TrainFold
 from buffycoat.core.errors import InputError
 from buffycoat.core.provenance import code_digest
 from buffycoat.core.steps import run
+from buffycoat.data.labels import learned_rows
 from buffycoat.data.methods import BODY_OF
 from buffycoat.data.random import stream_seed
 from buffycoat.data.tables.classify import TRAINING_HISTORY
-from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, class_codes, trainable
-from buffycoat.data.tables.schema import require_same_keys
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABELS, class_codes
 from buffycoat.nets.device import mixed_precision, pick_device
 from buffycoat.nets.training import Checkpoint, Safekeeping, fingerprint
 from buffycoat.nets.weights import read_weights, write_weights
 
 log = logging.getLogger("buffycoat")
-
-
-def labelled_rows(images: Path, folds: Path, codes: list[str]) -> pd.DataFrame:
-    """Return image_id, fold and class number of every trainable image."""
-    rows = trainable(IMAGES.read(images))
-    assigned = FOLDS.read(folds)
-    require_same_keys(assigned["image_id"], rows["image_id"], str(folds))
-    rows = rows.merge(assigned, on="image_id", validate="one_to_one")
-    rows["number"] = rows["label"].map({code: number for number, code in enumerate(codes)}).astype("int64")
-    return rows[["image_id", "fold", "number"]]
 
 
 def judge(network: nn.Module, crops: Crops, held: pd.DataFrame, classes: int) -> tuple[float, float]:
@@ -180,29 +170,29 @@ def adjusted_fold(
 
 
 def train_fold(
-    *, images: Path, classes: Path, folds: Path, cells: Path, fold: int, recipe: str, body: list[Path] | None = None,
-    model: Path, history: Path, seed: int, settings: TrainFold,
+    *, images: Path, labels: Path, classes: Path, folds: Path, cells: Path, fold: int, recipe: str,
+    body: list[Path] | None = None, model: Path, history: Path, seed: int, settings: TrainFold,
 ) -> None:  # fmt: skip
     """Train on all folds but `fold`; write the model, with all that prediction needs in its header, and the history."""
     codes = class_codes(CLASSES.read(classes))
-    rows = labelled_rows(images, folds, codes)
+    rows = learned_rows(IMAGES.read(images), LABELS.read(labels), FOLDS.read(folds), codes)
     learned, held = rows[rows["fold"] != fold], rows[rows["fold"] == fold]
     if learned.empty or held.empty:
         raise InputError(f"{folds}: fold {fold} leaves {len(learned)} images to learn and {len(held)} to hold out")
     start = read_body(body or [], recipe, fold, codes)
-    labels = learned["number"].to_numpy(np.int64)
-    crops = Crops(cells, settings.background, settings.size_px, pick_device())
+    numbers = learned["number"].to_numpy(np.int64)
+    crops = Crops.read(cells, settings.background, settings.size_px, pick_device())
     checkpoint = Checkpoint(model.with_name("checkpoint.safetensors"), "")
     if recipe == "logit_adjustment" and start is not None:
-        counts = np.bincount(labels, minlength=len(codes))
+        counts = np.bincount(numbers, minlength=len(codes))
         weights, told = adjusted_fold(crops, start, counts, held, fold, settings)
     else:
-        inputs = {"images": images, "classes": classes, "folds": folds, "cells": cells}
+        inputs = {"images": images, "labels": labels, "classes": classes, "folds": folds, "cells": cells}
         inputs |= {f"body_{number}": path for number, path in enumerate(body or [])}
         checkpoint.fingerprint = stamp_of(inputs, fold, recipe, seed, settings)
         crops.make_resident(crops.positions(rows["image_id"]), settings.resident_share)
         training = FoldTraining(
-            crops, learned["image_id"].tolist(), labels, len(codes), recipe, stream_seed(seed, "classify", fold),
+            crops, learned["image_id"].tolist(), numbers, len(codes), recipe, stream_seed(seed, "classify", fold),
             settings, start,
         )  # fmt: skip
         log_imbalance(recipe, training.counts, codes, settings)

@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from buffycoat.core.files import whole_folder
 from buffycoat.core.progress import track
 from buffycoat.core.steps import run
 from buffycoat.crop.framing import Framed, frame_cell
-from buffycoat.crop.methods import Means, Segmenter, chosen_method
+from buffycoat.crop.methods import Means, Segmenter, load_segmenter
 from buffycoat.crop.settings import CropCells
 from buffycoat.data.gather_portions import ALL, rows_of_portion
 from buffycoat.data.images import ImageProblem, Pixels, ShardWriter, decode_bytes, relative_shard
@@ -35,6 +35,23 @@ MOST_PIXELS = 256_000_000
 """Pixels of the images that are decoded at once: 0.8 GB, twice as many while the next ones are in the making."""
 RESTORE = "put the file back, or index anew (--forcerun make_index)"
 """What to do about an image that is not the one that was indexed."""
+
+
+@dataclass(frozen=True)
+class Cropper:
+    """What cutting out cells needs."""
+
+    segment: Segmenter
+    """Images to the masks of their primary cells."""
+    settings: CropCells
+    """Window and size of the crops, pixels; images per batch."""
+    pool: ThreadPoolExecutor
+    """Decodes the images of a batch side by side."""
+
+
+def load_cropper(settings: CropCells, pool: ThreadPoolExecutor, threads: int, trained: Path | None) -> Cropper:
+    """Return the cropper; `threads` are those of `pool`, `trained` is a segmenter of the user's own, if any."""
+    return Cropper(load_segmenter(settings, Means(pool, threads, trained)), settings, pool)
 
 
 def load_again(path: str, sha256: str) -> Pixels:
@@ -76,10 +93,9 @@ def chunks_of(places: Iterable[Place], most: int) -> Iterator[list[Place]]:
         yield chunk
 
 
-def framed_cells(
-    rows: pd.DataFrame, settings: CropCells, pool: ThreadPoolExecutor, segment: Segmenter
-) -> Iterator[Framed]:
+def framed_cells(rows: pd.DataFrame, cropper: Cropper) -> Iterator[Framed]:
     """Yield the framed cell of each row, in order, whatever the number of threads of the pool."""
+    settings = cropper.settings
     # OpenCV would start threads of its own inside each of ours.
     cv2.setNumThreads(1)
     sizes = rows["width"].astype(int) * rows["height"].astype(int)
@@ -87,37 +103,34 @@ def framed_cells(
 
     def begun() -> Iterator[tuple[list[Pixels], Iterable[tuple[Pixels, int]]]]:
         for chunk in chunks_of(places, settings.batch_images):
-            images = list(pool.map(lambda place: load_again(*place[:2]), chunk))
-            yield images, segment(images)
+            images = list(cropper.pool.map(lambda place: load_again(*place[:2]), chunk))
+            yield images, cropper.segment(images)
 
     for images, found in one_ahead(begun()):
         for image, (mask, masks) in zip(images, found, strict=True):
             yield frame_cell(image, mask, masks, settings.window_px, settings.size_px)
 
 
-def cropped(
-    ids: Iterable[str], cells: Iterable[Framed], window_px: int, crops: Path, shards: Path, writer: ShardWriter
-) -> pd.DataFrame:
-    """Return the table of crops, a row per cell, its pixels written; `shards` is where the shards will lie."""
-    table: list[dict[str, Any]] = []
-    for image_id, framed in zip(ids, cells, strict=True):
-        name, shard_row, crc32 = writer.add(str(image_id), framed.crop, framed.mask)
-        entry = {name: value for name, value in asdict(framed).items() if name not in ("crop", "mask")}
-        shard = relative_shard(shards, name, crops)
-        table.append({"image_id": image_id, "shard": shard, "shard_row": shard_row, "crc32": crc32, **entry})
-    return pd.DataFrame(table, columns=[column.name for column in CROPS.columns]).assign(window_px=window_px)
+def apply(images: pd.DataFrame, cropper: Cropper, shards: Path, table: Path) -> pd.DataFrame:
+    """Return the rows of crops (table CROPS) of decodable images, in their order; writes the shards whole.
 
-
-def cut_out(rows: pd.DataFrame, trained: Path | None, crops: Path, shards: Path, threads: int, settings: CropCells
-            ) -> pd.DataFrame:  # fmt: skip
-    """Write the shards of the images `rows` and return their table of crops."""
-    with whole_folder(shards) as folder:
-        with ThreadPoolExecutor(max(1, threads)) as pool, ShardWriter(folder, settings.size_px) as writer:
-            segment = chosen_method(settings, Means(pool, max(1, threads), trained))
-            cells = track(framed_cells(rows, settings, pool, segment), "crop_cells", total=len(rows))
-            frame = cropped(rows["image_id"], cells, settings.window_px, crops, shards, writer)
-    require_same_keys(frame["image_id"], rows["image_id"], str(crops))
-    return frame
+    Parameters: images, with image_id, path, width, height (pixels) and sha256; shards, the folder that the crops and
+    masks are written to; table, the file that the rows are for: they name shards relative to its folder. Raises
+    InputError where a file has vanished or changed since it was checked.
+    """
+    settings = cropper.settings
+    rows: list[dict[str, Any]] = []
+    cells = track(framed_cells(images, cropper), "crop_cells", total=len(images))
+    with whole_folder(shards) as folder, ShardWriter(folder, settings.size_px) as writer:
+        for image_id, framed in zip(images["image_id"], cells, strict=True):
+            name, shard_row, crc32 = writer.add(str(image_id), framed.crop, framed.mask)
+            entry = {name: value for name, value in asdict(framed).items() if name not in ("crop", "mask")}
+            shard = relative_shard(shards, name, table)
+            rows.append({"image_id": image_id, "shard": shard, "shard_row": shard_row, "crc32": crc32, **entry})
+    columns = [column.name for column in CROPS.columns]
+    crops = pd.DataFrame(rows, columns=columns).assign(window_px=settings.window_px)
+    require_same_keys(crops["image_id"], images["image_id"], str(table))
+    return crops
 
 
 def crop_cells(
@@ -134,9 +147,11 @@ def crop_cells(
 
     With `portion`, of these images alone.
     """
-    rows = decodable(IMAGES.read(images))
-    own = rows_of_portion(rows, portion, settings.batch_images)
-    CROPS.write(cut_out(own, segmenter[0] if segmenter else None, crops, shards, threads, settings), crops)
+    rows = rows_of_portion(decodable(IMAGES.read(images)), portion, settings.batch_images)
+    threads = max(1, threads)
+    with ThreadPoolExecutor(threads) as pool:
+        cropper = load_cropper(settings, pool, threads, segmenter[0] if segmenter else None)
+        CROPS.write(apply(rows, cropper, shards, crops), crops)
 
 
 if __name__ == "__main__":

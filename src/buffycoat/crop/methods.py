@@ -80,8 +80,8 @@ METHODS: dict[str, Callable[[CropCells, Means], Segmenter]] = {
 }
 
 
-def chosen_method(settings: CropCells, means: Means) -> Segmenter:
-    """Return the method that the settings choose, ready to use."""
+def load_segmenter(settings: CropCells, means: Means) -> Segmenter:
+    """Return the segmenter that the settings choose, its weights loaded."""
     name = settings.chosen_method()
     log.info("method: %s%s", name, f", trained weights {means.trained}" if means.trained else "")
     return METHODS[name](settings, means)

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from buffycoat.core.settings import Settings
+from buffycoat.data.methods import cropping_method
 
 
 class CropCells(Settings):
@@ -64,9 +65,7 @@ class CropCells(Settings):
 
     def chosen_method(self) -> str:
         """Return the method that `auto` stands for, otherwise the method."""
-        if self.method == "auto":
-            return "cellpose" if self.weights else "embedded"
-        return self.method
+        return cropping_method(self.method, self.weights)
 
 
 class TrainSegmenter(Settings):

@@ -30,7 +30,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 
 
 class ImageProblem(Exception):
-    """An image file cannot be used; `status` is one of tables.images.STATUSES, the text says why."""
+    """An image file cannot be used; `status` is one of tables.index.FILE_STATUSES, the text says why."""
 
     def __init__(self, status: str, reason: str) -> None:
         """Keep the status and the sentence for a person."""
@@ -204,7 +204,8 @@ class CellImages:
         self.ids = [str(image_id) for image_id in frame["image_id"]]
         shards = [str(shard) for shard in frame["shard"]]
         self._crc = frame["crc32"].to_numpy(np.int64)
-        self._source = table
+        self.table = table
+        """The file of the table that the cells are rows of; shards are named relative to its folder."""
         self._sound = np.zeros(len(self.ids), bool)
         self._batches = {shard: _open_shard(table.parent / shard) for shard in sorted(set(shards))}
         self._places = list(zip(shards, frame["shard_row"].to_numpy(np.int64).tolist(), strict=True))
@@ -250,8 +251,8 @@ class CellImages:
         if not sound:
             shard = self._places[position][0]
             raise InputError(
-                f"{self._source.parent / shard}: the pixels of {self.ids[position]!r} do not match the checksum in"
-                f" {self._source}; delete both and run again"
+                f"{self.table.parent / shard}: the pixels of {self.ids[position]!r} do not match the checksum in"
+                f" {self.table}; delete both and run again"
             )
 
     def _stored(self, position: int) -> tuple[Pixels, Pixels]:

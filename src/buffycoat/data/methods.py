@@ -21,6 +21,15 @@ RECIPE_NAMES: dict[str, str] = {
 """Every recipe, in one line."""
 BODY_OF: dict[str, str] = {"crt": "cross_entropy", "logit_adjustment": "cross_entropy"}
 """Recipes that start from another recipe's model of the same fold, and which."""
+
+
+def cropping_method(method: str, weights: str | None) -> str:
+    """Return the method that `auto` stands for, which depends on whether weights are set; otherwise the method."""
+    if method == "auto":
+        return "cellpose" if weights else "embedded"
+    return method
+
+
 WAY_NAMES: dict[str, str] = {
     "phase_1": "the rules' phase 1 alone, sensitivity boosting, which the paper never shows",
     "phase_2": "phases 1 and 2, with semantic verification",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,10 @@ from torch.nn import functional
 from buffycoat.core.errors import InputError
 from buffycoat.core.progress import Progress
 from buffycoat.core.steps import run
+from buffycoat.data.cell_types import name_of
 from buffycoat.data.gather_portions import ALL, rows_of_portion
 from buffycoat.data.images import CellImages, Pixels, on_white
 from buffycoat.data.tables.embed import EMBEDDINGS, PROMPTS
-from buffycoat.data.tables.index import CLASSES
 from buffycoat.data.tables.restore import CELLS
 from buffycoat.embed.encoders import Encoder, load_encoder
 from buffycoat.embed.settings import EmbedCells
@@ -26,6 +27,16 @@ from buffycoat.nets.batches import Prefetched, in_pieces
 from buffycoat.nets.device import mixed_precision, pick_device
 
 log = logging.getLogger("buffycoat")
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """What embedding needs."""
+
+    encoder: Encoder
+    """Images to vectors, and how its images are normalised."""
+    settings: EmbedCells
+    """Size of an image, pixels; background, views, images per batch."""
 
 
 def prepare(pixels: Tensor, encoder: Encoder, size_px: int) -> Tensor:
@@ -95,34 +106,42 @@ def require_unit(vectors: np.ndarray, names: pd.Series) -> None:
         )
 
 
-def prompts_of(classes: pd.DataFrame, encoder: Encoder, settings: EmbedCells) -> pd.DataFrame:
-    """Return the table of prompts: a row per class in order, none where the encoder has no text."""
+def apply(rows: pd.DataFrame, embedder: Embedder, cells: CellImages) -> pd.DataFrame:
+    """Return the embeddings (table EMBEDDINGS, float32 of length one) of the rows of cells, in their order.
+
+    Parameters: cells, the pixels of `rows`. Raises InputError where a vector is not of length one.
+    """
+    vectors = embed(cells, embedder.encoder, embedder.settings)
+    require_unit(vectors, rows["image_id"])
+    column = pd.Series(list(vectors), index=rows.index, dtype=object)
+    return pd.DataFrame({"image_id": rows["image_id"], "embedding": column})
+
+
+def prompts_of(classes: list[str], encoder: Encoder, settings: EmbedCells) -> pd.DataFrame:
+    """Return the table of prompts: a row per class code in order, none where the encoder has no text."""
     if encoder.embed_texts is None:
         return pd.DataFrame({"code": [], "prompt": [], "embedding": []}, dtype=object)
-    ordered = classes.sort_values("position")
-    texts = [settings.prompt.replace("<name>", str(name)) for name in ordered["name"]]
+    texts = [settings.prompt.replace("<name>", name_of(code)) for code in classes]
     vectors = unit(encoder.embed_texts(texts)).numpy()
-    require_unit(vectors, ordered["code"])
-    return pd.DataFrame({"code": ordered["code"].to_numpy(object), "prompt": texts, "embedding": list(vectors)})
+    require_unit(vectors, pd.Series(classes, dtype=object))
+    return pd.DataFrame({"code": np.array(classes, object), "prompt": texts, "embedding": list(vectors)})
 
 
 def embed_cells(
-    *, cells: Path, classes: Path, embeddings: Path, prompts: Path, portion: str = ALL, settings: EmbedCells,
+    *, cells: Path, classes: list[str], embeddings: Path, prompts: Path, portion: str = ALL, settings: EmbedCells,
 ) -> None:  # fmt: skip
     """Embed every cell, and every class name where the encoder has text; write the tables of both.
 
-    With `portion`, of these cells alone.
+    `classes` are the codes that the data set may have: which of them it has, the labels say, and a corrected label must
+    not embed anything again. With `portion`, of these cells alone.
     """
-    frame = CELLS.read(cells)
-    frame = rows_of_portion(frame, portion, settings.batch)
+    rows = rows_of_portion(CELLS.read(cells), portion, settings.batch)
     encoder = load_encoder(settings)
     # Texts first, on the CPU, before the image side moves to a GPU.
-    texts = prompts_of(CLASSES.read(classes), encoder, settings)
-    vectors = embed(CellImages(frame, cells), encoder, settings)
-    require_unit(vectors, frame["image_id"])
+    texts = prompts_of(classes, encoder, settings)
+    table = apply(rows, Embedder(encoder, settings), CellImages(rows, cells))
     PROMPTS.write(texts, prompts)
-    column = pd.Series(list(vectors), dtype=object)
-    EMBEDDINGS.write(pd.DataFrame({"image_id": frame["image_id"], "embedding": column}), embeddings)
+    EMBEDDINGS.write(table, embeddings)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from buffycoat.core.steps import run
+from buffycoat.data.labels import embedded_rows
 from buffycoat.data.tables.classify import PROBABILITIES
-from buffycoat.data.tables.embed import BASELINES, PROMPTS
-from buffycoat.data.tables.index import CLASSES, class_codes
-from buffycoat.embed.rows import joined_rows
+from buffycoat.data.tables.embed import BASELINES, EMBEDDINGS, PROMPTS
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABELS, class_codes
 from buffycoat.embed.settings import ScoreBaselines
 
 log = logging.getLogger("buffycoat")
@@ -48,7 +48,7 @@ def votes(known: Vectors, labels: Numbers, asked: Vectors, classes: int, setting
 def knn_probabilities(rows: pd.DataFrame, codes: list[str], settings: ScoreBaselines) -> pd.DataFrame:
     """Return the table of probabilities by neighbours: a labelled row asks those of other folds alone.
 
-    `rows` are those of `joined_rows`. The rows without a label get the mean over the folds.
+    `rows` are those of `embedded_rows`. The rows without a label get the mean over the folds.
     """
     # As they are stored: every vector is compared with every other, and 64 bits would take twice as long.
     vectors = np.stack(rows["embedding"].to_list()).astype(np.float32)
@@ -90,28 +90,33 @@ def scores(name: str, true: Numbers, predicted: Numbers, codes: list[str]) -> pd
 
 
 def nearest_prompts(vectors: Floats, prompts: pd.DataFrame, codes: list[str]) -> Numbers:
-    """Return, for vectors (n, D), the number of the class whose prompt is most similar, (n,)."""
+    """Return, for vectors (n, D), the number of the class whose prompt is most similar, (n,).
+
+    There may be prompts of other classes too: they are made before it is known which classes the labels hold.
+    """
     texts = np.stack(prompts.set_index("code").loc[codes, "embedding"].to_list()).astype(np.float64)
     return np.asarray((vectors @ texts.T).argmax(axis=1), np.int64)
 
 
 def score_baselines(
-    *, images: Path, classes: Path, folds: Path, embeddings: Path, prompts: Path, knn: Path, baselines: Path,
-    settings: ScoreBaselines,
+    *, images: Path, labels: Path, classes: Path, folds: Path, embeddings: Path, prompts: Path, knn: Path,
+    baselines: Path, settings: ScoreBaselines,
 ) -> None:  # fmt: skip
     """Judge the embeddings by neighbours and, where there are prompts, by class names; write both tables."""
     codes = class_codes(CLASSES.read(classes))
-    rows = joined_rows(images, folds, embeddings, codes)
+    rows = embedded_rows(
+        IMAGES.read(images), LABELS.read(labels), FOLDS.read(folds), EMBEDDINGS.read(embeddings), codes
+    )
     neighbours = knn_probabilities(rows, codes, settings)
     labelled = rows["fold"].notna().to_numpy()
     true = rows.loc[labelled, "number"].to_numpy(np.int64)
     parts = [scores("knn", true, neighbours.loc[labelled, codes].to_numpy().argmax(axis=1), codes)]
     told = PROMPTS.read(prompts)
-    if len(told):
+    if set(codes) <= set(told["code"]):
         vectors = np.stack(rows.loc[labelled, "embedding"].to_list()).astype(np.float64)
         parts.append(scores("zero_shot", true, nearest_prompts(vectors, told, codes), codes))
     else:
-        log.info("zero_shot: not scored, the encoder has no text side here")
+        log.info("zero_shot: not scored, the encoder has no text side here or was told other classes")
     PROBABILITIES.write(neighbours, knn)
     BASELINES.write(pd.concat(parts, ignore_index=True), baselines)
 

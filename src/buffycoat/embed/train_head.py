@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ from torch.nn import functional
 from buffycoat.core.errors import InputError
 from buffycoat.core.provenance import code_digest
 from buffycoat.core.steps import run
+from buffycoat.data.labels import embedded_rows
 from buffycoat.data.random import stream
 from buffycoat.data.tables.classify import PROBABILITIES
-from buffycoat.data.tables.embed import HEAD_HISTORY
-from buffycoat.data.tables.index import CLASSES, class_codes
-from buffycoat.embed.rows import joined_rows
+from buffycoat.data.tables.embed import EMBEDDINGS, HEAD_HISTORY
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABELS, class_codes
 from buffycoat.embed.settings import TrainHead
 from buffycoat.nets.batches import by_blocks
 from buffycoat.nets.training import Checkpoint, fingerprint, seed_torch
@@ -165,40 +166,62 @@ def fit_heads(
     return heads, history
 
 
-def combine_heads(
-    frame: pd.DataFrame, vectors: Tensor, heads: dict[int, dict[str, Tensor]], codes: list[str], settings: TrainHead
-) -> pd.DataFrame:
-    """Return the table of probabilities: held-out rows from their own fold's head, all others the mean of heads."""
-    per_head = {fold: head_probabilities(head, vectors, len(codes), settings) for fold, head in heads.items()}
+@dataclass(frozen=True)
+class Heads:
+    """What applying the heads needs."""
+
+    by_fold: dict[int, dict[str, Tensor]]
+    """Each head's tensors, with `mean` and `spread` of its input, by the fold that it did not learn; -1: it saw all."""
+    codes: list[str]
+    """The classes, in the order of a head's outputs."""
+    settings: TrainHead
+    """The shape of a head, and whether heads are cross-fitted."""
+
+
+def vectors_of(rows: pd.DataFrame) -> Tensor:
+    """Return the column `embedding` as one tensor, (n, D) float32."""
+    return torch.from_numpy(np.stack(rows["embedding"].to_list()).astype(np.float32))
+
+
+def apply(rows: pd.DataFrame, heads: Heads) -> pd.DataFrame:
+    """Return branch B's probabilities (table PROBABILITIES) of the rows, in their order.
+
+    Held-out rows come from their own fold's head, all others are the mean of heads. Parameters: rows, with image_id,
+    embedding (D,) and fold, a gap where the image was not learned from.
+    """
+    vectors, count, settings = vectors_of(rows), len(heads.codes), heads.settings
+    per_head = {fold: head_probabilities(head, vectors, count, settings) for fold, head in heads.by_fold.items()}
     values = np.mean(list(per_head.values()), axis=0)
-    learned = frame["fold"].notna().to_numpy()
-    for fold in heads:
-        own = learned & (frame["fold"] == fold).to_numpy()
+    learned = rows["fold"].notna().to_numpy()
+    for fold in per_head:
+        own = learned & (rows["fold"] == fold).to_numpy()
         values[own] = per_head[fold][own]
-    table = pd.DataFrame(values / values.sum(axis=1, keepdims=True), columns=codes)
-    table.insert(0, "image_id", frame["image_id"].to_numpy(object))
+    table = pd.DataFrame(values / values.sum(axis=1, keepdims=True), columns=heads.codes)
+    table.insert(0, "image_id", rows["image_id"].to_numpy(object))
     own_name = "out_of_fold" if settings.cross_fit else "in_sample"
     table.insert(1, "source", np.where(learned, own_name, "fold_mean"))
     return table
 
 
 def train_head(
-    *, images: Path, classes: Path, folds: Path, embeddings: Path, heads: Path, probabilities: Path, history: Path,
-    seed: int, settings: TrainHead,
+    *, images: Path, labels: Path, classes: Path, folds: Path, embeddings: Path, heads: Path, probabilities: Path,
+    history: Path, seed: int, settings: TrainHead,
 ) -> None:  # fmt: skip
     """Fit the heads and write them, their history, and a row of probabilities per decodable image."""
     codes = class_codes(CLASSES.read(classes))
-    frame = joined_rows(images, folds, embeddings, codes)
-    vectors = torch.from_numpy(np.stack(frame["embedding"].to_list()).astype(np.float32))
+    frame = embedded_rows(
+        IMAGES.read(images), LABELS.read(labels), FOLDS.read(folds), EMBEDDINGS.read(embeddings), codes
+    )
     if not settings.cross_fit:
         log.warning("cross_fit is off: the head has seen every training row, so its scores on them are not honest")
-    inputs = {"images": images, "classes": classes, "folds": folds, "embeddings": embeddings}
+    inputs = {"images": images, "labels": labels, "classes": classes, "folds": folds, "embeddings": embeddings}
     stamp = fingerprint(settings, inputs, code_digest("buffycoat.embed.train_head"), seed=seed)
     checkpoint = Checkpoint(heads.with_name("head_checkpoint.safetensors"), stamp)
-    fitted, told = fit_heads(frame, vectors, codes, checkpoint, seed, settings)
-    PROBABILITIES.write(combine_heads(frame, vectors, fitted, codes, settings), probabilities)
+    fitted, told = fit_heads(frame, vectors_of(frame), codes, checkpoint, seed, settings)
+    PROBABILITIES.write(apply(frame, Heads(fitted, codes, settings)), probabilities)
     HEAD_HISTORY.write(pd.DataFrame(told), history)
-    about = {"classes": codes, "dimensions": int(vectors.shape[1]), "settings": settings.model_dump(mode="json")}
+    dimensions = len(frame["embedding"].iloc[0])
+    about = {"classes": codes, "dimensions": dimensions, "settings": settings.model_dump(mode="json")}
     write_weights({f"fold_{fold}.{name}": t for fold, head in fitted.items() for name, t in head.items()}, about, heads)
     checkpoint.remove()
 

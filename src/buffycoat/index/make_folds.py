@@ -12,8 +12,9 @@ import pandas as pd
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import write_json
 from buffycoat.core.steps import run
+from buffycoat.data.labels import trainable
 from buffycoat.data.random import stream_seed
-from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, class_codes, trainable
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABELS, class_codes
 from buffycoat.index.settings import MakeFolds
 
 log = logging.getLogger("buffycoat")
@@ -30,7 +31,7 @@ def assign_folds(rows: pd.DataFrame, folds: int, seed: int) -> pd.DataFrame:
     if groups.nunique() < folds:
         raise InputError(
             f"index.make_folds.folds: {folds} folds need at least {folds} groups (patients), found {groups.nunique()};"
-            " set fewer folds, or index.make_index.groups: none if images of one patient may be divided"
+            " set fewer folds, or index.make_labels.groups: none if images of one patient may be divided"
         )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=stream_seed(seed, "folds") % 2**32)
     fold = pd.Series(-1, index=rows.index)
@@ -92,9 +93,11 @@ def log_receipt(receipt: dict[str, Any]) -> None:
         log.info("fold %d: %d images%s%s", entry["fold"], entry["images"], groups, missing)
 
 
-def make_folds(*, images: Path, classes: Path, folds: Path, receipt: Path, seed: int, settings: MakeFolds) -> None:
+def make_folds(
+    *, images: Path, labels: Path, classes: Path, folds: Path, receipt: Path, seed: int, settings: MakeFolds,
+) -> None:  # fmt: skip
     """Divide the trainable images into folds by group, and store the receipt."""
-    rows = trainable(IMAGES.read(images))
+    rows = trainable(IMAGES.read(images), LABELS.read(labels))
     assigned = assign_folds(rows, settings.folds, seed)
     stored = receipt_of(rows, assigned, class_codes(CLASSES.read(classes)), seed)
     if stored["groups_in_two_folds"]:

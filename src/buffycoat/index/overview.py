@@ -6,11 +6,14 @@ import os
 import warnings
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 from buffycoat.data.images import FORMATS
-from buffycoat.index.make_index import class_list, pseudo_groups
-from buffycoat.index.settings import MakeIndex
-from buffycoat.index.sources import Kind, Listing, kind_of, read_listing
+from buffycoat.index.lists import Kind, kind_of
+from buffycoat.index.make_labels import class_list, read_opinions
+from buffycoat.index.pseudo_patients import pseudo_groups
+from buffycoat.index.settings import Index, MakeLabels
+from buffycoat.index.sources import Listing, read_listing
 
 SAMPLE = 200
 """Images whose sizes are read; all of a large set would take minutes."""
@@ -55,16 +58,19 @@ def _sizes(listing: Listing) -> tuple[list[tuple[int, int]], int]:
     return sizes, unread
 
 
-def look_at(data: str, settings: MakeIndex) -> Overview:
+def look_at(data: str, settings: Index) -> Overview:
     """Return what `data` holds by lists and names, and the sizes of a sample; raises InputError as the index does."""
-    kind, listing = kind_of(data), read_listing(data, settings)
-    frame = listing.frame
-    alias = settings.label_aliases
-    given = frame.loc[frame["role"] == "train", "label"]
-    labels = Counter(alias.get(label, label) for label in given.dropna())
-    codes = class_list(kind, settings, set(labels))
-    groups = pseudo_groups(frame) if settings.groups == "pseudo_patients" else frame["group"]
-    known = groups[(frame["role"] == "train") & frame["label"].notna()]
+    kind, listing = kind_of(data), read_listing(data, settings.make_index)
+    opinions = read_opinions(Path(data), settings.make_index, settings.make_labels).frame
+    frame = listing.frame.merge(opinions, on="image_id", how="left", validate="one_to_one")
+    of_training = frame["role"] == "train"
+    given = frame.loc[of_training, "label"]
+    aliases = settings.make_labels.label_aliases
+    labels = Counter(aliases.get(label, label) for label in given.dropna())
+    codes = class_list(kind, settings.make_labels, set(labels))
+    groups = pseudo_groups(frame) if settings.make_labels.groups == "pseudo_patients" else frame["group"]
+    known = groups[of_training & frame["label"].notna()]
+    is_known = len(known) > 0 and known.notna().all() and settings.make_labels.groups != "none"
     sizes, unread = _sizes(listing)
     return Overview(
         data=data,
@@ -74,7 +80,7 @@ def look_at(data: str, settings: MakeIndex) -> Overview:
         classes=Counter({code: labels[code] for code in codes}),
         unknown=Counter({label: count for label, count in labels.items() if label not in codes}),
         unlabelled=int(given.isna().sum()),
-        groups=int(known.nunique()) if len(known) and known.notna().all() and settings.groups != "none" else None,
+        groups=int(known.nunique()) if is_known else None,
         sizes=sizes,
         unread=unread,
     )
@@ -91,7 +97,7 @@ def _split_line(seen: Overview) -> str:
     return f"split: {seen.roles['train']} training, {seen.roles['test']} test ({_counts(seen.splits)})"
 
 
-def _group_line(seen: Overview, settings: MakeIndex) -> str:
+def _group_line(seen: Overview, settings: MakeLabels) -> str:
     if seen.groups is not None:
         how = ", recovered from the order of the list" if settings.groups == "pseudo_patients" else ""
         return f"patients: {seen.groups}{how}; none is divided between folds"
@@ -110,12 +116,12 @@ def _size_lines(seen: Overview, window_px: int, size_px: int) -> list[str]:
     return lines
 
 
-def describe(seen: Overview, settings: MakeIndex, window_px: int, size_px: int) -> list[str]:
+def describe(seen: Overview, settings: MakeLabels, window_px: int, size_px: int) -> list[str]:
     """Return the lines for a person; the window and the stored size are those of the preset, in pixels."""
     lines = [f"{seen.data}: {KINDS[seen.kind]}", f"images: {seen.roles.total()}"]
     lines.append(f"classes: {len(seen.classes)} in training: {_counts(seen.classes)}")
     if seen.unlabelled:
         lines.append(f"unlabelled: {seen.unlabelled} training images, which get a label and are not learned from")
     if seen.unknown:
-        lines.append(f"other labels: {_counts(seen.unknown)}: not learned from; see index.make_index.label_aliases")
+        lines.append(f"other labels: {_counts(seen.unknown)}: not learned from; see index.make_labels.label_aliases")
     return [*lines, _split_line(seen), _group_line(seen, settings), *_size_lines(seen, window_px, size_px)]

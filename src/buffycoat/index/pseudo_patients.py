@@ -7,6 +7,7 @@ images are never touched.
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 OUT_OF_ORDER_COST = 1.0
 """Cost of a label that stands before its predecessor in the alphabet inside one patient."""
@@ -32,6 +33,17 @@ def split_into_runs(labels: list[str]) -> list[int]:
     for i in range(1, n):
         cost, came_from[i], started[i] = _advance(cost, int(ranks[i]))
     return _walk_back(cost, came_from, started)
+
+
+def pseudo_groups(frame: pd.DataFrame) -> pd.Series:
+    """Return a group per row, recovered from the order of the labelled training rows of each part; null elsewhere."""
+    groups = pd.Series([None] * len(frame), index=frame.index, dtype=object)
+    labelled = frame[(frame["role"] == "train") & frame["label"].notna()]
+    for part, rows in labelled.groupby("split", sort=False, dropna=False):
+        ordered = rows.sort_values("image_id")
+        runs = split_into_runs(ordered["label"].tolist())
+        groups.loc[ordered.index] = [f"{part}-{number:04d}" for number in runs]
+    return groups
 
 
 def _advance(cost: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,16 @@ log = logging.getLogger("buffycoat")
 Measured = dict[str, Any]
 RIM, CHROMATIN_SCALE, GRANULE_SCALE = 0.06, 0.1, 0.08
 """Width of the rim that textures leave out, and the size below which dye counts as texture, in radii of the part."""
+
+
+@dataclass(frozen=True)
+class CellMeter:
+    """What measuring needs."""
+
+    settings: MeasureCells
+    """Where the nucleus is taken from, and the least area of a cell, pixels of the source image."""
+    threads: int
+    """How many cells are measured side by side."""
 
 
 def find_nucleus(grey: Pixels, mask: Pixels, method: str) -> tuple[npt.NDArray[np.bool_], str]:
@@ -139,26 +150,27 @@ def unmeasured(reason: str) -> Measured:
     return {"measured": False, **gaps, "reason": reason}
 
 
-def measure_found(
-    frame: pd.DataFrame, cells: Path, windows: pd.DataFrame, threads: int, settings: MeasureCells
-) -> pd.DataFrame:
-    """Return the morphology of the cells `frame`, whose table is `cells`; `windows` are the rows of crops by image."""
-    windows = windows.loc[frame["image_id"]]
+def apply(rows: pd.DataFrame, meter: CellMeter, crops: pd.DataFrame, cells: CellImages) -> pd.DataFrame:
+    """Return the morphology (table MORPHOLOGY) of the rows of cells, in their order.
+
+    Parameters: crops, with image_id, found and window_px (source pixels) of at least these images; cells, the pixels
+    of `rows`.
+    """
+    windows = crops.set_index("image_id").loc[rows["image_id"]]
     found, window_px = windows["found"].to_numpy(bool), windows["window_px"].to_numpy(float)
-    images = CellImages(frame, cells)
     cv2.setNumThreads(1)
 
     def measure(position: int) -> Measured:
         if not found[position]:
             return unmeasured("no white cell was found in the image")
-        crop, mask = images.crop(position), images.mask(position)
-        return measure_cell(crop, mask, window_px[position] / len(mask), settings)
+        crop, mask = cells.crop(position), cells.mask(position)
+        return measure_cell(crop, mask, window_px[position] / len(mask), meter.settings)
 
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        rows = list(track(pool.map(measure, range(len(images))), "measure_cells", "cells", len(images)))
-    table = pd.DataFrame(rows, columns=[column.name for column in MORPHOLOGY.columns if column.name != "image_id"])
+    with ThreadPoolExecutor(max(1, meter.threads)) as pool:
+        measured = list(track(pool.map(measure, range(len(cells))), "measure_cells", "cells", len(cells)))
+    table = pd.DataFrame(measured, columns=[column.name for column in MORPHOLOGY.columns if column.name != "image_id"])
     log.info("%d of %d cells measured", int(table["measured"].sum()), len(table))
-    return table.assign(image_id=frame["image_id"].to_numpy())
+    return table.assign(image_id=rows["image_id"].to_numpy())
 
 
 def measure_cells(
@@ -168,10 +180,10 @@ def measure_cells(
 
     With `portion`, of these cells alone.
     """
-    frame = CELLS.read(cells)
-    windows = CROPS.read(crops).set_index("image_id")
-    require_same_keys(frame["image_id"], windows.index.to_series(), str(cells))
-    MORPHOLOGY.write(measure_found(rows_of_portion(frame, portion), cells, windows, threads, settings), morphology)
+    frame, windows = CELLS.read(cells), CROPS.read(crops)
+    require_same_keys(frame["image_id"], windows["image_id"], str(cells))
+    rows = rows_of_portion(frame, portion)
+    MORPHOLOGY.write(apply(rows, CellMeter(settings, threads), windows, CellImages(rows, cells)), morphology)
 
 
 if __name__ == "__main__":

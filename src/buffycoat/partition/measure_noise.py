@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -21,6 +22,14 @@ from buffycoat.partition.scores import Scores, measure
 from buffycoat.partition.settings import MeasureNoise
 
 Part = tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class NoiseMeter:
+    """What scoring noise needs; the scores have no settings."""
+
+    threads: int
+    """How many crops are scored side by side."""
 
 
 def inside_image(row: float, col: float, window_px: float, image: tuple[float, float], size_px: int) -> Part:
@@ -44,10 +53,13 @@ def _kept(centre: float, window_px: float, length: float, size_px: int) -> tuple
     return (start, stop) if stop > start else (0, size_px)
 
 
-def score_crops(frame: pd.DataFrame, crops: Path, sizes: pd.DataFrame, threads: int) -> pd.DataFrame:
-    """Return the noise scores of the crops `frame`, whose table is `crops`; `sizes` are those of the images."""
-    cells = CellImages(frame, crops)
-    placed = frame.merge(sizes, on="image_id", how="left", validate="one_to_one")
+def apply(crops: pd.DataFrame, meter: NoiseMeter, images: pd.DataFrame, cells: CellImages) -> pd.DataFrame:
+    """Return the noise scores (table NOISE_SCORES, grey levels) of the rows of crops, in their order.
+
+    Parameters: images, with image_id, width and height (pixels) of each crop's image; cells, the pixels of `crops`.
+    """
+    sizes = images[["image_id", "width", "height"]]
+    placed = crops.merge(sizes, on="image_id", how="left", validate="one_to_one")
     places = placed[["row", "col", "window_px", "height", "width"]].to_numpy(np.float64)
     cv2.setNumThreads(1)
 
@@ -57,11 +69,11 @@ def score_crops(frame: pd.DataFrame, crops: Path, sizes: pd.DataFrame, threads: 
         part = inside_image(row, col, window_px, (height, width), crop.shape[0])
         return measure(crop[part], mask[part])
 
-    with ThreadPoolExecutor(max(1, threads)) as pool:
+    with ThreadPoolExecutor(max(1, meter.threads)) as pool:
         measured = pool.map(score, range(len(cells)), chunksize=64)
         rows = list(track(measured, "measure_noise", total=len(cells)))
     columns = [column.name for column in NOISE_SCORES.columns if column.name != "image_id"]
-    return pd.DataFrame(rows, columns=columns).assign(image_id=frame["image_id"])
+    return pd.DataFrame(rows, columns=columns).assign(image_id=crops["image_id"])
 
 
 def measure_noise(
@@ -72,9 +84,8 @@ def measure_noise(
 
     With `portion`, of these crops alone.
     """
-    frame = CROPS.read(crops)
-    sizes = IMAGES.read(images)[["image_id", "width", "height"]]
-    NOISE_SCORES.write(score_crops(rows_of_portion(frame, portion), crops, sizes, threads), scores)
+    rows = rows_of_portion(CROPS.read(crops), portion)
+    NOISE_SCORES.write(apply(rows, NoiseMeter(threads), IMAGES.read(images), CellImages(rows, crops)), scores)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
 
 from buffycoat.core.errors import InputError
-from buffycoat.partition.scores import Usual, light_deviation, usual_light
+from buffycoat.partition.scores import Usual, usual_light
 from buffycoat.partition.settings import FlagNoisy
 
 Scores = npt.NDArray[np.float64]
@@ -124,64 +125,65 @@ def fit_levels(noise: Scores, blur: Scores, settings: FlagNoisy) -> tuple[float,
     return level, blur_level
 
 
-class Levels(NamedTuple):
+@dataclass(frozen=True)
+class Levels:
     """From where on a crop is noisy, blurred or badly lit."""
 
     noise_over: str
+    """What noise is measured over: 'cell' or 'field'."""
     noise: float
+    """Least noise of a noisy crop, grey levels."""
     blur: float
+    """Least blur score of a blurred crop, 0 (sharp) .. 1."""
     light: float
+    """Least deviation from the usual light of a badly lit crop, robust standard deviations."""
     usual: Usual
+    """Median and spread of each measure of the background in well-lit crops, grey levels."""
 
 
 def levels_of(summary: dict[str, Any]) -> Levels:
-    """Return the levels that `judge` has put into its summary."""
+    """Return the levels of a summary that `summary_of` made; raises KeyError or TypeError where it is none."""
     light = summary["light"]
     return Levels(summary["measured_over"], summary["level"], summary["blur"]["level"], light["level"], light["usual"])
 
 
-def flag(frame: pd.DataFrame, levels: Levels) -> pd.DataFrame:
-    """Return the rows of a table of noise scores with light_deviation, noisy, blurred and badly_lit."""
-    noise, blur = compared_noise(frame, levels.noise_over), frame["blur_score"].to_numpy(np.float64)
-    deviation = light_deviation(frame, levels.usual)
-    return frame.assign(
-        light_deviation=deviation,
-        noisy=noise >= levels.noise,
-        blurred=blur >= levels.blur,
-        badly_lit=deviation >= levels.light,
-    )
+def fit(frame: pd.DataFrame, training: Bools, settings: FlagNoisy) -> Levels:
+    """Return the levels that the settings fix or that the training rows give.
 
-
-def judge(frame: pd.DataFrame, training: Bools, settings: FlagNoisy) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return the rows with light_deviation, noisy, blurred and badly_lit, and what was fitted.
-
-    Parameters: frame, the table of noise scores; training (n,), the rows that may be fitted on.
+    Parameters: frame, the table of noise scores; training (n,), the rows that may be fitted on. Raises InputError
+    where something is to be fitted and there is no training row.
     """
     noise, blur = compared_noise(frame, settings.noise_over), frame["blur_score"].to_numpy(np.float64)
     level, blur_level = fit_levels(noise[training], blur[training], settings)
     sound = training & (noise < level) & (blur < blur_level)
     usual = usual_light(frame[sound if sound.any() else training])
-    flagged = flag(frame, Levels(settings.noise_over, level, blur_level, settings.light_spread, usual))
-    fitted_on = int(training.sum()) if settings.threshold == "fitted" else 0
-    summary = {
-        "method": settings.threshold,
-        "measured_over": settings.noise_over,
-        "level": level,
+    return Levels(settings.noise_over, level, blur_level, settings.light_spread, usual)
+
+
+def summary_of(flagged: pd.DataFrame, levels: Levels, method: str, fitted_on: int) -> dict[str, Any]:
+    """Return what threshold.json holds: the levels, the counts of flagged crops, and histograms of the scores.
+
+    Parameters: flagged, the table of noise; method, 'fixed' or 'fitted'; fitted_on, the rows that were fitted on.
+    """
+    noise, blur = compared_noise(flagged, levels.noise_over), flagged["blur_score"].to_numpy(np.float64)
+    return {
+        "method": method,
+        "measured_over": levels.noise_over,
+        "level": levels.noise,
         "unit": "grey levels",
         "fitted_on": fitted_on,
         "noisy": int(flagged["noisy"].sum()),
-        "crops": len(frame),
+        "crops": len(flagged),
         "histogram": histogram_of(noise),
         "blur": {
-            "level": blur_level,
+            "level": levels.blur,
             "blurred": int(flagged["blurred"].sum()),
             "histogram": histogram_of(blur, logarithmic=False),
         },
         "light": {
-            "level": settings.light_spread,
+            "level": levels.light,
             "badly_lit": int(flagged["badly_lit"].sum()),
-            "usual": usual,
+            "usual": levels.usual,
             "histogram": histogram_of(flagged["light_deviation"].to_numpy(np.float64), logarithmic=False),
         },
     }
-    return flagged, summary

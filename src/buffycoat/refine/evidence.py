@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 
 from buffycoat.core.errors import InputError
 from buffycoat.data.tables.classify import PROBABILITIES, read_probabilities
-from buffycoat.data.tables.index import CLASSES, FOLDS, class_codes, trainable
+from buffycoat.data.tables.index import CLASSES, class_codes
 from buffycoat.data.tables.measure import MORPHOLOGY
 from buffycoat.data.tables.schema import require_same_keys
 from buffycoat.refine.algorithm import Evidence
@@ -22,6 +23,48 @@ log = logging.getLogger("buffycoat")
 NOT_FEATURES = ("image_id", "measured", "nucleus_from", "reason")
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """The tables that the evidence is taken from."""
+
+    branch_a: pd.DataFrame
+    """Table PROBABILITIES, a row per image."""
+    branch_b: pd.DataFrame
+    """Table PROBABILITIES; it may lack images."""
+    morphology: pd.DataFrame
+    """Table MORPHOLOGY, a row per image."""
+
+
+def read_inputs(
+    ids: pd.Series, codes: list[str], *, probabilities: Path, head_probabilities: Path, morphology: Path
+) -> Inputs:
+    """Read the tables; raises InputError where one is not exactly of the images `ids` and the classes `codes`.
+
+    Only branch B may lack images (no embedding).
+    """
+    branch_a = read_probabilities(probabilities, codes)
+    branch_b = read_probabilities(head_probabilities, codes)
+    shapes = MORPHOLOGY.read(morphology)
+    require_same_keys(branch_a["image_id"], ids, str(probabilities))
+    require_same_keys(shapes["image_id"], ids, str(morphology))
+    require_same_keys(pd.concat([branch_b["image_id"], ids]), ids, str(head_probabilities))
+    return Inputs(branch_a, branch_b, shapes)
+
+
+def evidence_of(ids: pd.Series, codes: list[str], inputs: Inputs) -> Evidence:
+    """Return the evidence of the images `ids`, in their order; what branch B lacks becomes gaps."""
+    branch_a, branch_b, shapes = (
+        table.set_index("image_id") for table in (inputs.branch_a, inputs.branch_b, inputs.morphology)
+    )
+    features = shapes.loc[ids].drop(columns=[name for name in NOT_FEATURES if name in shapes])
+    return Evidence(
+        classes=tuple(codes),
+        p=branch_a.loc[ids, codes].to_numpy(np.float64),
+        s=branch_b.reindex(ids)[codes].to_numpy(np.float64),
+        features={str(name): values.to_numpy(np.float64) for name, values in features.items()},
+    )
+
+
 def read_evidence(
     ids: pd.Series, *, classes: Path, probabilities: Path, head_probabilities: Path, morphology: Path
 ) -> Evidence:
@@ -30,19 +73,10 @@ def read_evidence(
     Only branch B may lack images (no embedding): they become gaps.
     """
     codes = class_codes(CLASSES.read(classes))
-    branch_a = read_probabilities(probabilities, codes)
-    branch_b = read_probabilities(head_probabilities, codes)
-    shapes = MORPHOLOGY.read(morphology).set_index("image_id")
-    require_same_keys(branch_a.index.to_series(), ids, str(probabilities))
-    require_same_keys(shapes.index.to_series(), ids, str(morphology))
-    require_same_keys(branch_b.index.union(pd.Index(ids)).to_series(), ids, str(head_probabilities))
-    features = shapes.loc[ids].drop(columns=[name for name in NOT_FEATURES if name in shapes])
-    return Evidence(
-        classes=tuple(codes),
-        p=branch_a.loc[ids, codes].to_numpy(np.float64),
-        s=branch_b.reindex(ids)[codes].to_numpy(np.float64),
-        features={str(name): values.to_numpy(np.float64) for name, values in features.items()},
+    inputs = read_inputs(
+        ids, codes, probabilities=probabilities, head_probabilities=head_probabilities, morphology=morphology
     )
+    return evidence_of(ids, codes, inputs)
 
 
 def seen_in_training(path: Path, ids: pd.Series) -> list[str]:
@@ -67,14 +101,11 @@ def patients_of(rows: pd.DataFrame) -> npt.NDArray[np.int64]:
     return np.asarray(pd.factorize(names)[0], np.int64)
 
 
-def training_cells(seen: pd.DataFrame, evidence: Evidence, folds: Path) -> tuple[Training, Flags]:
-    """Return the training cells of the decodable images `seen`, whose evidence is in their order, and which they are.
+def training_cells(ids: pd.Series, evidence: Evidence, rows: pd.DataFrame) -> tuple[Training, Flags]:
+    """Return the training cells among the images `ids`, whose evidence is in their order, and which they are.
 
-    Raises InputError where the folds are not exactly theirs.
+    `rows` are those that may be learned from, as `data.labels.learned_rows` gives them.
     """
-    rows = trainable(seen)
-    fold_of = FOLDS.read(folds).set_index("image_id")["fold"]
-    require_same_keys(fold_of.index.to_series(), rows["image_id"], str(folds))
-    chosen = seen["image_id"].isin(rows["image_id"]).to_numpy(bool)
-    labels, own = rows["label"].to_numpy(dtype=np.str_), fold_of.loc[rows["image_id"]].to_numpy(np.int64)
+    chosen = ids.isin(rows["image_id"]).to_numpy(bool)
+    labels, own = rows["label"].to_numpy(dtype=np.str_), rows["fold"].to_numpy(np.int64)
     return Training(evidence.rows(chosen), labels, own, patients_of(rows)), chosen

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from buffycoat.core.steps import run
-from buffycoat.data.tables.index import IMAGES, decodable, trainable
+from buffycoat.data.labels import learned_rows
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABELS, class_codes, decodable
 from buffycoat.refine.evidence import read_evidence, require_out_of_fold, training_cells
 from buffycoat.refine.find_rules import fit_every_rule
 from buffycoat.refine.fitting import Training
@@ -40,6 +41,7 @@ def fit_rulebook(training: Training, settings: FitRules) -> Rulebook:
 def fit_rules(
     *,
     images: Path,
+    labels: Path,
     classes: Path,
     folds: Path,
     probabilities: Path,
@@ -49,19 +51,20 @@ def fit_rules(
     settings: FitRules,
 ) -> None:
     """Fit every rule on the trainable rows, decide which are on, and write them as JSON."""
-    seen = decodable(IMAGES.read(images))
-    ids = trainable(seen)["image_id"]
-    require_out_of_fold(probabilities, ids)
+    image_rows = IMAGES.read(images)
+    ids, codes = decodable(image_rows)["image_id"], class_codes(CLASSES.read(classes))
+    rows = learned_rows(image_rows, LABELS.read(labels), FOLDS.read(folds), codes)
+    require_out_of_fold(probabilities, rows["image_id"])
     if settings.switch == "when_it_helps":
-        require_out_of_fold(head_probabilities, ids)
+        require_out_of_fold(head_probabilities, rows["image_id"])
     evidence = read_evidence(
-        seen["image_id"],
+        ids,
         classes=classes,
         probabilities=probabilities,
         head_probabilities=head_probabilities,
         morphology=morphology,
     )
-    training, _ = training_cells(seen, evidence, folds)
+    training, _ = training_cells(ids, evidence, rows)
     rulebook = fit_rulebook(training, settings)
     for fitted in rulebook.rules:
         log.info("rule %s is %s: %s", fitted.rule.rescued, fitted.state, fitted.reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,9 @@ import pandas as pd
 
 from buffycoat.core.errors import InputError
 from buffycoat.core.steps import run
-from buffycoat.data.tables.index import FOLDS, IMAGES, decodable
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, class_codes, decodable
 from buffycoat.data.tables.refine import REFINED_LABELS
 from buffycoat.refine.algorithm import (
-    Evidence,
     Judged,
     Outcome,
     apply_rules,
@@ -24,27 +24,42 @@ from buffycoat.refine.algorithm import (
     near_misses,
     traced_rows,
 )
-from buffycoat.refine.evidence import read_evidence
-from buffycoat.refine.rules import Rulebook, read_rulebook
+from buffycoat.refine.evidence import Inputs, evidence_of, read_inputs
+from buffycoat.refine.rules import FittedRule, Rulebook, read_rulebook
 from buffycoat.refine.settings import RefineLabels
 
 log = logging.getLogger("buffycoat")
 
 
-def rulebook_in_use(path: Path, classes: tuple[str, ...]) -> Rulebook:
+@dataclass(frozen=True)
+class Refiner:
+    """What applying the rules needs."""
+
+    codes: list[str]
+    """The classes, in the order of the probabilities."""
+    rulebook: Rulebook | None
+    """The fitted rules; None where the refinement is off."""
+
+
+def load_refiner(path: Path, codes: list[str], settings: RefineLabels) -> Refiner:
+    """Return the rules of the file `path` that the settings leave on; raises InputError where it holds none."""
+    return Refiner(codes, None if settings.mode == "off" else rulebook_for(path, codes))
+
+
+def rulebook_for(path: Path, codes: list[str]) -> Rulebook:
     """Return the rules; raises InputError where one is of a class that the data set does not have."""
     rulebook = read_rulebook(path)
     for fitted in rulebook.rules:
         log.info("rule %s is %s: %s", fitted.rule.rescued, fitted.state, fitted.reason)
     for fitted in [*rulebook.active(), *itertools.chain(*rulebook.by_fold.values())]:
-        unknown = {fitted.rule.rescued, *fitted.rule.hides_in} - set(classes)
+        unknown = {fitted.rule.rescued, *fitted.rule.hides_in} - set(codes)
         if unknown:
             raise InputError(f"{path}: rules for {sorted(unknown)}, which are no classes here; run it again")
     return rulebook
 
 
 def labels_table(ids: pd.Series, outcome: Outcome) -> pd.DataFrame:
-    """Return the table of labels: a row per image, with trace and reason."""
+    """Return the table of refined labels: a row per image, with trace and reason."""
     traces, reasons = ["[]"] * len(ids), [""] * len(ids)
     for row, trace in traced_rows(outcome):
         traces[row] = json.dumps(trace, allow_nan=False)
@@ -91,43 +106,57 @@ def log_changes(outcomes: list[Outcome]) -> None:
     log.info("%d of %d labels changed", changed, sum(len(outcome.label) for outcome in outcomes))
 
 
-def outcomes_of(ids: pd.Series, fold_of: pd.Series, evidence: Evidence, rulebook: Rulebook) -> pd.DataFrame:
-    """Return the table of labels, in the order of `ids`: a training cell's by the rules fitted without its fold."""
-    folds = fold_of.reindex(ids).to_numpy(np.float64)
+def rules_by_fold(folds: np.ndarray, rulebook: Rulebook | None) -> list[tuple[np.ndarray, list[FittedRule]]]:
+    """Return which rows (n,) bool are judged by which rules, every row once.
+
+    Parameters: folds (n,) float64, NaN for a cell that no rule learned from: all rules that are on judge it. Raises
+    InputError where a fold has no rules.
+    """
+    if rulebook is None:
+        return [(np.ones(len(folds), bool), [])]
     unknown = sorted(set(folds[~np.isnan(folds)].astype(int).tolist()) - set(rulebook.by_fold))
     if unknown:
         raise InputError(f"the fitted rules hold none for fold {unknown[0]}; run fit_rules again")
+    held_out = [(folds == fold, list(rules)) for fold, rules in rulebook.by_fold.items()]
+    return [(np.isnan(folds), rulebook.active()), *(pair for pair in held_out if pair[0].any())]
+
+
+def apply(rows: pd.DataFrame, refiner: Refiner, inputs: Inputs) -> pd.DataFrame:
+    """Return the labels (table REFINED_LABELS) of the rows, in their order.
+
+    A training cell is judged by the rules that were fitted without its fold. Parameters: rows, with image_id and fold,
+    a gap where the image was not learned from. Raises InputError where a fold has no rules.
+    """
+    ids, folds = rows["image_id"], rows["fold"].to_numpy(np.float64, na_value=np.nan)
+    evidence = evidence_of(ids, refiner.codes, inputs)
     parts, outcomes = [], []
-    for fold in (None, *rulebook.by_fold):
-        rows = np.isnan(folds) if fold is None else folds == fold
-        outcome = apply_rules(evidence.rows(rows), rulebook.active() if fold is None else rulebook.by_fold[fold])
+    for chosen, rules in rules_by_fold(folds, refiner.rulebook):
+        outcome = apply_rules(evidence.rows(chosen), rules)
         outcomes.append(outcome)
-        parts.append(labels_table(ids[rows], outcome))
-    log_changes(outcomes)
+        parts.append(labels_table(ids[chosen], outcome))
+    if refiner.rulebook is not None:
+        log_changes(outcomes)
     return pd.concat(parts, ignore_index=True).set_index("image_id").loc[ids].reset_index()
 
 
 def refine_labels(
     *, images: Path, classes: Path, folds: Path, probabilities: Path, head_probabilities: Path, morphology: Path,
-    rules: Path, labels: Path, settings: RefineLabels,
+    rules: Path, refined_labels: Path, settings: RefineLabels,
 ) -> None:  # fmt: skip
     """Apply the rules that are on to every decodable image; without any, branch A's labels stay.
 
     Rules that learned from a training cell do not judge it: its fold has rules of its own.
     """
-    ids = decodable(IMAGES.read(images))["image_id"]
-    evidence = read_evidence(
-        ids,
-        classes=classes,
+    codes = class_codes(CLASSES.read(classes))
+    rows = decodable(IMAGES.read(images))[["image_id"]].merge(FOLDS.read(folds), on="image_id", how="left")
+    inputs = read_inputs(
+        rows["image_id"],
+        codes,
         probabilities=probabilities,
         head_probabilities=head_probabilities,
         morphology=morphology,
     )
-    fold_of = FOLDS.read(folds).set_index("image_id")["fold"]
-    if settings.mode == "off":
-        REFINED_LABELS.write(labels_table(ids, apply_rules(evidence, [])), labels)
-        return
-    REFINED_LABELS.write(outcomes_of(ids, fold_of, evidence, rulebook_in_use(rules, evidence.classes)), labels)
+    REFINED_LABELS.write(apply(rows, load_refiner(rules, codes, settings), inputs), refined_labels)
 
 
 if __name__ == "__main__":

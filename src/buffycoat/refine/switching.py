@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from buffycoat.data.labels import class_numbers
 from buffycoat.refine.algorithm import Labels, apply_rules
 from buffycoat.refine.find_rules import fit_every_rule
 from buffycoat.refine.fitting import Folds, Training
@@ -20,7 +21,7 @@ SEED = 0
 
 def numbers(labels: Labels, classes: tuple[str, ...]) -> Folds:
     """Return the position of each label in `classes`, (n,)."""
-    place = {code: number for number, code in enumerate(classes)}
+    place = class_numbers(classes)
     return np.array([place[str(code)] for code in labels], np.int64)
 
 

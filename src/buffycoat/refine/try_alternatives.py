@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from buffycoat.core.steps import run
-from buffycoat.data.tables.index import IMAGES, decodable, trainable
+from buffycoat.data.labels import learned_rows
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABELS, class_codes, decodable
 from buffycoat.data.tables.refine import ALTERNATIVES, REFINED_LABELS
 from buffycoat.refine.algorithm import Evidence, Labels
 from buffycoat.refine.evidence import read_evidence, require_out_of_fold, seen_in_training, training_cells
@@ -149,19 +150,20 @@ def ways_of(head_probabilities: Path, ids: pd.Series, settings: TryAlternatives)
 
 
 def try_alternatives(
-    *, images: Path, classes: Path, folds: Path, probabilities: Path, head_probabilities: Path, morphology: Path,
-    labels: Path, alternatives: Path, settings: TryAlternatives,
+    *, images: Path, labels: Path, classes: Path, folds: Path, probabilities: Path, head_probabilities: Path,
+    morphology: Path, refined_labels: Path, alternatives: Path, settings: TryAlternatives,
 ) -> None:  # fmt: skip
     """Label every decodable image by every way; write a row per image and way."""
-    seen = decodable(IMAGES.read(images))
-    ids, rows = seen["image_id"], trainable(seen)
+    image_rows = IMAGES.read(images)
+    ids, codes = decodable(image_rows)["image_id"], class_codes(CLASSES.read(classes))
+    rows = learned_rows(image_rows, LABELS.read(labels), FOLDS.read(folds), codes)
     require_out_of_fold(probabilities, rows["image_id"])
     evidence = read_evidence(
         ids, classes=classes, probabilities=probabilities, head_probabilities=head_probabilities, morphology=morphology
     )
-    training, chosen = training_cells(seen, evidence, folds)
-    given = REFINED_LABELS.read(labels).set_index("image_id").loc[ids]
-    found = {way: given[column].to_numpy(object) for way, column in PHASES.items()}
+    training, chosen = training_cells(ids, evidence, rows)
+    refined = REFINED_LABELS.read(refined_labels).set_index("image_id").loc[ids]
+    found = {way: refined[column].to_numpy(object) for way, column in PHASES.items()}
     for name in ways_of(head_probabilities, rows["image_id"], settings):
         made = np.empty(len(ids), object)
         made[chosen] = cross_fitted(training, WAYS[name])

@@ -12,10 +12,11 @@ from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_json, whole_file
 from buffycoat.core.steps import run
 from buffycoat.data.cell_types import name_of
+from buffycoat.data.labels import class_numbers, labelled
 from buffycoat.data.methods import RESTORATION_NAMES, WAY_NAMES
 from buffycoat.data.pages import write_page
 from buffycoat.data.tables.classify import LOGITS, PROBABILITIES
-from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, TEST_LABELS, class_codes
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABELS, TEST_LABELS, class_codes
 from buffycoat.data.tables.refine import ALTERNATIVES
 from buffycoat.data.tables.report import ABLATION
 from buffycoat.data.tables.schema import require_same_keys
@@ -135,9 +136,12 @@ def content(
     }
 
 
-def labelled_parts(images: Path, test_labels: Path, folds: Path, ids: pd.Series) -> dict[str, pd.DataFrame]:
+def labelled_parts(
+    images: Path, labels: Path, test_labels: Path, folds: Path, ids: pd.Series
+) -> dict[str, pd.DataFrame]:
     """Return the images of each part with image_id, group and true label; `ids` are those that were predicted."""
-    image_rows, answers = IMAGES.read(images), TEST_LABELS.read(test_labels).set_index("image_id")["label"]
+    image_rows = labelled(IMAGES.read(images), LABELS.read(labels))
+    answers = TEST_LABELS.read(test_labels).set_index("image_id")["label"]
     frame = image_rows.loc[image_rows["image_id"].isin(ids), ["image_id", "group", "role"]]
     return rows_of_parts(frame.assign(answer=frame["image_id"].map(answers)), image_rows, FOLDS.read(folds))
 
@@ -174,7 +178,7 @@ def read_restorations(names: list[str], paths: list[Path], ids: pd.Series, codes
 def read_alternatives(path: Path, ids: pd.Series, codes: list[str]) -> list[Way]:
     """Return what is done after branch A, way by way; raises InputError where one holds other images than `ids`."""
     table = ALTERNATIVES.read(path)
-    numbers = table["label"].map({code: number for number, code in enumerate(codes)})
+    numbers = table["label"].map(class_numbers(codes))
     if numbers.isna().any():
         raise InputError(f"{path}: {table.loc[numbers.isna(), 'label'].iloc[0]!r} is no class here; run it again")
     ways = []
@@ -199,9 +203,10 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare_recipes(
-    *, images: Path, test_labels: Path, classes: Path, folds: Path, recipes: list[str], probabilities: list[Path],
-    logits: list[Path], calibration: Path, alternatives: Path, restorations: list[str] | None = None,
-    restored: list[Path] | None = None, ablation: Path, csv: Path, page: Path, seed: int, settings: CompareRecipes,
+    *, images: Path, labels: Path, test_labels: Path, classes: Path, folds: Path, recipes: list[str],
+    probabilities: list[Path], logits: list[Path], calibration: Path, alternatives: Path,
+    restorations: list[str] | None = None, restored: list[Path] | None = None, ablation: Path, csv: Path, page: Path,
+    seed: int, settings: CompareRecipes,
 ) -> None:  # fmt: skip
     """Score each recipe out of fold and on the test images whose label is known; the first recipe is the main one.
 
@@ -216,7 +221,7 @@ def compare_recipes(
     ways += read_restorations(restorations or [], restored or [], ids, codes)
     ways += read_alternatives(alternatives, ids, codes)
     of_fold = one_view_of_each_fold(rows_of_logits, codes)
-    parts = labelled_parts(images, test_labels, folds, ids)
+    parts = labelled_parts(images, labels, test_labels, folds, ids)
     scored = []
     for part, rows in parts.items():
         scored += score_single_folds(part, recipes[0], rows, of_fold, codes)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
+from buffycoat.data.labels import class_numbers
 from buffycoat.report.parts import clusters_of
 from buffycoat.report.settings import CompareRecipes
 from buffycoat.stats.bootstrap import class_intervals, cluster_matrices, interval, resample, resampled_scores
@@ -102,7 +103,7 @@ def score_single_folds(
 
 def numbers_of(labels: pd.Series, codes: list[str]) -> np.ndarray:
     """Return class numbers (n,) int64 of class codes."""
-    return labels.map({code: number for number, code in enumerate(codes)}).to_numpy(np.int64)
+    return labels.map(class_numbers(codes)).to_numpy(np.int64)
 
 
 def _class_rows(

@@ -14,8 +14,9 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodF
 from buffycoat.core.files import read_json, whole_folder
 from buffycoat.core.steps import run
 from buffycoat.data.cell_types import name_of
+from buffycoat.data.labels import trainable
 from buffycoat.data.tables.classify import TRAINING_HISTORY
-from buffycoat.data.tables.index import CLASSES, IMAGES, TEST_LABELS, class_codes
+from buffycoat.data.tables.index import CLASSES, IMAGES, LABELS, TEST_LABELS, class_codes
 from buffycoat.data.tables.report import CONFUSION
 from buffycoat.data.tables.restore import GAN_HISTORY
 from buffycoat.report.settings import DrawFigures
@@ -38,10 +39,12 @@ def _axes(width: float, height: float, columns: int | tuple[float, ...] = 1) -> 
     return figure, axes
 
 
-def class_distribution(images: pd.DataFrame, test_labels: pd.DataFrame, codes: list[str]) -> Figure:
-    """Return Fig. 1 of the paper: images per class, training beside test, on a logarithmic axis."""
-    usable = images[(images["role"] == "train") & (images["status"] == "ok")]
-    counts = {"training": usable["label"].value_counts().reindex(codes, fill_value=0)}
+def class_distribution(learned: pd.DataFrame, test_labels: pd.DataFrame, codes: list[str]) -> Figure:
+    """Return Fig. 1 of the paper: images per class, training beside test, on a logarithmic axis.
+
+    `learned` are the images that are learned from, with their label.
+    """
+    counts = {"training": learned["label"].value_counts().reindex(codes, fill_value=0)}
     if not test_labels.empty:
         counts["test (known labels)"] = test_labels["label"].value_counts().reindex(codes, fill_value=0)
     order = counts["training"].sort_values(ascending=False, kind="stable").index
@@ -205,15 +208,16 @@ def robustness_curves(table: pd.DataFrame) -> Figure:
 
 
 def draw_figures(
-    *, images: Path, classes: Path, test_labels: Path, threshold: Path, histories: list[Path], confusions: Path,
-    summary: Path, calibration: Path, gan_history: list[Path] | None = None, figures: Path, settings: DrawFigures,
+    *, images: Path, labels: Path, classes: Path, test_labels: Path, threshold: Path, histories: list[Path],
+    confusions: Path, summary: Path, calibration: Path, gan_history: list[Path] | None = None, figures: Path,
+    settings: DrawFigures,
 ) -> None:  # fmt: skip
     """Draw every figure into the folder `figures`, as PNG."""
     codes = class_codes(CLASSES.read(classes))
-    confusion_rows = CONFUSION.read(confusions)
+    learned, confusion_rows = trainable(IMAGES.read(images), LABELS.read(labels)), CONFUSION.read(confusions)
     curves = pd.concat([TRAINING_HISTORY.read(path) for path in histories], ignore_index=True)
     drawn: dict[str, Figure] = {
-        "class_distribution": class_distribution(IMAGES.read(images), TEST_LABELS.read(test_labels), codes),
+        "class_distribution": class_distribution(learned, TEST_LABELS.read(test_labels), codes),
         "noise_histogram": noise_histogram(read_json(threshold)),
         "learning_curves": learning_curves(curves),
         "reliability": reliability(read_json(calibration), read_json(summary)["calibration"]),

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from buffycoat.data.labels import class_numbers
+
 PHASES = {
     "branch_a": "base_label",
     "branch_b": "head_label",
@@ -47,19 +49,22 @@ def clusters_of(rows: pd.DataFrame) -> tuple[np.ndarray, str]:
 
 def part_of(name: str, rows: pd.DataFrame, codes: list[str]) -> Part:
     """Return the part made of labelled rows (columns true, group, and one per phase)."""
-    number = {code: place for place, code in enumerate(codes)}
+    number = class_numbers(codes)
     predicted = {phase: rows[column].map(number).to_numpy(np.int64) for phase, column in PHASES.items()}
     return Part(name, rows["true"].map(number).to_numpy(np.int64), predicted, *clusters_of(rows))
 
 
 def joined_rows(
-    images: pd.DataFrame, test_labels: pd.DataFrame, labels: pd.DataFrame, head: pd.DataFrame, codes: list[str]
+    images: pd.DataFrame, test_labels: pd.DataFrame, refined: pd.DataFrame, head: pd.DataFrame, codes: list[str]
 ) -> pd.DataFrame:
-    """Return every predicted image with its group, its known label where there is one, and each phase's label."""
+    """Return every predicted image with its group, its known label where there is one, and each phase's label.
+
+    `images` are those of `data.labels.labelled`, `refined` are the refined labels.
+    """
     head_label = pd.Series(np.array(codes, object)[head[codes].to_numpy().argmax(axis=1)], index=head["image_id"])
     # Without the traces, which are most of the table: they would be copied with every join.
-    phases = [column for column in dict.fromkeys(PHASES.values()) if column in labels]
-    frame = labels[["image_id", *phases]].merge(
+    phases = [column for column in dict.fromkeys(PHASES.values()) if column in refined]
+    frame = refined[["image_id", *phases]].merge(
         images[["image_id", "group", "role"]], on="image_id", validate="one_to_one"
     )
     frame["head_label"] = frame["image_id"].map(head_label)

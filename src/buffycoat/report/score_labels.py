@@ -11,8 +11,9 @@ import pandas as pd
 
 from buffycoat.core.files import write_json
 from buffycoat.core.steps import run
+from buffycoat.data.labels import labelled
 from buffycoat.data.tables.classify import PROBABILITIES
-from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, TEST_LABELS, class_codes
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABELS, TEST_LABELS, class_codes
 from buffycoat.data.tables.refine import REFINED_LABELS
 from buffycoat.data.tables.report import CONFUSION, METRICS
 from buffycoat.report.parts import STEPS, Part, joined_rows, part_of, rows_of_parts
@@ -188,17 +189,15 @@ def circumstances(parts: list[Part], codes: list[str], settings: ScoreLabels) ->
 
 
 def score_labels(
-    *, images: Path, test_labels: Path, classes: Path, folds: Path, probabilities: Path, head_probabilities: Path,
-    labels: Path, metrics: Path, confusions: Path, summary: Path, seed: int, settings: ScoreLabels,
+    *, images: Path, labels: Path, test_labels: Path, classes: Path, folds: Path, probabilities: Path,
+    head_probabilities: Path, refined_labels: Path, metrics: Path, confusions: Path, summary: Path, seed: int,
+    settings: ScoreLabels,
 ) -> None:  # fmt: skip
     """Score every phase on the pooled out-of-fold images, on each fold, and on the test images whose label is known."""
     codes = class_codes(CLASSES.read(classes))
-    image_rows, answers, head = (
-        IMAGES.read(images),
-        TEST_LABELS.read(test_labels),
-        PROBABILITIES.read(head_probabilities),
-    )
-    frame = joined_rows(image_rows, answers, REFINED_LABELS.read(labels), head, codes)
+    image_rows = labelled(IMAGES.read(images), LABELS.read(labels))
+    answers, head = TEST_LABELS.read(test_labels), PROBABILITIES.read(head_probabilities)
+    frame = joined_rows(image_rows, answers, REFINED_LABELS.read(refined_labels), head, codes)
     of_parts = rows_of_parts(frame, image_rows, FOLDS.read(folds))
     parts = [part_of(name, rows, codes) for name, rows in of_parts.items()]
     scored, gains = fold_rows(of_parts["out_of_fold"], codes), {}

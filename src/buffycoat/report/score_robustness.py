@@ -13,7 +13,7 @@ from buffycoat.core.errors import InputError
 from buffycoat.core.steps import run
 from buffycoat.data.pages import figure_address, write_page
 from buffycoat.data.tables.classify import DEGRADED
-from buffycoat.data.tables.index import CLASSES, IMAGES, class_codes
+from buffycoat.data.tables.index import CLASSES, LABELS, class_codes
 from buffycoat.data.tables.report import ROBUSTNESS
 from buffycoat.data.tables.schema import require_same_keys
 from buffycoat.report.comparing import COMPARED_SCORES, numbers_of
@@ -90,7 +90,7 @@ def lines_of(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def score_robustness(
-    *, images: Path, classes: Path, degraded: list[Path], robustness: Path, page: Path, seed: int,
+    *, labels: Path, classes: Path, degraded: list[Path], robustness: Path, page: Path, seed: int,
     settings: ScoreRobustness,
 ) -> None:  # fmt: skip
     """Score the held-out images of all folds together, as they are and degraded; write the table and the page."""
@@ -98,10 +98,10 @@ def score_robustness(
     table = pd.concat([DEGRADED.read(path) for path in degraded], ignore_index=True)
     if table.empty:
         raise InputError("no training image has a clean crop: there is nothing to degrade")
-    labels = labels_by_way(table)
-    frame = IMAGES.read(images)
-    rows = frame.loc[frame["image_id"].isin(labels[AS_IT_IS].index), ["image_id", "group", "label"]]
-    scored = score_degraded(rows, labels, codes, seed, settings)
+    predicted = labels_by_way(table)
+    frame = LABELS.read(labels)
+    rows = frame.loc[frame["image_id"].isin(predicted[AS_IT_IS].index), ["image_id", "group", "label"]]
+    scored = score_degraded(rows, predicted, codes, seed, settings)
     ROBUSTNESS.write(scored, robustness)
     content = {
         "images": len(rows),
@@ -114,7 +114,7 @@ def score_robustness(
         "definitions": [DEFINITIONS[name] for name in COMPARED_SCORES],
     }
     write_page("robustness.html.j2", content, page)
-    log.info("robustness: %d images, %d degradations: %s", len(rows), len(labels) - 1, page)
+    log.info("robustness: %d images, %d degradations: %s", len(rows), len(predicted) - 1, page)
 
 
 if __name__ == "__main__":

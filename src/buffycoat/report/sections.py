@@ -10,6 +10,7 @@ import pandas as pd
 
 from buffycoat.data.cell_types import name_of
 from buffycoat.data.images import CellImages, Pixels, decode_image, on_white
+from buffycoat.data.labels import class_numbers
 from buffycoat.data.methods import BODY_OF, RECIPE_NAMES
 from buffycoat.data.pages import data_address, outlined, sized, with_window
 from buffycoat.report.parts import PHASES, STEPS
@@ -268,7 +269,7 @@ def uncertain_cells(
 
 def with_chance(frame: pd.DataFrame, branch_a: pd.DataFrame, codes: list[str]) -> pd.DataFrame:
     """Return `frame` with branch A's probability of each row's label as column `chance`."""
-    place = frame["label"].map({code: k for k, code in enumerate(codes)}).to_numpy(np.int64)
+    place = frame["label"].map(class_numbers(codes)).to_numpy(np.int64)
     values = branch_a.loc[frame["image_id"], codes].to_numpy(np.float64)
     return frame.assign(chance=values[np.arange(len(frame)), place])
 

@@ -11,10 +11,11 @@ import pandas as pd
 
 from buffycoat.core.files import whole_file
 from buffycoat.core.steps import run
+from buffycoat.data.labels import class_numbers, labelled
 from buffycoat.data.pages import FORMULA_STARTS, quoting_of
 from buffycoat.data.tables.classify import PROBABILITIES
 from buffycoat.data.tables.crop import CROPS
-from buffycoat.data.tables.index import CLASSES, IMAGES, class_codes
+from buffycoat.data.tables.index import CLASSES, IMAGES, LABELS, class_codes
 from buffycoat.data.tables.partition import NOISE
 from buffycoat.data.tables.refine import REFINED_LABELS
 from buffycoat.data.tables.report import PREDICTIONS
@@ -26,14 +27,18 @@ log = logging.getLogger("buffycoat")
 
 
 def join_predictions(
-    images: pd.DataFrame, labels: pd.DataFrame, probabilities: pd.DataFrame, codes: list[str]
+    images: pd.DataFrame, refined: pd.DataFrame, probabilities: pd.DataFrame, codes: list[str]
 ) -> pd.DataFrame:
-    """Return one row per image with its status, label, probability and reason."""
-    frame = images[["image_id", "path", "role", "label", "status", "reason"]].rename(columns={"label": "given_label"})
-    told = labels[["image_id", "label", "base_label", "changed", "reason"]].rename(columns={"reason": "why"})
+    """Return one row per image with its status, label, probability and reason.
+
+    `images` are those of `data.labels.labelled`, `refined` are the refined labels.
+    """
+    frame = images[["image_id", "path", "role", "label", "label_status", "label_reason"]]
+    frame = frame.rename(columns={"label": "given_label", "label_status": "status", "label_reason": "reason"})
+    told = refined[["image_id", "label", "base_label", "changed", "reason"]].rename(columns={"reason": "why"})
     frame = frame.merge(told, on="image_id", how="left", validate="one_to_one")
     frame = frame.merge(probabilities, on="image_id", how="left", validate="one_to_one")
-    place = frame["label"].map({code: k for k, code in enumerate(codes)})
+    place = frame["label"].map(class_numbers(codes))
     values = frame[codes].to_numpy(np.float64)
     known = place.notna().to_numpy()
     frame["probability"] = np.nan
@@ -78,14 +83,14 @@ def write_submission(rows: list[tuple[str, str]], path: Path) -> None:
 
 
 def write_predictions(
-    *, images: Path, classes: Path, crops: Path, noise: Path, cells: Path, probabilities: Path, labels: Path,
-    predictions: Path, submission: Path, settings: WritePredictions,
+    *, images: Path, labels: Path, classes: Path, crops: Path, noise: Path, cells: Path, probabilities: Path,
+    refined_labels: Path, predictions: Path, submission: Path, settings: WritePredictions,
 ) -> None:  # fmt: skip
     """Write the table of predictions and the submission; every image of the data set has exactly one row."""
     class_table = CLASSES.read(classes)
     codes = class_codes(class_table)
-    image_rows = IMAGES.read(images)
-    frame = join_predictions(image_rows, REFINED_LABELS.read(labels), PROBABILITIES.read(probabilities), codes)
+    image_rows, refined = labelled(IMAGES.read(images), LABELS.read(labels)), REFINED_LABELS.read(refined_labels)
+    frame = join_predictions(image_rows, refined, PROBABILITIES.read(probabilities), codes)
     for table, path, column, name in (
         (CROPS, crops, "found", "cell_found"),
         (NOISE, noise, "noisy", "noisy"),

@@ -13,10 +13,11 @@ import pandas as pd
 
 from buffycoat.core.files import read_json
 from buffycoat.core.steps import run
+from buffycoat.data.labels import labelled
 from buffycoat.data.pages import file_address, write_page
 from buffycoat.data.tables.classify import PROBABILITIES
 from buffycoat.data.tables.crop import CROPS
-from buffycoat.data.tables.index import CLASSES, IMAGES, TEST_LABELS, class_codes
+from buffycoat.data.tables.index import CLASSES, IMAGES, LABELS, TEST_LABELS, class_codes
 from buffycoat.data.tables.refine import REFINED_LABELS
 from buffycoat.data.tables.report import METRICS, PREDICTIONS
 from buffycoat.data.tables.restore import CELLS, REFUSED
@@ -63,15 +64,18 @@ def without_folders(setting: Any) -> Any:
 
 
 def known_labels(images: pd.DataFrame, test_labels: pd.DataFrame) -> pd.Series:
-    """Return the expert's label by image_id: of training images, and of test images where it is known."""
-    usable = images[images["status"] == "ok"].dropna(subset=["label"])
+    """Return the expert's label by image_id: of training images, and of test images where it is known.
+
+    `images` are those of `data.labels.labelled`.
+    """
+    usable = images[images["label_status"] == "ok"].dropna(subset=["label"])
     both = pd.concat([usable[["image_id", "label"]], test_labels[["image_id", "label"]]])
     return pd.Series(both["label"].to_numpy(object), index=both["image_id"])
 
 
 def recovered_patients(config: dict[str, Any]) -> bool:
     """Return whether the groups are pseudo-patients, recovered from the order of the IDs."""
-    return bool(config.get("index", {}).get("make_index", {}).get("groups") == "pseudo_patients")
+    return bool(config.get("index", {}).get("make_labels", {}).get("groups") == "pseudo_patients")
 
 
 def score_content(metrics: pd.DataFrame, summary: dict[str, Any], codes: list[str]) -> dict[str, Any]:
@@ -126,14 +130,15 @@ def cell_content(
 
 
 def write_report(
-    *, images: Path, test_labels: Path, classes: Path, index_summary: Path, receipt: Path, crops: Path, cells: Path,
-    refused: Path, probabilities: Path, head_probabilities: Path, labels: Path, rules: Path, metrics: Path,
-    summary: Path, predictions: Path, calibration: Path, figures: Path, gan_samples: list[Path] | None = None,
-    config: str, report: Path, settings: WriteReport,
+    *, images: Path, labels: Path, test_labels: Path, classes: Path, index_summary: Path, receipt: Path, crops: Path,
+    cells: Path, refused: Path, probabilities: Path, head_probabilities: Path, refined_labels: Path, rules: Path,
+    metrics: Path, summary: Path, predictions: Path, calibration: Path, figures: Path,
+    gan_samples: list[Path] | None = None, config: str, report: Path, settings: WriteReport,
 ) -> None:  # fmt: skip
     """Write the report as one HTML file."""
     codes = class_codes(CLASSES.read(classes))
-    image_rows, label_rows, cell_rows = IMAGES.read(images), REFINED_LABELS.read(labels), CELLS.read(cells)
+    image_rows = labelled(IMAGES.read(images), LABELS.read(labels))
+    label_rows, cell_rows = REFINED_LABELS.read(refined_labels), CELLS.read(cells)
     branches = [PROBABILITIES.read(path).set_index("image_id") for path in (probabilities, head_probabilities)]
     known = known_labels(image_rows, TEST_LABELS.read(test_labels))
     pictures = sections.Cells(CROPS.read(crops), crops, cell_rows, cells)

@@ -1,4 +1,8 @@
-"""Step `make_pairs`: the clean training crops that synthetic pairs are made from."""
+"""Step `make_pairs`: the clean training crops that synthetic pairs are made from.
+
+The workflow does not run it again where labels alone were corrected: a corrected class does not change which crops are
+clean, and the patients only divide what the generator learns from what it is judged on.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,9 @@ import pandas as pd
 
 from buffycoat.core.errors import InputError
 from buffycoat.core.steps import run
+from buffycoat.data.labels import trainable
 from buffycoat.data.random import stream
-from buffycoat.data.tables.index import IMAGES, trainable
+from buffycoat.data.tables.index import IMAGES, LABELS
 from buffycoat.data.tables.partition import NOISE
 from buffycoat.data.tables.restore import PAIRS
 from buffycoat.restore.settings import MakePairs
@@ -38,9 +43,10 @@ def divide_pairs(rows: pd.DataFrame, held_out: float, seed: int) -> pd.DataFrame
     return pd.DataFrame({"image_id": rows["image_id"], "part": part})
 
 
-def make_pairs(*, images: Path, noise: Path, pairs: Path, seed: int, settings: MakePairs) -> None:
+def make_pairs(*, images: Path, labels: Path, noise: Path, pairs: Path, seed: int, settings: MakePairs) -> None:
     """List the clean crops of trainable images, some groups held out for judging."""
-    rows = trainable(IMAGES.read(images)).merge(NOISE.read(noise)[["image_id", "noisy"]], on="image_id")
+    rows = trainable(IMAGES.read(images), LABELS.read(labels))
+    rows = rows.merge(NOISE.read(noise)[["image_id", "noisy"]], on="image_id")
     clean = rows[~rows["noisy"]].reset_index(drop=True)
     if clean.empty:
         raise InputError(

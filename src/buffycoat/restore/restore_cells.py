@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,25 @@ from buffycoat.restore.settings import RestoreCells
 log = logging.getLogger("buffycoat")
 PLACE = ("shard", "shard_row", "crc32")
 """The columns that tell where pixels are."""
-Restorer = Callable[[Pixels, int], Pixels]
+Restore = Callable[[Pixels, int], Pixels]
 """(n, H, W, 3) uint8 and the size of a batch to the same, restored."""
 
 
-def _median(generator: list[Path]) -> Restorer:
+@dataclass(frozen=True)
+class Restorer:
+    """What restoring needs."""
+
+    restore: Restore | None
+    """Crops to restored crops; None where noisy crops are kept as they are."""
+    settings: RestoreCells
+    """The guard's limits and the size of a batch."""
+
+
+def _median(generator: list[Path]) -> Restore:
     return lambda crops, batch: np.stack([cv2.medianBlur(crop, 3) for crop in crops])
 
 
-def _pix2pix(generator: list[Path]) -> Restorer:
+def _pix2pix(generator: list[Path]) -> Restore:
     if not generator:
         raise InputError("restore.restore_cells: method pix2pix needs the trained generator (--generator FILE)")
     weights, about = read_weights(generator[0])
@@ -50,11 +61,16 @@ def _pix2pix(generator: list[Path]) -> Restorer:
     return lambda crops, batch: restored_by(network, crops, about["depth"], batch, device)
 
 
-METHODS: dict[str, Callable[[list[Path]], Restorer]] = {"median": _median, "pix2pix": _pix2pix}
+METHODS: dict[str, Callable[[list[Path]], Restore]] = {"median": _median, "pix2pix": _pix2pix}
+
+
+def load_restorer(settings: RestoreCells, generator: list[Path]) -> Restorer:
+    """Return what the settings choose; raises InputError where it needs the file `generator` and there is none."""
+    return Restorer(None if settings.method == "keep" else METHODS[settings.method](generator), settings)
 
 
 def restore_noisy(
-    cells: CellImages, noisy: list[int], restore: Restorer, settings: RestoreCells, writer: ShardWriter
+    cells: CellImages, noisy: list[int], restore: Restore, settings: RestoreCells, writer: ShardWriter
 ) -> dict[int, dict[str, Any]]:
     """Return, per position in `noisy`, the verdict and the place of the restored pixels, refused ones too."""
     progress = Progress("restore_cells", len(noisy))
@@ -116,6 +132,29 @@ def with_changes(table: pd.DataFrame, changes: dict[int, dict[str, Any]]) -> pd.
     return result
 
 
+def apply(
+    crops: pd.DataFrame, restorer: Restorer, noise: pd.DataFrame, cells: CellImages, shards: Path, table: Path
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the rows of cells (table CELLS), in the order of the crops, and of refused ones (table REFUSED).
+
+    Writes the shards of what was restored whole. Parameters: noise, the rows of the table NOISE of the same images;
+    cells, the pixels of `crops`; shards, the folder that is written; table, the file that the rows are for: they name
+    shards relative to its folder.
+    """
+    frame = crops.merge(noise, on="image_id", validate="one_to_one")
+    noisy = [int(place) for place in np.flatnonzero(frame["noisy"])]
+    changes: dict[int, dict[str, Any]] = {}
+    with whole_folder(shards) as folder:
+        if noisy and restorer.restore is not None:
+            with ShardWriter(folder, cells.crop(0).shape[0]) as writer:
+                changes = restore_noisy(cells, noisy, restorer.restore, restorer.settings, writer)
+    for change in changes.values():
+        change["shard"] = relative_shard(shards, change["shard"], table)
+    restored = with_changes(_passed_on(frame, cells.table, table), changes)
+    log.info("%d noisy crops, %d restored", len(noisy), int(restored["restored"].sum()))
+    return restored, refused_rows(frame["image_id"], changes)
+
+
 def restore_cells(
     *,
     crops: Path,
@@ -127,31 +166,11 @@ def restore_cells(
     settings: RestoreCells,
 ) -> None:
     """Restore the noisy crops that gain by it; write the tables of cells and of refused ones, and their shards."""
-    restored_to(crops, noise, cells, refused, shards, settings, lambda: METHODS[settings.method](generator or []))
-
-
-def restored_to(
-    crops: Path, noise: Path, cells: Path, refused: Path, shards: Path, settings: RestoreCells,
-    ready: Callable[[], Restorer],
-) -> None:  # fmt: skip
-    """Do what the step does, by the restorer that `ready` gives where one is needed."""
-    all_crops, scores = CROPS.read(crops), NOISE.read(noise)
-    require_same_keys(scores["image_id"], all_crops["image_id"], str(noise))
-    frame = all_crops.merge(scores, on="image_id", validate="one_to_one")
-    table = _passed_on(frame, crops, cells)
-    noisy = [int(place) for place in np.flatnonzero(frame["noisy"])]
-    changes: dict[int, dict[str, Any]] = {}
-    with whole_folder(shards) as folder:
-        if noisy and settings.method != "keep":
-            images = CellImages(frame, crops)
-            restore = ready()
-            with ShardWriter(folder, images.crop(0).shape[0]) as writer:
-                changes = restore_noisy(images, noisy, restore, settings, writer)
-    for change in changes.values():
-        change["shard"] = relative_shard(shards, change["shard"], cells)
-    REFUSED.write(refused_rows(frame["image_id"], changes), refused)
-    table = with_changes(table, changes)
-    log.info("%d noisy crops, %d restored", len(noisy), int(table["restored"].sum()))
+    rows, scores = CROPS.read(crops), NOISE.read(noise)
+    require_same_keys(scores["image_id"], rows["image_id"], str(noise))
+    restorer = load_restorer(settings, generator or [])
+    table, refused_table = apply(rows, restorer, scores, CellImages(rows, crops), shards, cells)
+    REFUSED.write(refused_table, refused)
     CELLS.write(table, cells)
 
 

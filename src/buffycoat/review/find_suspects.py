@@ -16,17 +16,17 @@ from scipy.special import rel_entr
 
 from buffycoat.core.errors import InputError
 from buffycoat.core.steps import run
+from buffycoat.data.labels import learned_rows
 from buffycoat.data.tables.classify import LOGITS, read_probabilities
 from buffycoat.data.tables.embed import EMBEDDINGS
-from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, class_codes, decodable, trainable
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABELS, class_codes, decodable
 from buffycoat.data.tables.review import SUSPECTS
 from buffycoat.data.tables.schema import require_same_keys
 from buffycoat.review.outliers import (
-    ClassModel,
     Familiar,
-    cross_fitted_distance,
+    distances_of,
     energy_of,
-    models_without,
+    fit_familiar,
     share_below,
     write_familiar,
 )
@@ -39,6 +39,18 @@ Verdicts = npt.NDArray[np.bool_]
 
 KINDS = ("label", "disagreement", "energy", "distance")
 """Kinds of suspicion, in the order in which a sentence names them: from what a person can settle to what is odd."""
+
+
+@dataclass(frozen=True)
+class SuspectFinder:
+    """What finding suspects needs."""
+
+    familiar: Familiar
+    """What the training images look like to both branches."""
+    codes: list[str]
+    """The classes, in the order of the probabilities."""
+    settings: FindSuspects
+    """From which quantiles and divergence on an image is suspect."""
 
 
 def suspicions(frame: pd.DataFrame, settings: FindSuspects) -> pd.DataFrame:
@@ -184,28 +196,34 @@ def ranks_within(doubt: Values, numbers: Numbers) -> Values:
     return ranks
 
 
-def read_rows(images: Path, folds: Path, codes: list[str]) -> pd.DataFrame:
+def rows_of(images: pd.DataFrame, labels: pd.DataFrame, folds: pd.DataFrame, codes: list[str]) -> pd.DataFrame:
     """Return the decodable images with role, given_label, fold and number of the class (-1 where not learned from).
 
     In order of name, so that no sum hangs on the order of rows. Raises InputError where a fold is missing.
     """
-    table = IMAGES.read(images)
-    learned = trainable(table).set_index("image_id")["label"]
-    fold_of = FOLDS.read(folds).set_index("image_id")["fold"]
-    require_same_keys(fold_of.index.to_series(), learned.index.to_series(), str(folds))
-    rows = decodable(table)[["image_id", "role"]].sort_values("image_id", ignore_index=True)
-    rows["given_label"] = rows["image_id"].map(learned).astype(object)
-    rows["fold"] = rows["image_id"].map(fold_of).fillna(-1).astype(np.int64)
-    numbers = rows["given_label"].map({code: number for number, code in enumerate(codes)})
-    rows["number"] = numbers.fillna(-1).astype(np.int64)
-    rows["source"] = np.where(rows["fold"] >= 0, "out_of_fold", "fold_mean")
+    learned = learned_rows(images, labels, folds, codes).set_index("image_id")
+    rows = decodable(images)[["image_id", "role"]].sort_values("image_id", ignore_index=True)
+    rows["given_label"] = rows["image_id"].map(learned["label"]).astype(object)
+    for name in ("fold", "number"):
+        rows[name] = rows["image_id"].map(learned[name]).fillna(-1).astype(np.int64)
     return rows
+
+
+def new_rows(ids: pd.Series) -> pd.DataFrame:
+    """Return what `read_rows` returns, of images that nothing was learned from, in their order."""
+    return ids.to_frame("image_id").assign(role="test", given_label=None, fold=-1, number=-1)
 
 
 def energies_of(logits: pd.DataFrame, codes: list[str], temperature: float) -> pd.Series:
     """Return the energy of the mean over views, by image_id and fold, of a table of logits."""
     means = logits.astype(dict.fromkeys(codes, np.float64)).groupby(["image_id", "fold"])[codes].mean()
     return pd.Series(energy_of(means.to_numpy(), temperature), index=means.index)
+
+
+def mean_energies(logits: pd.DataFrame, codes: list[str], temperature: float) -> pd.Series:
+    """Return the energy of each image, by image_id, the mean over folds of what `energies_of` returns."""
+    means: pd.Series = energies_of(logits, codes, temperature).groupby("image_id").mean()
+    return means
 
 
 def read_energies(logits: list[Path], rows: pd.DataFrame, codes: list[str], temperature: float) -> pd.Series:
@@ -234,60 +252,42 @@ def read_energies(logits: list[Path], rows: pd.DataFrame, codes: list[str], temp
     return means
 
 
-def read_distances(embeddings: Path, rows: pd.DataFrame, components: int) -> tuple[np.ndarray, dict[int, ClassModel]]:
-    """Return the distance of each image of `rows` to the nearest class, NaN without an embedding, and the models."""
-    stored = EMBEDDINGS.read(embeddings).set_index("image_id")["embedding"]
-    known = rows["image_id"].isin(stored.index).to_numpy(bool)
-    if not known.all():
-        log.warning("%d images have no embedding: neither distance nor disagreement", int((~known).sum()))
-    found, models = np.full(len(rows), np.nan), {}
-    if known.any():
-        vectors = np.stack(stored.loc[rows.loc[known, "image_id"]].to_list()).astype(np.float32)
-        numbers, folds = (rows.loc[known, name].to_numpy(np.int64) for name in ("number", "fold"))
-        fitted = models_without(vectors, numbers, folds, components)
-        found[known] = cross_fitted_distance(fitted, vectors, folds)
-        models = {fold: model for fold, model in fitted.items() if model is not None}
-    if np.isnan(found[known]).any():
-        log.warning(
-            "%d distances are gaps: the other folds hold too few cells, or cells that do not vary within classes",
-            int(np.isnan(found[known]).sum()),
-        )
-    return found, models
+def read_branch_a(path: Path, rows: pd.DataFrame, codes: list[str]) -> pd.DataFrame:
+    """Read branch A's probabilities; raises InputError unless they are of the rows, the learned ones out of fold."""
+    branch_a = read_probabilities(path, codes)
+    require_same_keys(branch_a["image_id"], rows["image_id"], str(path))
+    learned = branch_a["image_id"].isin(rows.loc[rows["fold"] >= 0, "image_id"])
+    if (branch_a.loc[learned, "source"] != "out_of_fold").any():
+        raise InputError(f"{path}: training images are not predicted out of fold; delete it and run again")
+    return branch_a
 
 
-def read_branches(
-    probabilities: Path, head_probabilities: Path, rows: pd.DataFrame, codes: list[str]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the probabilities of both branches (n, K), NaN where one is missing, and those that judge given labels.
+def branches_of(
+    rows: pd.DataFrame, branch_a: pd.DataFrame, branch_b: pd.DataFrame, codes: list[str]
+) -> tuple[Values, Values, Values]:
+    """Return the probabilities of both branches (n, K), NaN where B lacks a row, and those that judge given labels.
 
-    The last are the mean of both, and branch A's alone where branch B is missing or has learned the image. Raises
-    InputError where branch A has.
+    The last are the mean of both, and branch A's alone where branch B is missing or has learned the image.
     """
-    branch_a, branch_b = (read_probabilities(path, codes) for path in (probabilities, head_probabilities))
-    require_same_keys(branch_a.index.to_series(), rows["image_id"], str(probabilities))
-    branch_b = branch_b.reindex(rows["image_id"])
-    learned = (rows["fold"] >= 0).to_numpy(bool)
-    if (branch_a.loc[rows.loc[learned, "image_id"], "source"] != "out_of_fold").any():
-        raise InputError(f"{probabilities}: training images are not predicted out of fold; delete it and run again")
-    seen = learned & (branch_b["source"] == "in_sample").to_numpy(bool)
+    in_order = branch_b.set_index("image_id").reindex(rows["image_id"])
+    seen = (rows["fold"] >= 0).to_numpy(bool) & (in_order["source"] == "in_sample").to_numpy(bool)
     if seen.any():
         log.warning(
             "branch B has learned %d training images (embed.train_head.cross_fit is off): labels are judged by branch A"
             " alone, and disagreement on these images says little",
             int(seen.sum()),
         )
-    a, b = branch_a.loc[rows["image_id"], codes].to_numpy(np.float64), branch_b[codes].to_numpy(np.float64)
+    a = branch_a.set_index("image_id").loc[rows["image_id"], codes].to_numpy(np.float64)
+    b = in_order[codes].to_numpy(np.float64)
     alone = seen | np.isnan(b).any(axis=1)
     return a, b, np.where(alone[:, None], a, (a + b) / 2)
 
 
-def with_branches(
-    rows: pd.DataFrame, branches: tuple[np.ndarray, np.ndarray, np.ndarray], codes: list[str]
-) -> pd.DataFrame:
+def with_branches(rows: pd.DataFrame, branches: tuple[Values, Values, Values], codes: list[str]) -> pd.DataFrame:
     """Return the rows with what the branches say, and what they say of the given labels."""
     a, b, judges = branches
     names = np.array(codes, object)
-    missing, learned = np.isnan(b).any(axis=1), (rows["fold"] >= 0).to_numpy(bool)
+    missing, learned = np.asarray(np.isnan(b).any(axis=1), bool), (rows["fold"] >= 0).to_numpy(bool)
     # argmax of a row of NaN is 0: it is masked.
     label_b = pd.Series(names[b.argmax(axis=1)], dtype=object).mask(missing, None)
     rows = rows.assign(branch_a_label=names[a.argmax(axis=1)], branch_b_label=label_b, disagreement=divergence(a, b))
@@ -303,6 +303,43 @@ def with_branches(
     return rows
 
 
+def apply(
+    rows: pd.DataFrame,
+    finder: SuspectFinder,
+    embeddings: pd.DataFrame,
+    branch_a: pd.DataFrame,
+    branch_b: pd.DataFrame,
+) -> pd.DataFrame:
+    """Return what there is to suspect of each row (table SUSPECTS), in their order.
+
+    Parameters: rows, as `read_rows` or `new_rows` gives them, with the column energy (in the unit of the logits);
+    embeddings (table EMBEDDINGS) and branch_b (table PROBABILITIES) may lack images, branch_a may not.
+    """
+    familiar, energies = finder.familiar, rows["energy"].to_numpy(np.float64)
+    distances = distances_of(rows, embeddings, familiar)
+    rows = rows.assign(
+        source=np.where(rows["fold"] >= 0, "out_of_fold", "fold_mean"),
+        energy_quantile=share_below(energies, familiar.energies),
+        feature_distance=distances,
+        feature_distance_quantile=share_below(distances, familiar.distances),
+    )
+    rows = with_branches(rows, branches_of(rows, branch_a, branch_b, finder.codes), finder.codes)
+    table = with_reasons(rows, finder.settings).astype({"label_rank": "Int32"})
+    return table[[column.name for column in SUSPECTS.columns]]
+
+
+def log_gaps(table: pd.DataFrame, embeddings: pd.DataFrame) -> None:
+    """Warn of images without an embedding, and of others without a distance."""
+    known = table["image_id"].isin(embeddings["image_id"])
+    if not known.all():
+        log.warning("%d images have no embedding: neither distance nor disagreement", int((~known).sum()))
+    gaps = int(table.loc[known, "feature_distance"].isna().sum())
+    if gaps:
+        log.warning(
+            "%d distances are gaps: the other folds hold too few cells, or cells that do not vary within classes", gaps
+        )
+
+
 def log_counts(table: pd.DataFrame) -> None:
     """Log how many training and other images each kind of suspicion falls on."""
     learned = (table["source"] == "out_of_fold").to_numpy(bool)
@@ -316,32 +353,26 @@ def log_counts(table: pd.DataFrame) -> None:
 
 
 def find_suspects(
-    *, images: Path, classes: Path, folds: Path, probabilities: Path, logits: list[Path], head_probabilities: Path,
-    embeddings: Path, suspects: Path, familiar: Path, settings: FindSuspects,
+    *, images: Path, labels: Path, classes: Path, folds: Path, probabilities: Path, logits: list[Path],
+    head_probabilities: Path, embeddings: Path, suspects: Path, familiar: Path, settings: FindSuspects,
 ) -> None:  # fmt: skip
     """Write a row per decodable image: how unlike the training cells, how disputed, how doubtfully labelled it is.
 
     What new images can be compared with goes into `familiar`.
     """
     codes = class_codes(CLASSES.read(classes))
-    rows = read_rows(images, folds, codes)
-    learned = (rows["fold"] >= 0).to_numpy(bool)
-    energies = read_energies(logits, rows, codes, settings.energy_temperature).to_numpy(np.float64)
-    distances, models = read_distances(embeddings, rows, settings.components)
-    rows = rows.assign(
-        energy=energies,
-        energy_quantile=share_below(energies, energies[learned]),
-        feature_distance=distances,
-        feature_distance_quantile=share_below(distances, distances[learned]),
-    )
-    rows = with_branches(rows, read_branches(probabilities, head_probabilities, rows, codes), codes)
-    table = with_reasons(rows, settings).set_index("image_id")
-    ordered = decodable(IMAGES.read(images))["image_id"]
-    table = table.loc[ordered].reset_index()
-    table["label_rank"] = table["label_rank"].astype("Int32")
+    image_rows = IMAGES.read(images)
+    rows = rows_of(image_rows, LABELS.read(labels), FOLDS.read(folds), codes)
+    rows["energy"] = read_energies(logits, rows, codes, settings.energy_temperature).to_numpy(np.float64)
+    vectors = EMBEDDINGS.read(embeddings)
+    finder = SuspectFinder(fit_familiar(rows, vectors, settings.components), codes, settings)
+    branch_a, branch_b = read_branch_a(probabilities, rows, codes), read_probabilities(head_probabilities, codes)
+    table = apply(rows, finder, vectors, branch_a, branch_b)
+    log_gaps(table, vectors)
     log_counts(table)
-    write_familiar(Familiar(models, energies[learned], distances[learned]), familiar)
-    SUSPECTS.write(table[[column.name for column in SUSPECTS.columns]], suspects)
+    write_familiar(finder.familiar, familiar)
+    ordered = decodable(image_rows)["image_id"]
+    SUSPECTS.write(table.set_index("image_id").loc[ordered].reset_index(), suspects)
 
 
 if __name__ == "__main__":

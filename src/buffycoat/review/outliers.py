@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 from scipy.linalg import cholesky, solve_triangular
@@ -167,3 +168,39 @@ def read_familiar(path: Path) -> Familiar:
     except (SafetensorError, KeyError, ValueError) as problem:
         raise InputError(f"{path}: not the models of familiar images ({problem}); delete it and run again") from None
     return Familiar(models, energies, distances)
+
+
+def embedded(rows: pd.DataFrame, embeddings: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return which rows have an embedding, (n,) bool, and the vectors of these, (m, D) float32."""
+    stored = embeddings.set_index("image_id")["embedding"]
+    known = rows["image_id"].isin(stored.index).to_numpy(bool)
+    if not known.any():
+        return known, np.zeros((0, 0), np.float32)
+    return known, np.stack(stored.loc[rows.loc[known, "image_id"]].to_list()).astype(np.float32)
+
+
+def distances_of(rows: pd.DataFrame, embeddings: pd.DataFrame, familiar: Familiar) -> Values:
+    """Return the distance of each row to the nearest class, (n,) within-class SDs.
+
+    A learned row is measured by the model without its fold, any other by the mean over models. NaN without an
+    embedding or a model.
+    """
+    known, vectors = embedded(rows, embeddings)
+    distances = np.full(len(rows), np.nan)
+    if known.any():
+        distances[known] = cross_fitted_distance(familiar.models, vectors, rows.loc[known, "fold"].to_numpy(np.int64))
+    return distances
+
+
+def fit_familiar(rows: pd.DataFrame, embeddings: pd.DataFrame, components: int) -> Familiar:
+    """Return what new images are compared with: of the rows that are learned from, with image_id, fold, number, energy.
+
+    `components`: principal components of the embeddings that the class models use.
+    """
+    learned = rows[rows["fold"] >= 0]
+    known, vectors = embedded(learned, embeddings)
+    numbers, folds = (learned.loc[known, name].to_numpy(np.int64) for name in ("number", "fold"))
+    fitted = models_without(vectors, numbers, folds, components)
+    models = {fold: model for fold, model in fitted.items() if model is not None}
+    unmeasured = Familiar(models, learned["energy"].to_numpy(np.float64), np.full(len(learned), np.nan))
+    return replace(unmeasured, distances=distances_of(learned, embeddings, unmeasured))

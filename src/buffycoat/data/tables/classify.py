@@ -64,9 +64,9 @@ DEGRADED = Table(
 
 
 def read_probabilities(path: Path, codes: list[str]) -> pd.DataFrame:
-    """Return a table of probabilities by image_id; raises InputError where its classes are not `codes`."""
+    """Read a table of probabilities; raises InputError where its classes are not `codes`."""
     frame = PROBABILITIES.read(path)
-    found = PROBABILITIES.class_columns([str(name) for name in frame.columns])
-    if sorted(found) != sorted(codes):
-        raise InputError(f"{path}: its classes are {found}, those of the data set {codes}; delete it and run again")
-    return frame.set_index("image_id")
+    columns = PROBABILITIES.class_columns([str(name) for name in frame.columns])
+    if sorted(columns) != sorted(codes):
+        raise InputError(f"{path}: its classes are {columns}, those of the data set {codes}; delete it and run again")
+    return frame

@@ -13,48 +13,46 @@ IMAGES = Table(
     columns=(
         IMAGE_ID,
         Column("path", pa.string(), "the file, openable from the working directory"),
-        Column("label", pa.string(), "class code given by an expert; null in test and where none is given", gaps=True),
         Column("role", pa.string(), "'train' (may be learned from) or 'test'"),
         Column("split", pa.string(), "the source's own name of the part, kept for reports", gaps=True),
+        Column("width", pa.int32(), "pixels; null where the file could not be decoded", gaps=True),
+        Column("height", pa.int32(), "pixels; null where the file could not be decoded", gaps=True),
+        Column("sha256", pa.string(), "of the file's bytes; null where the file could not be read", gaps=True),
+        Column("status", pa.string(), "'ok' or why the file cannot be used; see FILE_STATUSES"),
+        Column("reason", pa.string(), "one sentence for a person; empty where the status is 'ok'"),
+    ),
+)
+
+FILE_STATUSES = ("ok", "missing", "outside_root", "not_an_image", "truncated", "too_large", "unreadable")
+"""Every status of a file; only an image that is 'ok' has pixels, and so is cropped and predicted."""
+
+
+def decodable(images: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that have pixels: they pass through every later stage."""
+    return images[images["status"] == "ok"].reset_index(drop=True)
+
+
+LABELS = Table(
+    name="labels",
+    key=("image_id",),
+    columns=(
+        Column("image_id", pa.string(), "the image's name, unique in the data set"),
+        Column("label", pa.string(), "class code given by an expert; null in test and where none is given", gaps=True),
         Column(
             "group",
             pa.string(),
             "patient, or other unit that must not be divided between folds; null where unknown",
             gaps=True,
         ),
-        Column("width", pa.int32(), "pixels; null where the file could not be decoded", gaps=True),
-        Column("height", pa.int32(), "pixels; null where the file could not be decoded", gaps=True),
-        Column("sha256", pa.string(), "of the file's bytes; null where the file could not be read", gaps=True),
-        Column("status", pa.string(), "'ok' or why the row is not used as it stands; see STATUSES"),
+        Column("status", pa.string(), "'ok' or why the image is not learned from; see LABEL_STATUSES"),
         Column("reason", pa.string(), "one sentence for a person; empty where the status is 'ok'"),
     ),
 )
 
-STATUSES: dict[str, bool] = {
-    "ok": True,
-    "unlabelled": True,
-    "unknown_class": True,
-    "duplicate": True,
-    "conflicting_duplicate": True,
-    "duplicate_of_test": True,
-    "missing": False,
-    "outside_root": False,
-    "not_an_image": False,
-    "truncated": False,
-    "too_large": False,
-    "unreadable": False,
-}
-"""Every status, and whether such an image has pixels, and so is cropped and predicted."""
-
-
-def decodable(images: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that have pixels: they pass through every later stage."""
-    return images[images["status"].map(STATUSES)].reset_index(drop=True)
-
-
-def trainable(images: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that may be learned from: role 'train', status 'ok', labelled."""
-    return images[(images["role"] == "train") & (images["status"] == "ok")].reset_index(drop=True)
+LABEL_STATUSES = (
+    "ok", "unlabelled", "unknown_class", "duplicate", "conflicting_duplicate", "duplicate_of_test", *FILE_STATUSES[1:],
+)  # fmt: skip
+"""Every status of a label; the status of the file, where that is not 'ok', goes first."""
 
 
 CLASSES = Table(

@@ -45,7 +45,7 @@ PREDICTIONS = Table(
         Column("path", pa.string(), "the file"),
         Column("role", pa.string(), "'train' or 'test'"),
         Column("given_label", pa.string(), "the expert's label of a training image", gaps=True),
-        Column("status", pa.string(), "as in the table of images"),
+        Column("status", pa.string(), "as in the table of labels"),
         Column("reason", pa.string(), "why the image has no prediction, or why its label was changed"),
         Column("label", pa.string(), "predicted class; null where the file has no pixels", gaps=True),
         Column("base_label", pa.string(), "class before refinement", gaps=True),

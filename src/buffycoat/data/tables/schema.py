@@ -58,17 +58,19 @@ class Table:
 
     def write(self, frame: pd.DataFrame, path: Path) -> None:
         """Check `frame` and write it whole as Parquet; raises InputError on missing columns, gaps or repeated keys."""
-        names = [str(name) for name in frame.columns]
-        self._check_columns(names, path)
-        schema = self.schema(names)
-        self._check_rows(frame, path)
-        try:
-            table = pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False, safe=True)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as problem:
-            raise InputError(f"{path}: table '{self.name}': {problem}") from problem
+        table = self._to_arrow(frame, str(path))
         with whole_file(path) as partial:
             pq.write_table(table, partial, compression="zstd")
             close_seal(partial)
+
+    def cast(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return `frame` as `write` and `read` would return it, bit for bit, without a file.
+
+        Columns have the table's order and types, so numbers are rounded as the stored ones are. Undeclared columns,
+        missing columns, gaps and repeated keys raise InputError, as in `write`.
+        """
+        rounded: pd.DataFrame = self._to_arrow(frame, "in memory").to_pandas()
+        return rounded
 
     def read(self, path: Path) -> pd.DataFrame:
         """Read a table of this kind; raises InputError where the file is missing, damaged or another kind."""
@@ -77,21 +79,32 @@ class Table:
         kind = (table.schema.metadata or {}).get(b"buffycoat.table", b"").decode()
         if kind != self.name:
             raise InputError(f"{path}: expected the table '{self.name}', found '{kind}'")
-        self._check_columns(table.schema.names, path)
+        self._check_columns(table.schema.names, str(path))
         frame: pd.DataFrame = table.to_pandas()
         return frame
 
-    def _check_columns(self, names: list[str], path: Path) -> None:
+    def _to_arrow(self, frame: pd.DataFrame, place: str) -> pa.Table:
+        """Return the checked rows of `frame` as an Arrow table; `place` begins the message of an error."""
+        names = [str(name) for name in frame.columns]
+        self._check_columns(names, place)
+        schema = self.schema(names)
+        self._check_rows(frame, place)
+        try:
+            return pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False, safe=True)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as problem:
+            raise InputError(f"{place}: table '{self.name}': {problem}") from problem
+
+    def _check_columns(self, names: list[str], place: str) -> None:
         missing = [column.name for column in self.columns if column.name not in names]
         if missing:
-            raise InputError(f"{path}: table '{self.name}' lacks the columns {missing}")
+            raise InputError(f"{place}: table '{self.name}' lacks the columns {missing}")
         surplus = self.class_columns(names)
         if self.classes is None and surplus:
-            raise InputError(f"{path}: table '{self.name}' has undeclared columns {surplus}")
+            raise InputError(f"{place}: table '{self.name}' has undeclared columns {surplus}")
         if self.classes is not None and not surplus:
-            raise InputError(f"{path}: table '{self.name}' has no class columns")
+            raise InputError(f"{place}: table '{self.name}' has no class columns")
 
-    def _check_rows(self, frame: pd.DataFrame, path: Path) -> None:
+    def _check_rows(self, frame: pd.DataFrame, place: str) -> None:
         full = [column.name for column in self.columns if not column.gaps]
         if self.classes is not None:
             full += self.class_columns([str(name) for name in frame.columns])
@@ -99,11 +112,11 @@ class Table:
             holes = frame[name].isna()
             if holes.any():
                 example = frame.loc[holes, list(self.key)].iloc[0].to_dict()
-                raise InputError(f"{path}: table '{self.name}': column '{name}' has gaps, first at {example}")
+                raise InputError(f"{place}: table '{self.name}': column '{name}' has gaps, first at {example}")
         twice = frame.duplicated(list(self.key))
         if twice.any():
             example = frame.loc[twice, list(self.key)].iloc[0].to_dict()
-            raise InputError(f"{path}: table '{self.name}': the key {example} appears more than once")
+            raise InputError(f"{place}: table '{self.name}': the key {example} appears more than once")
 
 
 def _require_whole(path: Path) -> None:

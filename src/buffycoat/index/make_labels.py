@@ -1,0 +1,285 @@
+"""Step `make_labels`: what the experts say of every image: label, patient, and whether it may be learned from."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from buffycoat.core.errors import InputError
+from buffycoat.core.files import write_json
+from buffycoat.core.steps import run
+from buffycoat.data.cell_types import CELL_TYPES, name_of
+from buffycoat.data.tables.classify import LOGITS, PROBABILITIES
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABEL_STATUSES, LABELS, TEST_LABELS
+from buffycoat.data.tables.report import PREDICTIONS
+from buffycoat.data.tables.schema import require_same_keys
+from buffycoat.index.lists import WBCBENCH_PARTS, Kind, kind_of
+from buffycoat.index.pseudo_patients import pseudo_groups
+from buffycoat.index.settings import MakeIndex, MakeLabels
+from buffycoat.index.sources import checked_ids, column_of, folder_rows, read_csv, read_table, texts_of
+
+log = logging.getLogger("buffycoat")
+AGAIN = "the lists name other images than images.parquet; run once with --forcerun make_index"
+CLASS_TABLES = (IMAGES, LABELS, FOLDS, LOGITS, PROBABILITIES, PREDICTIONS)
+"""Tables that have a column per class, or are joined with one that has."""
+RESERVED = {"all", "why", *(column.name for table in CLASS_TABLES for column in table.columns)}
+"""Names that no class may have: of columns, and of what the scores say of all classes together."""
+
+
+@dataclass(frozen=True)
+class Opinions:
+    """What the lists say of the images: a frame with image_id, label and group (text; missing is None), in order.
+
+    `answers`: labels from the file of answers, by name of the test image.
+    """
+
+    frame: pd.DataFrame
+    answers: dict[str, str]
+
+
+def read_opinions(path: Path, listing: MakeIndex, settings: MakeLabels) -> Opinions:
+    """Return what the data say of their images; raises InputError where a column is missing."""
+    kind = kind_of(str(path))
+    if kind == "wbcbench":
+        return Opinions(_wbcbench_labels(path), _read_answers(settings))
+    if kind == "class folders":
+        return Opinions(folder_rows(path)[["image_id", "label"]].assign(group=None).astype(object), {})
+    frame = read_table(path)
+    lines = [f"{path}: line {line}" for line in frame.index]
+    ids = checked_ids(column_of(frame, listing.image_column, path, "index.make_index.image_column"), lines)
+    labels = column_of(frame, settings.label_column, path, "index.make_labels.label_column")
+    groups = _own_groups(frame, settings, path)
+    return Opinions(pd.DataFrame({"image_id": ids, "label": labels, "group": groups}, dtype=object), {})
+
+
+def _wbcbench_labels(root: Path) -> pd.DataFrame:
+    parts = []
+    for name in WBCBENCH_PARTS:
+        path = root / name
+        frame = read_csv(path)
+        ids, labels = column_of(frame, "ID", path), column_of(frame, "labels", path)
+        parts.append(pd.DataFrame({"image_id": ids, "label": labels, "group": None}, dtype=object))
+    # Of the test images only the file of answers knows the labels.
+    parts[-1]["label"] = None
+    return pd.concat(parts, ignore_index=True)
+
+
+def _read_answers(settings: MakeLabels) -> dict[str, str]:
+    if not settings.test_labels:
+        return {}
+    path = Path(settings.test_labels)
+    frame = read_csv(path)
+    pairs = zip(column_of(frame, "ID", path), column_of(frame, "labels", path), strict=True)
+    return {str(image_id): label for image_id, label in pairs if label is not None}
+
+
+def _own_groups(frame: pd.DataFrame, settings: MakeLabels, path: Path) -> list[str | None]:
+    if settings.group_column is not None:
+        return column_of(frame, settings.group_column, path, "index.make_labels.group_column")
+    return texts_of(frame["group"]) if "group" in frame.columns else [None] * len(frame)
+
+
+def class_list(kind: Kind, settings: MakeLabels, labels: set[str]) -> list[str]:
+    """Return the class codes in their order; raises InputError where one cannot be the name of a column."""
+    if settings.classes != "auto":
+        codes = list(settings.classes)
+    elif kind == "wbcbench":
+        codes = list(CELL_TYPES)
+    else:
+        # Labels that share nothing with the thirteen codes are a nomenclature of their own.
+        codes = [code for code in CELL_TYPES if code in labels] or sorted(labels)
+        if codes and codes[0] not in CELL_TYPES:
+            log.info("no label is one of the codes of WBCBench: the labels themselves are the classes")
+    for code in codes:
+        if code in RESERVED or not code.strip() or not code.isprintable() or set("{}$") & set(code):
+            raise InputError(
+                f"class {code!r}: a class cannot be called so, because it names a column in tables and is shown in"
+                " figures; map it to another code in index.make_labels.label_aliases, or rename it"
+            )
+    return codes
+
+
+def joined(images: pd.DataFrame, opinions: pd.DataFrame) -> pd.DataFrame:
+    """Return the images in their order with label and group; raises InputError where the lists name other images."""
+    require_same_keys(opinions["image_id"], images["image_id"], AGAIN)
+    known = images.astype(dict.fromkeys(("image_id", "role", "split", "sha256", "status", "reason"), object))
+    known = known.where(known.notna(), None)
+    return known.merge(opinions, on="image_id", how="left", validate="one_to_one")
+
+
+def judged_labels(
+    images: pd.DataFrame, opinions: Opinions, kind: Kind, settings: MakeLabels
+) -> tuple[pd.DataFrame, dict[str, str], list[str]]:
+    """Return the images with label, group, status and reason, the answers of test images, and the class codes."""
+    frame = joined(images, opinions.frame)
+    tested = (frame["role"] == "test") & frame["label"].notna()
+    answers = {**dict(zip(frame.loc[tested, "image_id"], frame.loc[tested, "label"], strict=True)), **opinions.answers}
+    frame.loc[tested, "label"] = None
+    aliases = settings.label_aliases
+    frame["label"] = [aliases.get(label, label) if label is not None else None for label in frame["label"]]
+    codes = class_list(kind, settings, set(frame["label"].dropna()))
+    if settings.groups == "pseudo_patients":
+        frame["group"] = pseudo_groups(frame)
+    elif settings.groups == "none":
+        frame["group"] = None
+    return mark_duplicates(mark_labels(frame, codes)), answers, codes
+
+
+def learned(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that may be learned from."""
+    return frame[(frame["role"] == "train") & (frame["status"] == "ok")].reset_index(drop=True)
+
+
+def mark_labels(frame: pd.DataFrame, codes: list[str]) -> pd.DataFrame:
+    """Return the frame with training rows marked `unlabelled` or `unknown_class` where they are; files go first."""
+    frame = frame.copy()
+    sound = (frame["status"] == "ok") & (frame["role"] == "train")
+    empty = sound & frame["label"].isna()
+    frame.loc[empty, ["status", "reason"]] = ["unlabelled", "a training row without a label; predicted, not learned"]
+    strange = sound & ~frame["label"].isin(codes) & ~empty
+    frame.loc[strange, "status"] = "unknown_class"
+    frame.loc[strange, "reason"] = [
+        f"label {label!r} is not one of {', '.join(codes)}; see index.make_labels.classes and label_aliases"
+        for label in frame.loc[strange, "label"]
+    ]
+    return frame
+
+
+def mark_duplicates(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with repeated files marked, so that no image teaches twice or stands on both sides.
+
+    Among training rows of one file: with one label the first stays `ok` and the others are `duplicate`; with several
+    labels all are `conflicting_duplicate`. A training row whose file is also a test image is `duplicate_of_test`; the
+    test row stays as it is, for it must get its answer.
+    """
+    frame = frame.copy()
+    teaches = (frame["role"] == "train") & (frame["status"] == "ok")
+    tested = set(frame.loc[(frame["role"] == "test") & frame["sha256"].notna(), "sha256"])
+    test_name = dict(
+        frame.loc[(frame["role"] == "test") & frame["sha256"].notna(), ["sha256", "image_id"]]
+        .drop_duplicates("sha256")
+        .itertuples(index=False, name=None)
+    )
+    leaked = teaches & frame["sha256"].isin(tested)
+    frame.loc[leaked, "status"] = "duplicate_of_test"
+    frame.loc[leaked, "reason"] = [
+        f"the same file as the test image {test_name[s]}" for s in frame.loc[leaked, "sha256"]
+    ]
+    rest = frame[teaches & ~leaked]
+    for _, same in rest[rest.duplicated("sha256", keep=False)].groupby("sha256", sort=False):
+        if same["label"].nunique() > 1:
+            frame.loc[same.index, "status"] = "conflicting_duplicate"
+            frame.loc[same.index, "reason"] = f"one file with the labels {', '.join(sorted(set(same['label'])))}"
+        else:
+            frame.loc[same.index[1:], "status"] = "duplicate"
+            frame.loc[same.index[1:], "reason"] = f"the same file as {same['image_id'].iloc[0]}"
+    return frame
+
+
+def warnings_of(frame: pd.DataFrame, codes: list[str]) -> list[str]:
+    """Return sentences on what will hurt later: classes with one image or one group, and none at all."""
+    usable = learned(frame)
+    said = []
+    for code in codes:
+        of_class = usable[usable["label"] == code]
+        if len(of_class) == 0:
+            said.append(f"class {code} has no training image: it can never be predicted, and counts 0 in macro-F1")
+        elif len(of_class) == 1:
+            said.append(f"class {code} has one training image: no fold both learns and tests it")
+        elif of_class["group"].notna().all() and of_class["group"].nunique() == 1:
+            said.append(f"class {code} comes from one group only: no fold both learns and tests it")
+    return said
+
+
+def summary_of(frame: pd.DataFrame, codes: list[str], examples: int = 3) -> dict[str, object]:
+    """Return counts per status, per class and per role, the first examples of each fault, and warnings."""
+    counts = {status: int((frame["status"] == status).sum()) for status in LABEL_STATUSES}
+    usable = learned(frame)
+    return {
+        "images": len(frame),
+        "roles": {role: int((frame["role"] == role).sum()) for role in ("train", "test")},
+        "statuses": {status: count for status, count in counts.items() if count},
+        "trainable": len(usable),
+        "groups": None if usable["group"].isna().any() or usable.empty else int(usable["group"].nunique()),
+        "classes": {code: int((usable["label"] == code).sum()) for code in codes},
+        "examples": {
+            status: [
+                {"image_id": row.image_id, "reason": row.reason}
+                for row in frame[frame["status"] == status].head(examples).itertuples()
+            ]
+            for status, count in counts.items()
+            if count and status != "ok"
+        },
+        "warnings": warnings_of(frame, codes),
+    }
+
+
+def class_table(frame: pd.DataFrame, codes: list[str]) -> pd.DataFrame:
+    """Return the table of classes, with the images and groups that each has to learn from."""
+    usable = learned(frame)
+    known = usable["group"].notna().all() and not usable.empty
+    of_class = [usable[usable["label"] == code] for code in codes]
+    groups = [rows["group"].nunique() if known else None for rows in of_class]
+    return pd.DataFrame(
+        {
+            "code": codes,
+            "name": [name_of(code) for code in codes],
+            "position": range(len(codes)),
+            "images": [len(rows) for rows in of_class],
+            "groups": pd.array(groups, dtype="Int32"),
+        }
+    )
+
+
+def answer_table(
+    frame: pd.DataFrame, answers: dict[str, str], aliases: dict[str, str], codes: list[str]
+) -> pd.DataFrame:
+    """Return the known labels of test images that are among the classes."""
+    tested = set(frame.loc[frame["role"] == "test", "image_id"])
+    known = {i: aliases.get(label, label) for i, label in answers.items() if i in tested}
+    strange = {i: label for i, label in known.items() if label not in codes}
+    if strange:
+        example = sorted(strange.items())[0]
+        log.warning("%d test labels are not classes, e.g. %s of %s: not scored", len(strange), example[1], example[0])
+    kept = {i: label for i, label in known.items() if label in codes}
+    return pd.DataFrame({"image_id": list(kept), "label": list(kept.values())}, dtype="str")
+
+
+def log_summary(summary: dict[str, object]) -> None:
+    """Log what was found: a line per status and per warning."""
+    log.info("%s images: %s", summary["images"], summary["statuses"])
+    examples = summary["examples"]
+    assert isinstance(examples, dict)
+    for status, rows in examples.items():
+        log.warning("%s, for instance: %s", status, "; ".join(f"{row['image_id']} ({row['reason']})" for row in rows))
+    warnings = summary["warnings"]
+    assert isinstance(warnings, list)
+    for warning in warnings:
+        log.warning("%s", warning)
+
+
+def make_labels(
+    *, data: Path, images: Path, labels: Path, classes: Path, test_labels: Path, summary: Path, listing: MakeIndex,
+    settings: MakeLabels,
+) -> None:  # fmt: skip
+    """Write the tables of labels, classes and test labels, and a summary; a fault is a status with a reason.
+
+    `data` is what the user named; `listing` says how its images are listed, `settings` what is said of them.
+    """
+    opinions = read_opinions(data, listing, settings)
+    frame, answers, codes = judged_labels(IMAGES.read(images), opinions, kind_of(str(data)), settings)
+    if learned(frame).empty:
+        raise InputError(f"{data}: no image can be learned from: {summary_of(frame, codes)['statuses']}")
+    found = summary_of(frame, codes)
+    log_summary(found)
+    LABELS.write(frame[[column.name for column in LABELS.columns]], labels)
+    CLASSES.write(class_table(frame, codes), classes)
+    TEST_LABELS.write(answer_table(frame, answers, settings.label_aliases, codes), test_labels)
+    write_json(found, summary)
+
+
+if __name__ == "__main__":
+    run(make_labels)
