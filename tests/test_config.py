@@ -25,7 +25,7 @@ from buffycoat.config import (
     read_layers,
     settings_json,
     settle_data,
-    step_names,
+    step_settings,
     use_own_python,
 )
 from buffycoat.core.errors import InputError
@@ -225,7 +225,7 @@ def test_the_paper_preset_holds_the_papers_constants() -> None:
 def test_only_the_steps_own_settings_are_in_its_json() -> None:
     config = check_config({})
     changed = check_config({"crop": {"crop_cells": {"size_px": 96}}})
-    differing = [name for name in step_names() if settings_json(config, name) != settings_json(changed, name)]
+    differing = [name for name in step_settings() if settings_json(config, name) != settings_json(changed, name)]
     assert differing == ["crop.crop_cells"]
 
 

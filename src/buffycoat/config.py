@@ -24,7 +24,7 @@ from buffycoat.classify.settings import Classify
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import line_of_key, read_yaml
 from buffycoat.core.provenance import ROOT
-from buffycoat.core.settings import Settings
+from buffycoat.core.settings import Runtime, Settings, Statistics
 from buffycoat.crop.settings import Crop
 from buffycoat.embed.settings import Embed
 from buffycoat.index.lists import SMEARS, folders_of, kind_of, lists_of, rows_digest
@@ -63,6 +63,8 @@ class Config(Settings):
         " own.",
     )
     seed: int = Field(default=1, ge=0, description="Every random stream derives from it.")
+    runtime: Runtime = Runtime()
+    statistics: Statistics = Statistics()
     simulate: Simulate = Simulate()
     index: Index = Index()
     crop: Crop = Crop()
@@ -122,14 +124,14 @@ def check_config(raw: Mapping[str, Any], files: Sequence[Path] = ()) -> Config:
         raise InputError("config: " + "; ".join(clauses)) from None
 
 
-def step_names() -> list[str]:
-    """Return `<stage>.<rule>` of every rule, in the order of the stages."""
-    return [
-        f"{stage}.{rule}"
+def step_settings() -> dict[str, type[Settings]]:
+    """Return the settings class of every step that has settings, by `<stage>.<rule>`, in the order of the stages."""
+    return {
+        f"{stage}.{rule}": held.annotation
         for stage, section in Config.model_fields.items()
         for rule, held in getattr(section.annotation, "model_fields", {}).items()
         if isinstance(held.annotation, type) and issubclass(held.annotation, Settings)
-    ]
+    }
 
 
 def settings_json(config: Config, key: str, **changed: Any) -> str:
@@ -138,6 +140,16 @@ def settings_json(config: Config, key: str, **changed: Any) -> str:
     for part in key.split("."):
         section = getattr(section, part)
     return json.dumps({**section.model_dump(mode="json"), **changed}, sort_keys=True)
+
+
+def science_json(config: Config) -> str:
+    """Return all settings but those of the machine as canonical JSON: what the report and the bundle tell of a run."""
+    return json.dumps(config.model_dump(mode="json", exclude={"runtime"}), sort_keys=True)
+
+
+def runtime_json(config: Config) -> str:
+    """Return the settings of the machine as canonical JSON, which rules hand on outside their params."""
+    return json.dumps(config.runtime.model_dump(mode="json"), sort_keys=True)
 
 
 def use_own_python() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from buffycoat.config import step_names
+from buffycoat.config import step_settings
 from buffycoat.core.files import read_json, sha256_of
 from buffycoat.data.labels import labelled
 from buffycoat.data.tables.classify import PROBABILITIES
@@ -154,4 +154,4 @@ def test_the_run_tells_what_it_was_made_with(finished: Project) -> None:
     assert told["inputs"]["images"] == len(IMAGES.read(results(finished) / "1_index" / "images.parquet"))
     assert "results/0_simulate/smears/phase2_test.csv" in told["inputs"]["sources"]
     assert told["settings"]["simulate"]["draw_smears"]["images"] == 130
-    assert set(told["code"]) == set(step_names()) and len(set(told["code"].values())) > 20
+    assert set(told["code"]) == set(step_settings()) and len(set(told["code"].values())) > 20

@@ -10,6 +10,8 @@ OUT  results/6_embed/portions/{scatteritem}/, embeddings.parquet (gathered), hea
 rule embed_cells:
     """Embed every cell, and every class name where the encoder has text."""
     input:
+        # A corrected label changes the numbers in this table, and must not embed anything again.
+        classes=ancient("results/1_index/classes.parquet"),
         cells=CELLS,
         crop_shards=CROP_SHARDS,
         cell_shards=CELL_SHARDS,
@@ -28,11 +30,9 @@ rule embed_cells:
     params:
         code=code_of("buffycoat.embed.embed_cells"),
         settings=settings_of("embed.embed_cells"),
-        # Which of them the data set has, the labels say, and these must not embed anything again.
-        classes=CONFIG.index.make_labels.possible_classes(),
     shell:
         "python -m buffycoat.embed.embed_cells"
-        " --cells {input.cells:q} --classes {params.classes:q}"
+        " --cells {input.cells:q} --classes {input.classes:q}"
         " --embeddings {output.embeddings:q} --prompts {output.prompts:q} --portion {wildcards.scatteritem:q}"
         " --settings {params.settings:q} 2>&1 | tee {log:q}"
 

@@ -9,6 +9,8 @@ from buffycoat.config import (
     keep_warnings_for_trainings,
     listed_rows,
     lists_are_drawn,
+    runtime_json,
+    science_json,
     settings_json,
     use_own_python,
 )
@@ -78,7 +80,9 @@ def shown(path, category, pattern=None):
 
 
 SEED = CONFIG.seed
-CONFIG_JSON = json.dumps(CONFIG.model_dump(mode="json"), sort_keys=True)
+CONFIG_JSON = science_json(CONFIG)
+# Settings of the machine stand in the shell commands, where Snakemake does not count a change.
+RUNTIME = runtime_json(CONFIG)
 LISTS = lists_of(CONFIG.data)
 FOLDS = list(range(CONFIG.index.make_folds.folds))
 MAIN_RECIPE = CONFIG.classify.recipe

@@ -47,13 +47,13 @@ def _is_settings(kind: Any) -> bool:
     return inspect.isclass(kind) and issubclass(kind, Settings)
 
 
-def _parse_settings(kind: type[Settings], text: str) -> Settings:
+def _parse_settings(kind: type[Settings], name: str, text: str) -> Settings:
     try:
         return kind.model_validate(json.loads(text))
     except json.JSONDecodeError as problem:
-        raise InputError(f"--settings: not valid JSON ({problem})") from None
+        raise InputError(f"--{name}: not valid JSON ({problem})") from None
     except ValidationError as problem:
-        raise InputError(describe_validation(problem, "settings")) from None
+        raise InputError(describe_validation(problem, name)) from None
 
 
 def _as_command(step: Callable[..., None]) -> Callable[..., None]:
@@ -64,7 +64,7 @@ def _as_command(step: Callable[..., None]) -> Callable[..., None]:
     def command(**given: Any) -> None:
         for name, kind in kinds.items():
             if _is_settings(kind):
-                given[name] = _parse_settings(kind, given[name])
+                given[name] = _parse_settings(kind, name, given[name])
         step(**given)
 
     parameters = []
@@ -72,6 +72,8 @@ def _as_command(step: Callable[..., None]) -> Callable[..., None]:
         kind = kinds[parameter.name]
         shown = str if _is_settings(kind) else kind
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+        if isinstance(default, Settings):
+            default = default.model_dump_json()
         option = typer.Option(default, f"--{parameter.name.replace('_', '-')}")
         parameters.append(parameter.replace(annotation=shown, default=option))
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -20,6 +20,7 @@ from buffycoat.data.cell_types import name_of
 from buffycoat.data.gather_portions import ALL, rows_of_portion
 from buffycoat.data.images import CellImages, Pixels, on_white
 from buffycoat.data.tables.embed import EMBEDDINGS, PROMPTS
+from buffycoat.data.tables.index import CLASSES, class_codes
 from buffycoat.data.tables.restore import CELLS
 from buffycoat.embed.encoders import Encoder, load_encoder
 from buffycoat.embed.settings import EmbedCells
@@ -128,17 +129,16 @@ def prompts_of(classes: list[str], encoder: Encoder, settings: EmbedCells) -> pd
 
 
 def embed_cells(
-    *, cells: Path, classes: list[str], embeddings: Path, prompts: Path, portion: str = ALL, settings: EmbedCells,
+    *, cells: Path, classes: Path, embeddings: Path, prompts: Path, portion: str = ALL, settings: EmbedCells,
 ) -> None:  # fmt: skip
     """Embed every cell, and every class name where the encoder has text; write the tables of both.
 
-    `classes` are the codes that the data set may have: which of them it has, the labels say, and a corrected label must
-    not embed anything again. With `portion`, of these cells alone.
+    With `portion`, of these cells alone.
     """
     rows = rows_of_portion(CELLS.read(cells), portion, settings.batch)
     encoder = load_encoder(settings)
     # Texts first, on the CPU, before the image side moves to a GPU.
-    texts = prompts_of(classes, encoder, settings)
+    texts = prompts_of(class_codes(CLASSES.read(classes)), encoder, settings)
     table = apply(rows, Embedder(encoder, settings), CellImages(rows, cells))
     PROMPTS.write(texts, prompts)
     EMBEDDINGS.write(table, embeddings)

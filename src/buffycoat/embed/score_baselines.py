@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from buffycoat.core.errors import InputError
 from buffycoat.core.steps import run
 from buffycoat.data.labels import embedded_rows
 from buffycoat.data.tables.classify import PROBABILITIES
@@ -92,8 +93,10 @@ def scores(name: str, true: Numbers, predicted: Numbers, codes: list[str]) -> pd
 def nearest_prompts(vectors: Floats, prompts: pd.DataFrame, codes: list[str]) -> Numbers:
     """Return, for vectors (n, D), the number of the class whose prompt is most similar, (n,).
 
-    There may be prompts of other classes too: they are made before it is known which classes the labels hold.
+    Raises InputError where a class has no prompt: corrected labels may hold a new class, and embed nothing again.
     """
+    if missing := sorted(set(codes) - set(prompts["code"])):
+        raise InputError(f"prompts.parquet: no prompt for {', '.join(missing)}; run once with --forcerun embed_cells")
     texts = np.stack(prompts.set_index("code").loc[codes, "embedding"].to_list()).astype(np.float64)
     return np.asarray((vectors @ texts.T).argmax(axis=1), np.int64)
 

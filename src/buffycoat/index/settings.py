@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from buffycoat.core.settings import Emptied, Settings
-from buffycoat.data.cell_types import CELL_TYPES
 
 
 class MakeIndex(Settings):
@@ -67,10 +66,6 @@ class MakeLabels(Settings):
     def answers(self) -> list[str]:
         """Return the file of test labels in a list, an empty one where there is none."""
         return [self.test_labels] if self.test_labels else []
-
-    def possible_classes(self) -> list[str]:
-        """Return the codes that the classes of the data set are among, in their order, whatever the labels are."""
-        return list(CELL_TYPES) if self.classes == "auto" else list(self.classes)
 
 
 class MakeFolds(Settings):
