@@ -7,6 +7,11 @@ OUT  results/1_index/images.parquet (no label in it: a corrected label does not 
 """
 
 
+def data_of(_):
+    """Return the path of the user's data, for `params`."""
+    return CONFIG.data
+
+
 rule make_index:
     """Check every image file; a fault is a status with a reason."""
     input:
@@ -24,7 +29,7 @@ rule make_index:
     threads: 16
     params:
         code=code_of("buffycoat.index.make_index"),
-        data=CONFIG.data,
+        data=data_of,
         settings=settings_of("index.make_index"),
         rows=listed_rows(CONFIG),
     shell:
@@ -53,7 +58,7 @@ rule make_labels:
     threads: 1
     params:
         code=code_of("buffycoat.index.make_labels"),
-        data=CONFIG.data,
+        data=data_of,
         settings=settings_of("index.make_labels"),
         listing=settings_of("index.make_index"),
     shell:
