@@ -7,11 +7,6 @@ OUT  results/1_index/images.parquet (no label in it: a corrected label does not 
 """
 
 
-def data_of(_):
-    """Return the path of the user's data, for `params`."""
-    return CONFIG.data
-
-
 rule make_index:
     """Check every image file; a fault is a status with a reason."""
     input:
