@@ -24,7 +24,7 @@ rule make_index:
     threads: 16
     params:
         code=code_of("buffycoat.index.make_index"),
-        data=CONFIG.data,
+        data=data_of,
         settings=settings_of("index.make_index"),
         rows=listed_rows(CONFIG),
     shell:
@@ -53,7 +53,7 @@ rule make_labels:
     threads: 1
     params:
         code=code_of("buffycoat.index.make_labels"),
-        data=CONFIG.data,
+        data=data_of,
         settings=settings_of("index.make_labels"),
         listing=settings_of("index.make_index"),
     shell:

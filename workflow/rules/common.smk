@@ -35,6 +35,11 @@ def settings_of(key):
     return settings_json(CONFIG, key)
 
 
+def data_of(_):
+    """Return the path of the user's data, for `params`."""
+    return CONFIG.data
+
+
 def code_of(module):
     """Return the digest of a step's code, for `params`, and note it for the provenance."""
     CODES[module.partition(".")[2]] = code_digest(module)
