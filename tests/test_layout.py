@@ -39,7 +39,7 @@ MOST_RULES = 35
 MOST_MODULES = 136
 """Besides __init__.py."""
 MOST_SETTINGS = 205
-MOST_LINES_OF_COMMON = 125
+MOST_LINES_OF_COMMON = 130
 
 
 def test_every_stage_has_its_four_places() -> None:
