@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from buffycoat.config import step_settings
 from buffycoat.core.files import read_json, sha256_of
 from buffycoat.data.labels import labelled
 from buffycoat.data.tables.classify import PROBABILITIES
@@ -19,6 +18,7 @@ from buffycoat.data.tables.partition import NOISE
 from buffycoat.data.tables.refine import REFINED_LABELS
 from buffycoat.data.tables.report import ABLATION, METRICS, PREDICTIONS, ROBUSTNESS
 from tests.pipeline.workflow_run import TINY, Project
+from tests.test_layout import STEPS
 
 
 def results(project: Project) -> Path:
@@ -68,7 +68,7 @@ def test_no_true_patient_is_divided_more_than_the_recovered_groups_divide_it(fin
 
 def test_probabilities_are_out_of_fold_for_training_images(finished: Project) -> None:
     images = IMAGES.read(results(finished) / "1_index" / "images.parquet")
-    for path in ("5_classify/focal/probabilities.parquet", "6_embed/probabilities.parquet"):
+    for path in ("5_classify/pix2pix/focal/probabilities.parquet", "6_embed/probabilities.parquet"):
         table = PROBABILITIES.read(results(finished) / path)
         assert set(table["image_id"]) == set(decodable(images)["image_id"])
         own = table.loc[table["source"] == "out_of_fold", "image_id"]
@@ -99,13 +99,13 @@ def test_every_step_left_a_log_and_a_benchmark(finished: Project) -> None:
     benchmarks = {path.stem for path in results(finished).rglob("benchmarks/**/*.tsv")}
     assert logs == benchmarks and len(logs) >= 21
     for name in ("crop_cells", "make_index", "train_fold_0", "predict_fold_1", "embed_cells"):
-        logs_of_step = list(results(finished).rglob(f"logs/**/{name}.log"))
+        logs_of_step = list(results(finished).rglob(f"logs/**/{name}*.log"))
         assert logs_of_step and all("images" in log.read_text() for log in logs_of_step)
 
 
 def test_calibration_is_stored_beside_the_probabilities(finished: Project) -> None:
     for recipe in ("focal", "cross_entropy"):
-        found = read_json(results(finished) / "5_classify" / recipe / "calibration.json")
+        found = read_json(results(finished) / "5_classify" / "pix2pix" / recipe / "calibration.json")
         assert found["images"] == len(learned(finished)) and set(found["by_fold"]) == {"0", "1"}
         assert found["fitted"] and found["views"] == 8
 
@@ -154,4 +154,4 @@ def test_the_run_tells_what_it_was_made_with(finished: Project) -> None:
     assert told["inputs"]["images"] == len(IMAGES.read(results(finished) / "1_index" / "images.parquet"))
     assert "results/0_simulate/smears/phase2_test.csv" in told["inputs"]["sources"]
     assert told["settings"]["simulate"]["draw_smears"]["images"] == 130
-    assert set(told["code"]) == set(step_settings()) and len(set(told["code"].values())) > 20
+    assert set(told["code"]) == set(STEPS) and len(set(told["code"].values())) > 20
