@@ -171,7 +171,7 @@ def test_any_value_in_the_place_of_a_setting(changes: list[tuple[tuple[str, ...]
 @bounded
 @given(st.text(max_size=30) | VALUES.map(lambda value: json.dumps(value, skipkeys=True)))
 def test_any_text_as_a_steps_settings(text: str) -> None:
-    found = one_line(lambda: _parse_settings(MakeIndex, text))
+    found = one_line(lambda: _parse_settings(MakeIndex, "settings", text))
     assert found is None or isinstance(found, MakeIndex)
 
 
