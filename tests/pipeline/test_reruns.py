@@ -20,13 +20,12 @@ CHANGED_SETTINGS: dict[str, dict[str, object]] = {
     "index.make_labels": {"label_aliases": {"other": "SNE"}},
     "index.make_folds": {"folds": 3},
     "crop.train_segmenter": {"steps": 3},
-    "crop.crop_cells": {"centrality": 0.3},
+    "crop.crop_cells": {"window_px": 225},
     "partition.flag_noisy": {"spread": 3.0},
-    "restore.make_pairs": {"held_out": 0.2},
     "restore.train_gan": {"batch": 3},
-    "restore.restore_cells": {"batch": 16},
+    "restore.restore_cells": {"guard": False},
     "classify.train_fold": {"epochs": 3},
-    "classify.predict_fold": {"batch": 100},
+    "classify.predict_fold": {"views": 7},
     "classify.combine_folds": {"temperature": "none"},
     "classify.predict_degraded": {"severities": [1.0]},
     "embed.embed_cells": {"batch": 32},
@@ -66,8 +65,8 @@ def with_twin(rule: str) -> set[str]:
 @pytest.fixture(scope="session")
 def users(finished: Project) -> dict[str, set[str]]:
     edges = finished.edges()
-    # The pairs need to know what may be learned from, but are not made again for labels alone.
-    edges["make_labels"] -= {"make_pairs"}
+    # Its pairs need to know what may be learned from, but it is not trained again for labels alone.
+    edges["make_labels"] -= {"train_gan"}
     return edges
 
 
@@ -137,7 +136,7 @@ def test_portions_divide_their_rules_and_no_other(
 
 
 def test_corrected_labels_crop_restore_embed_and_measure_nothing_again(users: dict[str, set[str]]) -> None:
-    blind = {"crop_cells", "measure_noise", "flag_noisy", "make_pairs", "train_gan", "restore_cells", "embed_cells",
+    blind = {"crop_cells", "measure_noise", "flag_noisy", "train_gan", "restore_cells", "embed_cells",
              "measure_cells", "gather_portions", "train_segmenter"}  # fmt: skip
     assert blind <= set(users) and not blind & downstream(users, {"make_labels"})
 
