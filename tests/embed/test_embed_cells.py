@@ -13,6 +13,7 @@ from buffycoat.core.errors import InputError
 from buffycoat.data.gather_portions import gather_portions
 from buffycoat.data.images import CYTOPLASM, ShardWriter
 from buffycoat.data.tables.embed import EMBEDDINGS, PROMPTS
+from buffycoat.data.tables.index import CLASSES
 from buffycoat.data.tables.restore import CELLS
 from buffycoat.embed import embed_cells as module
 from buffycoat.embed.embed_cells import embed_cells, prepare, require_unit, turned, unit
@@ -98,12 +99,14 @@ def folder(tmp_path: Path) -> Path:
         restored=False, noise_before=1.0, noise_after=np.nan, nucleus_change=np.nan, cell_change=np.nan, reason="clean"
     )
     CELLS.write(frame, tmp_path / "cells.parquet")
+    classes = pd.DataFrame({"code": ["LY", "BA"], "name": ["lymphocyte", "basophil"], "position": [1, 0]})
+    CLASSES.write(classes.assign(images=1, groups=None), tmp_path / "classes.parquet")
     return tmp_path
 
 
 def embedded(folder: Path, settings: EmbedCells) -> np.ndarray:
     embed_cells(
-        cells=folder / "cells.parquet", classes=["BA", "LY"], embeddings=folder / "e.parquet",
+        cells=folder / "cells.parquet", classes=folder / "classes.parquet", embeddings=folder / "e.parquet",
         prompts=folder / "p.parquet", settings=settings,
     )  # fmt: skip
     table = EMBEDDINGS.read(folder / "e.parquet")

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from buffycoat.core.errors import InputError
 from buffycoat.data.tables.classify import PROBABILITIES
 from buffycoat.data.tables.embed import BASELINES, EMBEDDINGS, PROMPTS
 from buffycoat.data.tables.index import LABELS
@@ -117,3 +118,9 @@ def test_class_names_are_scored_where_there_are_prompts(dataset: Path) -> None:
 def test_the_nearest_prompt_is_by_class_code_not_by_row() -> None:
     told = pd.DataFrame({"code": ["B", "A"], "prompt": "x", "embedding": [[0.0, 1.0], [1.0, 0.0]]})
     assert nearest_prompts(np.array([[0.9, 0.1], [0.2, 0.8]]), told, ["A", "B"]).tolist() == [0, 1]
+
+
+def test_a_class_without_a_prompt_is_named() -> None:
+    prompts = pd.DataFrame({"code": ["BA"], "prompt": "x", "embedding": [np.ones(2)]})
+    with pytest.raises(InputError, match="no prompt for LY; run once with --forcerun embed_cells"):
+        nearest_prompts(np.ones((1, 2)), prompts, ["BA", "LY"])

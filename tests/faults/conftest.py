@@ -1,4 +1,4 @@
-"""What the tests of bad days share: small steps run as a user runs them, and their marker."""
+"""What the tests of faults share: small steps run as a user runs them, and their marker."""
 
 from __future__ import annotations
 

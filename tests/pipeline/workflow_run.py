@@ -54,10 +54,14 @@ class Project:
         return {rule: int(count) for rule, count in lines if rule not in GROUPS}
 
     def edges(self) -> dict[str, set[str]]:
-        """Return, for each rule, the rules that use its output directly (from Snakemake's own rule graph)."""
-        shown = self.snakemake("--rulegraph", "dot", "--forceall", targets=TARGETS)
+        """Return, for each rule, the rules that use its output directly (from Snakemake's own graph of jobs).
+
+        The rule that gathers portions stands once for each table: `gather_portions 2_crop/crops`.
+        """
+        shown = self.snakemake("--dag", "dot", "--forceall", targets=TARGETS)
         assert shown.returncode == 0, shown.stderr
-        names = dict(re.findall(r'(\d+)\[label = "(\w+)"', shown.stdout))
+        labels = dict(re.findall(r'(\d+)\[label = "([^"]+)"', shown.stdout))
+        names = {number: re.sub(r"\\n(gathered: (\S+))?.*", r" \2", label).strip() for number, label in labels.items()}
         users: dict[str, set[str]] = {name: set() for name in names.values()}
         for maker, user in re.findall(r"(\d+) -> (\d+)", shown.stdout):
             users[names[maker]].add(names[user])
@@ -111,13 +115,14 @@ def run_to_the_end(folder: Path) -> Finished:
 
 def downstream(users: dict[str, set[str]], rules: set[str]) -> set[str]:
     """Return `rules` and all that depends on them, the targets left out."""
-    found, waiting = set(), list(rules)
+    reached: set[str] = set()
+    waiting = list(rules)
     while waiting:
         rule = waiting.pop()
-        if rule not in found:
-            found.add(rule)
+        if rule not in reached:
+            reached.add(rule)
             waiting += users[rule]
-    return found - GROUPS
+    return {rule.partition(" ")[0] for rule in reached} - GROUPS
 
 
 def copy_project(folder: Path) -> Project:
