@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from buffycoat.core.errors import InputError
+from buffycoat.core.errors import InputError, Interrupted
 from buffycoat.crop import train_segmenter as step_module
 from buffycoat.crop.segmenter import MAPS, SIDE_PX, load_network
 from buffycoat.crop.segmenter_samples import MaskedImage, masked_image, restain, sample_of, source_of
@@ -161,6 +164,28 @@ def test_an_interrupted_training_ends_with_the_same_bytes(
     history = SEGMENTER_HISTORY.read(tmp_path / "broken" / "h.parquet")
     assert history["step"].tolist() == [1, 2, 3, 4] and history["cell_iou"].between(0, 1).all()
     assert not (tmp_path / "broken" / "segmenter_checkpoint.safetensors").exists()
+
+
+def test_a_signal_between_two_reports_costs_nothing(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step_module, "report_steps", lambda steps: 3)
+    straight = run_to(tmp_path / "straight", table)
+    step = SegmenterTraining.step
+
+    def step_and_signal(self: SegmenterTraining, sources: object, number: int) -> float:
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, sources, number)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SegmenterTraining, "step", step_and_signal)
+    with pytest.raises(Interrupted, match="SIGTERM: the state is stored"):
+        run_to(tmp_path / "halted", table)
+    monkeypatch.setattr(SegmenterTraining, "step", step)
+    assert run_to(tmp_path / "halted", table) == straight
+    tables = [SEGMENTER_HISTORY.read(tmp_path / name / "h.parquet") for name in ("halted", "straight")]
+    pd.testing.assert_frame_equal(*tables)
+    assert tables[0]["step"].tolist() == [3, 4]
 
 
 def test_what_was_trained_can_be_used(table: Path, tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from torch import Tensor
 
-from buffycoat.core.errors import InputError
+from buffycoat.core.errors import InputError, Interrupted
 from buffycoat.data.degradations import DEGRADATIONS
 from buffycoat.data.images import BACKGROUND, CYTOPLASM, CellImages, Pixels, ShardWriter
 from buffycoat.data.tables.crop import CROPS
@@ -140,6 +143,27 @@ def test_an_interrupted_training_ends_with_the_same_bytes(partitioned: Path, mon
     pd.testing.assert_frame_equal(GAN_HISTORY.read(halted / "h.parquet"), GAN_HISTORY.read(straight / "h.parquet"))
     assert not (halted / "checkpoint.safetensors").exists()
     assert GAN_HISTORY.read(straight / "h.parquet")["step"].tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_signal_between_two_reports_costs_nothing(partitioned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "report_steps", lambda steps: 4)
+    straight = train(partitioned, "straight")
+    step = module.Gan.step
+
+    def step_and_signal(self: module.Gan, noisy: Tensor, clean: Tensor, number: int) -> dict[str, float]:
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return step(self, noisy, clean, number)
+
+    monkeypatch.setattr(module.Gan, "step", step_and_signal)
+    with pytest.raises(Interrupted, match="SIGUSR1: the state is stored"):
+        train(partitioned, "halted")
+    monkeypatch.setattr(module.Gan, "step", step)
+    halted = train(partitioned, "halted")
+    assert (halted / "g.safetensors").read_bytes() == (straight / "g.safetensors").read_bytes()
+    tables = [GAN_HISTORY.read(out / "h.parquet") for out in (halted, straight)]
+    pd.testing.assert_frame_equal(*tables)
+    assert tables[0]["step"].tolist() == [4, 6]
 
 
 class _Stopped(Exception):

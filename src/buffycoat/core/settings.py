@@ -34,7 +34,7 @@ class Runtime(Settings):
     micro_batch: int = Field(
         default=0,
         ge=0,
-        description="Images per forward pass in training; gradients add up to the batch. 0: the whole batch, halved by"
+        description="Images per forward pass of train_fold; gradients add up to the batch. 0: the whole batch, halved by"
         " itself where the GPU's memory does not suffice.",
     )
     compile: Literal["auto", "never", "always"] = Field(
