@@ -27,8 +27,9 @@ from buffycoat.classify.backbones import build_backbone
 from buffycoat.classify.crops import Crops
 from buffycoat.classify.fold_training import FoldTraining
 from buffycoat.classify.predict_fold import predict_views
-from buffycoat.classify.settings import PredictFold, TrainFold
+from buffycoat.classify.settings import TrainFold
 from buffycoat.core.files import sha256_of
+from buffycoat.core.settings import Runtime
 from buffycoat.crop.crop_cells import crop_cells
 from buffycoat.crop.settings import CropCells
 from buffycoat.data.cell_types import CELL_TYPES
@@ -159,8 +160,7 @@ def our_rate(folder: Path, setting: Setting, labels: np.ndarray, classes: int) -
     settings = setting.train_fold()
     crops = Crops.read(folder / "cells.parquet", settings.background, settings.size_px, device)
     ids = [str(k) for k in range(setting.steps * setting.batch)]
-    if hasattr(crops, "make_resident"):
-        crops.make_resident([crops.places[name] for name in ids], settings.model_dump()["resident_share"])
+    crops.make_resident([crops.places[name] for name in ids])
     training = FoldTraining(crops, ids, labels[: len(ids)], classes, "cross_entropy", SEED, settings)
     training.run_epoch(0)
     _finish(device)
@@ -239,12 +239,6 @@ def plain_rate(
     return {"images_per_s": number / (time.perf_counter() - started), "workers": workers, **_memory(device)}
 
 
-def _predict_settings(setting: Setting, batch: int, compiled: bool) -> PredictFold | None:
-    """Return the settings with or without compilation; None where prediction cannot be compiled."""
-    wish = {"compile": "always" if compiled else "never"} if "compile" in PredictFold.model_fields else {}
-    return None if compiled and not wish else PredictFold.model_validate({"views": 8, "batch": batch, **wish})
-
-
 def predict_rates(folder: Path, setting: Setting, classes: int, batch: int, batches: int, repeats: int) -> Any:
     """Return images/s (views count as images) of `predict_views`, compiled and not, turn by turn."""
     device = pick_device()
@@ -253,15 +247,12 @@ def predict_rates(folder: Path, setting: Setting, classes: int, batch: int, batc
     positions = list(range(batch * batches))
     work: dict[str, Callable[[list[int]], Any]] = {}
     found: dict[str, Any] = {"rates": {}, "first_call_s": {}}
-    for name, compiled in (("as_it_is", False), ("compiled", True)):
-        settings = _predict_settings(setting, batch, compiled)
-        if settings is None:
-            found["rates"][name] = "not run: predict_fold does not compile"
-            continue
+    machines = {"as_it_is": Runtime(compile="never"), "compiled": Runtime(compile="always")}
+    for name, runtime in machines.items():
         network = build_backbone(setting.backbone, setting.options, None, classes).eval()
         network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-        predict = partial(predict_views, network, crops, settings=settings)
+        predict = partial(predict_views, network, crops, views=8, runtime=runtime, batch=batch)
         started = time.perf_counter()
         predict(positions[: WARM_UP_BATCHES * batch])
         found["first_call_s"][name] = round(time.perf_counter() - started, 1)

@@ -33,7 +33,7 @@ from buffycoat.crop.segmenter import load_network
 from buffycoat.crop.segmenter_samples import CELL_LEVEL, NUCLEUS_LEVEL, MaskedImage, masked_image
 from buffycoat.crop.segmenter_training import Agreement, each_cell, nearest_cell, summarise
 from buffycoat.crop.settings import CropCells
-from buffycoat.crop.stain import group_lobes, grow_cell, nucleus_map, segment_by_stain
+from buffycoat.crop.stain import MIN_NUCLEUS_SHARE, WORK_PX, group_lobes, grow_cell, nucleus_map, segment_by_stain
 from buffycoat.data.cell_types import CELL_TYPES
 from buffycoat.data.images import BACKGROUND, CYTOPLASM, NUCLEUS, Pixels, decode_image
 from buffycoat.data.random import stream
@@ -81,14 +81,14 @@ def drawn_images(number: int = 130) -> list[MaskedImage]:
     return found
 
 
-def all_by_stain(image: Pixels, settings: CropCells) -> list[Pixels]:
+def all_by_stain(image: Pixels) -> list[Pixels]:
     """Return a mask of every cell that the classical method sees in a field."""
-    scale = min(1.0, settings.work_px / max(image.shape[:2]))
+    scale = min(1.0, WORK_PX / max(image.shape[:2]))
     size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
     small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     labels = group_lobes(nucleus_map(small))
     masks = []
-    for label in np.flatnonzero(np.bincount(labels.ravel()) >= settings.min_nucleus_share * labels.size):
+    for label in np.flatnonzero(np.bincount(labels.ravel()) >= MIN_NUCLEUS_SHARE * labels.size):
         if label:
             nucleus = labels == label
             mask = np.full(labels.shape, BACKGROUND, np.uint8)
@@ -100,21 +100,14 @@ def all_by_stain(image: Pixels, settings: CropCells) -> list[Pixels]:
 
 def methods() -> dict[str, tuple[Masks, Masks]]:
     """Return, per method at hand: primary cell of an image (as a list of one or none), and all cells of a field."""
-    settings = CropCells()
     network = load_network()
-    stain = partial(
-        segment_by_stain,
-        work_px=settings.work_px,
-        min_nucleus_share=settings.min_nucleus_share,
-        centrality=settings.centrality,
-    )
 
     def embedded(image: Pixels) -> list[Pixels]:
-        return [segment_by_network(network, [image], settings.min_cell_share, settings.centrality)[0][0]]
+        return [segment_by_network(network, [image])[0][0]]
 
     found: dict[str, tuple[Masks, Masks]] = {
-        "stain": (lambda image: [stain(image)[0]], partial(all_by_stain, settings=settings)),
-        "embedded": (embedded, partial(all_cells, network, min_cell_share=settings.min_cell_share)),
+        "stain": (lambda image: [segment_by_stain(image)[0]], all_by_stain),
+        "embedded": (embedded, partial(all_cells, network)),
     }
     if weights := os.environ.get("BUFFYCOAT_CELLPOSE_WEIGHTS"):
         found["cellpose"] = cellpose_methods(CropCells(method="cellpose", weights=weights), network)
@@ -128,15 +121,15 @@ def cellpose_methods(settings: CropCells, network: nn.Module) -> tuple[Masks, Ma
     finish = partial(fine_nuclei, network)
 
     def primary(image: Pixels) -> list[Pixels]:
-        found = segment_by_cellpose(model, [image], settings, partial(rough_nuclei, network), finish)
+        found = segment_by_cellpose(model, [image], partial(rough_nuclei, network), finish)
         return [mask for mask, _ in found]
 
     def everything(image: Pixels) -> list[Pixels]:
-        labels = start_masks(model, [image], settings.cellpose_px)[0].result()
+        labels = start_masks(model, [image])[0].result()
         (nuclei,) = rough_nuclei(network, [image])
         size = image.shape[1::-1]
         parts = [cv2.resize((labels == k).astype(np.uint8), size) > 0 for k in range(1, int(labels.max()) + 1)]
-        cells = [part for part in parts if (part & nuclei).sum() >= settings.min_nucleus_share * part.size]
+        cells = [part for part in parts if (part & nuclei).sum() >= MIN_NUCLEUS_SHARE * part.size]
         fine = finish([image] * len(cells), cells) if cells else []
         return [
             np.where(nucleus, NUCLEUS, np.where(cell, CYTOPLASM, BACKGROUND)).astype(np.uint8)

@@ -32,11 +32,10 @@ from benchmarks.restore_gpu import measure
 from buffycoat.classify.backbones import build_backbone
 from buffycoat.classify.crops import Crops
 from buffycoat.classify.predict_fold import predict_views
-from buffycoat.classify.settings import PredictFold
 from buffycoat.core.files import sha256_of
-from buffycoat.crop.cellpose_method import flows_of, load_model, normalised, reduced
+from buffycoat.crop.cellpose_method import CELLPOSE_PX, flows_of, load_model, normalised, reduced
 from buffycoat.crop.cellpose_weights import build_network
-from buffycoat.crop.crop_cells import crop_cells, one_ahead
+from buffycoat.crop.crop_cells import CROP_BATCH, crop_cells, one_ahead
 from buffycoat.crop.framing import frame_cell
 from buffycoat.crop.methods import Means, Segmenter, load_segmenter
 from buffycoat.crop.segmenter import SIDE_PX, load_network, predict_maps
@@ -56,6 +55,8 @@ from buffycoat.simulate.painting import draw_field, draw_slide
 
 SWIN = "swin_tiny_patch4_window7_224"
 JPEG_QUALITY = 92
+VIEWS = 8
+"""Views of a cell that branch A predicts."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Size:
     """Different images; they are listed again and again where more are needed."""
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
     crop_px: int = 224
-    gan: TrainGan = field(default_factory=lambda: TrainGan(depth=5, width=64, batch=32))
+    gan: TrainGan = field(default_factory=lambda: TrainGan(depth=5, widths=(64, 64), batch=32))
     gan_times: int = 50
     swin: dict[str, Any] = field(default_factory=dict)
     train_batch: int = 128
@@ -88,7 +89,7 @@ def _tiny() -> Size:
     tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     image = {**tower, "image_size": 56, "patch_size": 14}
     siglip = SigLIP.model_validate({"vision_config": image, "text_config": tower})
-    gan = TrainGan(depth=3, width=4, discriminator_width=4, batch=2, lambda_features=0.0)
+    gan = TrainGan(depth=3, widths=(4, 4), batch=2, lambda_features=0.0)
     return Size(
         drawn=6, threads=1, crop_px=32, gan=gan, gan_times=1, swin=swin, train_batch=4, train_steps=2, predict_batch=4,
         siglip=siglip, embed_batch=2, small_cellpose=True, cellpose_tiles=2, least_calls=1, patience=0.0,
@@ -174,8 +175,8 @@ def _framed(segment: Segmenter, pool: ThreadPoolExecutor, paths: list[Path], set
     """Decode, segment and frame as the step does, and return how many; the method is ready, so loading is not timed."""
 
     def begun() -> Iterator[tuple[list[Pixels], Iterable[tuple[Pixels, int]]]]:
-        for start in range(0, len(paths), settings.batch_images):
-            images = list(pool.map(decode_image, paths[start : start + settings.batch_images]))
+        for start in range(0, len(paths), CROP_BATCH):
+            images = list(pool.map(decode_image, paths[start : start + CROP_BATCH]))
             yield images, segment(images)
 
     done = 0
@@ -223,18 +224,17 @@ def small_encoder() -> AbstractContextManager[Any]:
 
 def crop_cellpose(size: Size, folder: Path, seconds: float) -> list[dict[str, Any]]:
     """Return the rates of Cellpose-SAM's network alone, and of the whole method with masks of its random answers."""
-    with small_encoder() if size.small_cellpose else nullcontext():
+    tiles = patch("buffycoat.crop.cellpose_method.CELLPOSE_TILES", size.cellpose_tiles)
+    with small_encoder() if size.small_cellpose else nullcontext(), tiles:
         torch.manual_seed(SEED)
         weights = folder / "cellpose.safetensors"
         write_weights(build_network().state_dict(), {}, weights)
-        settings = CropCells(
-            method="cellpose", weights=str(weights), size_px=size.crop_px, cellpose_tiles=size.cellpose_tiles
-        )
+        settings = CropCells(method="cellpose", weights=str(weights), size_px=size.crop_px)
         paths = [Path(path) for path in IMAGES.read(folder / "images.parquet")["path"][: 2 * size.cellpose_tiles]]
         with ThreadPoolExecutor(size.threads) as pool:
             model = load_model(settings, pool, 1)
             one_batch = paths[: size.cellpose_tiles]
-            images = np.stack([normalised(reduced(decode_image(path), settings.cellpose_px)) for path in one_batch])
+            images = np.stack([normalised(reduced(decode_image(path), CELLPOSE_PX)) for path in one_batch])
             flop = flop_of(lambda: flows_of(model, images[:1]))
             network = per_second(lambda: len(flows_of(model, images)), seconds / 2, size.least_calls)
             segment = load_segmenter(settings, Means(pool, size.threads, None))
@@ -287,11 +287,10 @@ def classify_predict(size: Size, folder: Path, seconds: float) -> list[dict[str,
     crops = Crops.read(folder / "cells.parquet", "white", size.crop_px, pick_device())
     network = build_backbone(SWIN, size.swin, None, classes).eval()
     network = network.to(crops.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    settings = PredictFold(batch=size.predict_batch)
     positions = list(range(2 * size.predict_batch))
 
     def work() -> int:
-        return settings.views * len(predict_views(network, crops, positions, settings))
+        return VIEWS * len(predict_views(network, crops, positions, VIEWS, batch=size.predict_batch))
 
     return [rate("prediction", "views", per_second(work, seconds, size.least_calls), _flop_of_swin(size, False))]
 

@@ -23,7 +23,6 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.machine import machine
 from buffycoat.core.files import write_json
 from buffycoat.crop.framing import frame_cell
-from buffycoat.crop.settings import CropCells
 from buffycoat.crop.stain import segment_by_stain
 from buffycoat.data.cell_types import CELL_TYPES
 from buffycoat.data.degradations import DEGRADATIONS
@@ -55,13 +54,9 @@ def drawn_cells(number: int) -> Cells:
 
 def real_cells(data: Path, number: int) -> Cells:
     """Return a random sample of the real images and their masks by the method `stain`."""
-    settings = CropCells()
     names = pd.read_csv(data / "pbc" / "images.csv")["image"].sample(number, random_state=SEED)
     images = [decode_image(data / "pbc" / name) for name in names]
-    return [
-        (image, segment_by_stain(image, settings.work_px, settings.min_nucleus_share, settings.centrality)[0])
-        for image in images
-    ]
+    return [(image, segment_by_stain(image)[0]) for image in images]
 
 
 def scores_of(cells: Cells, sizes: Sizes, kind: str = "none", severity: int = 0) -> dict[tuple[int, int], pd.DataFrame]:

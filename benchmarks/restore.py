@@ -39,16 +39,18 @@ from buffycoat.config import read_layers
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_json, write_json
 from buffycoat.core.progress import start_logging, track
+from buffycoat.core.settings import Runtime
 from buffycoat.data.degradations import DEGRADATIONS
 from buffycoat.data.images import Pixels
 from buffycoat.data.random import stream
 from buffycoat.data.tables.restore import GAN_HISTORY
-from buffycoat.nets.weights import read_weights
+from buffycoat.nets.training import Checkpoint
+from buffycoat.nets.weights import read_weights, write_weights
 from buffycoat.restore.gan import Gan, Judge, checkerboard, generator_of, restored_by
 from buffycoat.restore.guard import judge_restoration
 from buffycoat.restore.pairs import CleanCrops, psnr, ssim, training_batch
-from buffycoat.restore.settings import RestoreCells, TrainGan
-from buffycoat.restore.train_gan import train_gan
+from buffycoat.restore.settings import TrainGan
+from buffycoat.restore.train_gan import JUDGED, train
 
 HERE = Path(__file__).parent
 PARTS = ("classifier", "generator", "norms", "restored", "pixels", "labels", "sheet", "gpu")
@@ -57,6 +59,8 @@ CLASSICAL = ("degraded", "median_3x3", "median_5x5", "non_local_means")
 STRENGTHS = (5.0, 10.0, 15.0, 25.0, 40.0)
 """Filter strengths of non-local means that are tried on training crops; the best one there is used."""
 RESAMPLES = 1000
+RUNTIME = Runtime(bf16_on_cpu=True)
+"""The trainings' precision: the CPU has bfloat16."""
 SHORT_STEPS = 300
 """Steps of the trainings that compare normalisations."""
 
@@ -95,6 +99,12 @@ def best_strength(folder: Path) -> tuple[float, dict[str, float]]:
     return max(found, key=lambda strength: found[strength]), {str(k): v for k, v in found.items()}
 
 
+def clean_crops(folder: Path) -> tuple[CleanCrops, CleanCrops]:
+    """Return the crops that the generator learns from and those that it is judged on."""
+    fit, held = (cells_of(folder, part)[1] for part in ("fit", "held_out"))
+    return CleanCrops(fit, np.full(len(fit), CROP.size_px)), CleanCrops(held, np.full(len(held), CROP.size_px))
+
+
 def train_generator(folder: Path) -> None:
     """Train our generator; add up the processor time over interruptions."""
     if (folder / "generator.safetensors").exists():
@@ -103,23 +113,26 @@ def train_generator(folder: Path) -> None:
     before = read_json(cost)["cpu_s"] if cost.exists() else 0.0
     started = time.process_time()
     try:
-        train_gan(
-            crops=folder / "crops.parquet", pairs=folder / "pairs.parquet",
-            generator=folder / "generator.safetensors", history=folder / "gan_history.parquet",
-            samples=folder / "gan_samples.png", seed=SEED, settings=gan_settings(),
-        )  # fmt: skip
+        settings, (fit, held) = gan_settings(), clean_crops(folder)
+        held = CleanCrops(held.pixels[:JUDGED], held.window_px[:JUDGED])
+        checkpoint = Checkpoint(folder / "generator_checkpoint.safetensors", settings.model_dump_json())
+        gan = Gan(settings, SEED, torch.device("cpu"), RUNTIME)
+        history, _ = train(gan, fit, Judge(held, settings, SEED), checkpoint)
+        GAN_HISTORY.write(history, folder / "gan_history.parquet")
+        header = settings.model_dump(mode="json")
+        write_weights(gan.averaged.state_dict(), header, folder / "generator.safetensors")
+        checkpoint.remove()
     finally:
         write_json({"cpu_s": before + time.process_time() - started}, cost)
 
 
 def norm_figures(folder: Path) -> dict[str, Any]:
     """Return PSNR and seconds of a short training with each normalisation, all else being equal."""
-    clean = {part: cells_of(folder, part)[1] for part in ("fit", "held_out")}
-    fit, held = (CleanCrops(crops, np.full(len(crops), CROP.size_px)) for crops in clean.values())
+    fit, held = clean_crops(folder)
     found: dict[str, Any] = {"steps": SHORT_STEPS}
     for norm in ("none", "instance", "batch"):
         settings = gan_settings().model_copy(update={"norm": norm, "steps": SHORT_STEPS, "ema": 0.98})
-        gan, judge = Gan(settings, SEED, torch.device("cpu")), Judge(held, settings, SEED)
+        gan, judge = Gan(settings, SEED, torch.device("cpu"), RUNTIME), Judge(held, settings, SEED)
         started = time.process_time()
         for number in range(SHORT_STEPS):
             gan.step(*training_batch(fit, settings, SEED, number), number)
@@ -151,8 +164,7 @@ def restore_all(folder: Path) -> None:
     started = time.process_time()
     ours = restored_by(network, degraded, depth, 16, torch.device("cpu"))
     seconds = time.process_time() - started
-    settings = RestoreCells()
-    verdicts = [judge_restoration(*three, settings) for three in zip(degraded, ours, masks, strict=True)]
+    verdicts = [judge_restoration(*three, guard=True) for three in zip(degraded, ours, masks, strict=True)]
     kept = np.array([verdict.restored for verdict in verdicts])
     save_arrays(
         folder / "restored.npz",

@@ -78,7 +78,9 @@ def gpu_figures() -> dict[str, Any] | str:
     """Return the figures of our settings and of the paper's on this machine's GPU, or that there is none."""
     if not torch.cuda.is_available():
         return "not run: no GPU at hand"
-    ours = TrainGan(depth=5, width=64, batch=32)
-    paper = TrainGan(depth=8, width=64, batch=32, upsampling="transposed", norm="batch", dropout=0.5, residual=False)
+    ours = TrainGan(depth=5, widths=(64, 64), batch=32)
+    paper = TrainGan(
+        depth=8, widths=(64, 64), batch=32, upsampling="transposed", norm="batch", dropout=0.5, residual=False
+    )
     device = torch.device("cuda")
     return {"ours": measure(ours, device, SIDE, 50), "paper": measure(paper, device, SIDE, 50)}

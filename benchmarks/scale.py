@@ -1,12 +1,11 @@
 """Seconds and memory of every step without a network, at growing sizes up to that of WBCBench, and of a dry run.
 
     make benchmark-scale                                  (1,000, 5,000, 20,000 and 55,012 images: an hour of two cores)
-    python -m benchmarks.scale --sizes 1000 --work-px 64  (only these; others that are in the result stay)
+    python -m benchmarks.scale --sizes 1000               (only this one; others that are in the result stay)
 
 Writes benchmarks/scale.json. Each step runs as the workflow runs it, by its command line, in a process of its own, on
 two threads. What trained networks would have said is put there (benchmarks/scale_data.py): training is measured by
-benchmarks/classify.py and others. Crops have the full size, 224 px; they are found by `stain`, whose `work_px` is the
-only setting that changes its time much.
+benchmarks/classify.py and others. Crops have the full size, 224 px; they are found by `stain`.
 """
 
 from __future__ import annotations
@@ -32,7 +31,6 @@ from benchmarks.scale_data import DRAWN, draw_once, write_images, write_stand_in
 from buffycoat.config import Config, check_config, settings_json
 from buffycoat.core.files import read_json, write_json
 from buffycoat.core.progress import start_logging
-from buffycoat.crop.settings import CropCells
 from buffycoat.index.lists import folders_of, lists_of
 
 HERE = Path(__file__).parent
@@ -95,13 +93,13 @@ NAME_OF_SUMMARY = "summary.json"
 PER_FOLD = {"logits": "logits.parquet", "histories": "history.parquet"}
 
 
-def overlay_of(work_px: int) -> dict[str, Any]:
+def overlay_of() -> dict[str, Any]:
     """Return the configuration of a run: the workflow's at full size, without a network."""
     return {
         "preset": "wbcbench",
         "data": "smears",
         "index": {"make_labels": {"test_labels": "smears/test_labels.csv", "groups": "given"}},
-        "crop": {"crop_cells": {"method": "stain", "window_px": 224, "size_px": 224, "work_px": work_px}},
+        "crop": {"crop_cells": {"method": "stain", "window_px": 224, "size_px": 224}},
         "restore": {"restore_cells": {"method": "median"}},
         "classify": {"recipe": RECIPE, "train_fold": {"weights": None}},
         "embed": {"embed_cells": {"weights": None}},
@@ -206,21 +204,21 @@ def sizes_of(results: Path) -> dict[str, int]:
     return found
 
 
-def run_size(images: int, work_px: int, folder: Path) -> dict[str, Any]:
+def run_size(images: int, folder: Path) -> dict[str, Any]:
     """Return what every step costs on a data set of so many images; the data set is deleted afterwards."""
     here = folder / f"images_{images}"
     shutil.rmtree(here, ignore_errors=True)
     write_images(images, draw_once(folder / "drawn"), here / "smears")
     overlay = here / "overlay.yaml"
-    overlay.write_text(yaml.safe_dump(overlay_of(work_px)))
-    config, steps = check_config(overlay_of(work_px)), {}
+    overlay.write_text(yaml.safe_dump(overlay_of()))
+    config, steps = check_config(overlay_of()), {}
     for key in [*BEFORE, "stand_ins", *AFTER]:
         if key == "stand_ins":
             write_stand_ins(here / "results", RECIPE)
             continue
         steps[key] = measured(command_of(key, config), here, here / "logs" / f"{key}.log")
         print(f"{images} images, {key}: {steps[key]}", flush=True)
-    told = {"images": images, "work_px": work_px, "machine": machine(), "load": os.getloadavg()[2]}
+    told = {"images": images, "machine": machine(), "load": os.getloadavg()[2]}
     found = {"steps": steps, "dry_run": dry_runs(here, overlay), "bytes": sizes_of(here / "results")}
     shutil.rmtree(here)
     return {**told, **found}
@@ -255,12 +253,11 @@ def growth(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def write_result(runs: list[dict[str, Any]], planned: dict[str, Any], result: Path) -> None:
-    """Write the runs, in order of their sizes, the growth over those that differ in size alone, and the dry runs."""
-    ordered = sorted(runs, key=lambda run: (run["work_px"], run["images"]))
-    alike = {run["work_px"]: [other for other in ordered if other["work_px"] == run["work_px"]] for run in ordered}
-    grown = {f"work_px {px}": growth(some) for px, some in alike.items() if len(some) > 1}
+    """Write the runs, in order of their sizes, the growth over them, and the dry runs."""
+    ordered = sorted(runs, key=lambda run: int(run["images"]))
+    grown = growth(ordered) if len(ordered) > 1 else {}
     told = {
-        "command": "python -m benchmarks.scale --sizes IMAGES --work-px PX, as each run tells",
+        "command": "python -m benchmarks.scale --sizes IMAGES, as each run tells",
         "threads": THREADS,
         "drawn_fields": DRAWN.images,
     }
@@ -272,16 +269,15 @@ def main(
         "local/scale"
     ),
     sizes: Annotated[list[int], typer.Option(help="images")] = SIZES,
-    work_px: Annotated[int, typer.Option(help="crop.crop_cells.work_px")] = CropCells().work_px,
     result: Annotated[Path, typer.Option()] = HERE / "scale.json",
 ) -> None:
     """Run the sizes, smallest first, and put the figures into the result file."""
     start_logging()
     planned = dry_runs_of_portions(folder.resolve())
     before = read_json(result)["runs"] if result.exists() else []
-    runs = {(run["work_px"], run["images"]): run for run in before}
+    runs = {run["images"]: run for run in before}
     for images in sorted(sizes):
-        runs[work_px, images] = run_size(images, work_px, folder.resolve())
+        runs[images] = run_size(images, folder.resolve())
         write_result(list(runs.values()), planned, result)
 
 

@@ -212,9 +212,10 @@ def test_a_gpu_is_seen_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_paper_preset_holds_the_papers_constants() -> None:
     config = read_layers({"preset": "paper"})[0]
     fold, gan, head = config.classify.train_fold, config.restore.train_gan, config.embed.train_head
-    assert (fold.batch, fold.epochs, fold.learning_rate, fold.weight_decay, fold.gamma) == (128, 20, 1e-4, 0.01, 2)
+    assert (fold.batch, fold.epochs, fold.learning_rate, fold.augmentation) == (128, 20, 1e-4, "paper")
     assert (fold.imbalance, fold.rebalance, fold.focal_p, fold.choose) == ("both", "log", "weighted", "best")
-    assert (gan.depth, gan.width, gan.norm, gan.upsampling, gan.lambda_l1) == (8, 64, "batch", "transposed", 100)
+    assert (gan.depth, gan.widths, gan.norm, gan.upsampling, gan.lambda_l1) == (8, (64, 64), "batch", "transposed", 100)
+    assert gan.schedule == (0.0, 0.5)
     assert (head.hidden, head.projection, head.temperature, head.contrastive_share) == ((1024, 512), 256, 0.07, 0.3)
     assert config.partition.flag_noisy.level == 20 and not config.restore.restore_cells.guard
     rules = {rule.rescued: rule for rule in config.refine.fit_rules.rules}

@@ -10,6 +10,7 @@ import pandas as pd
 from buffycoat.classify.predict_fold import predict_fold
 from buffycoat.classify.settings import PredictFold, TrainFold
 from buffycoat.classify.train_fold import train_fold
+from buffycoat.core.settings import Runtime
 from buffycoat.data.images import CYTOPLASM, ShardWriter
 from buffycoat.data.tables.index import CLASSES, FOLDS
 from buffycoat.data.tables.restore import CELLS
@@ -18,7 +19,7 @@ from tests.index_tables import write_index
 SWIN = {"img_size": 32, "window_size": 4, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 4]}
 TINY = TrainFold(
     backbone="swin_tiny_patch4_window7_224", backbone_options=SWIN, size_px=32, epochs=3, batch=8, background="keep",
-    learning_rate=3e-3, warm_up=0.0, degraded=0.3,
+    learning_rate=3e-3, warm_up=0.0,
 )  # fmt: skip
 
 
@@ -55,12 +56,12 @@ def inputs(folder: Path, *others: str) -> dict[str, Path]:
 
 def train(
     folder: Path, name: str, fold: int = 0, settings: TrainFold = TINY, recipe: str = "focal",
-    body: list[Path] | None = None,
+    body: list[Path] | None = None, runtime: Runtime = Runtime(),
 ) -> Path:  # fmt: skip
     out = folder / name / f"fold_{fold}"
     train_fold(
         **inputs(folder, "labels"), fold=fold, recipe=recipe, body=body, model=out / "model.safetensors",
-        history=out / "history.parquet", seed=1, settings=settings,
+        history=out / "history.parquet", seed=1, settings=settings, runtime=runtime,
     )  # fmt: skip
     return out
 
@@ -68,6 +69,6 @@ def train(
 def predict(folder: Path, out: Path, fold: int, views: int = 8, recipe: str = "focal") -> Path:
     predict_fold(
         **inputs(folder), model=out / "model.safetensors", fold=fold, recipe=recipe, logits=out / "logits.parquet",
-        settings=PredictFold(views=views, batch=7),
+        settings=PredictFold(views=views),
     )  # fmt: skip
     return out / "logits.parquet"

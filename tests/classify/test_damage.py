@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 
-from buffycoat.classify.augment import DAMAGES, damage, draw_numbers
-from buffycoat.classify.settings import TrainFold
+from buffycoat.classify.augment import DAMAGES, Augmentation, damage, draw_numbers
 from buffycoat.data.degradations import DEGRADATIONS
 from buffycoat.data.random import stream, stream_seeds
 
@@ -45,7 +42,7 @@ def test_damage_is_as_strong_as_the_simulations(kind: str, severity: float) -> N
 
 def test_a_share_of_the_images_is_damaged_and_kinds_are_drawn_alike() -> None:
     n = 600
-    settings = TrainFold(degraded=0.25, degradations=["salt_and_pepper", "illumination"])
+    settings = Augmentation(degraded=0.25, degradations=("salt_and_pepper", "illumination"))
     clean = pattern(1, 16).repeat(n, 1, 1, 1)
     result = damage(clean.clone(), drawn(n), settings)
     changed = (result - clean).abs().amax(dim=(1, 2, 3)) > 0
@@ -57,7 +54,7 @@ def test_a_share_of_the_images_is_damaged_and_kinds_are_drawn_alike() -> None:
 
 def test_severity_stays_below_the_worst() -> None:
     def most(worst: float) -> float:
-        settings: Any = TrainFold(degraded=1.0, degradations=["salt_and_pepper"], worst_severity=worst)
+        settings = Augmentation(degraded=1.0, degradations=("salt_and_pepper",), worst_severity=worst)
         clean = torch.full((40, 3, 32, 32), 0.5)
         return (damage(clean.clone(), drawn(40), settings) != clean).float().mean(dim=(1, 2, 3)).max().item()
 

@@ -65,4 +65,4 @@ def test_resident_crops_are_the_same_crops(cells: Path, background: str) -> None
 
 def test_a_cpu_keeps_no_copy(cells: Path) -> None:
     crops = Crops.read(cells, "keep", 32, CPU)
-    assert not crops.make_resident([0, 1], 0.5) and crops.resident is None
+    assert not crops.make_resident([0, 1]) and crops.resident is None

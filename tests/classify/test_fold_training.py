@@ -11,21 +11,25 @@ import pytest
 import torch
 from torch.nn import functional
 
+from buffycoat.classify import fold_training as module
 from buffycoat.classify.augment import augment
 from buffycoat.classify.backbones import classifier_names, normalise
 from buffycoat.classify.crops import Crops
 from buffycoat.classify.fold_training import FoldTraining, pieces
 from buffycoat.classify.settings import TrainFold
 from buffycoat.core.errors import InputError
+from buffycoat.core.settings import Runtime
 from tests.classify.cases import SWIN, TINY
 
 LABELS = np.array([0] * 14 + [1] * 15 + [2])
 
 
-def training(folder: Path, recipe: str = "cross_entropy", body: Any = None, **changes: Any) -> FoldTraining:
+def training(
+    folder: Path, recipe: str = "cross_entropy", body: Any = None, runtime: Runtime = Runtime(), **changes: Any
+) -> FoldTraining:
     settings = TINY.model_copy(update={"backbone_options": {**SWIN, "drop_path_rate": 0.0}, **changes})
     crops = Crops.read(folder / "cells.parquet", settings.background, settings.size_px, torch.device("cpu"))
-    return FoldTraining(crops, [str(k) for k in range(30)], LABELS, 3, recipe, 1, settings, body)
+    return FoldTraining(crops, [str(k) for k in range(30)], LABELS, 3, recipe, 1, settings, body, runtime)
 
 
 def weights(made: FoldTraining) -> dict[str, torch.Tensor]:
@@ -41,11 +45,12 @@ def test_pieces_cover_everything_once() -> None:
     assert pieces(3, 8) == [slice(0, 3)]
 
 
-def test_a_step_is_one_step_of_adamw_on_the_mean_loss(dataset: Path) -> None:
-    made = training(dataset, weight_decay=0.0, clip_norm=0.0, ema=0.0, label_smoothing=0.0)
-    reference = training(dataset, weight_decay=0.0, clip_norm=0.0, ema=0.0, label_smoothing=0.0).model
+def test_a_step_is_one_step_of_adamw_on_the_mean_loss(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WEIGHT_DECAY", 0.0)
+    made = training(dataset, clip_norm=0.0, ema=0.0, label_smoothing=0.0)
+    reference = training(dataset, clip_norm=0.0, ema=0.0, label_smoothing=0.0).model
     batch = made.sampler.make(0)
-    images = augment(made.crops.as_images(batch.pixels), batch.draws, made.settings)
+    images = augment(made.crops.as_images(batch.pixels), batch.draws, made.augmentation)
     optimiser = torch.optim.AdamW(reference.parameters(), lr=made.settings.learning_rate, weight_decay=0.0)
     loss = functional.cross_entropy(reference(normalise(images, reference)), batch.labels)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -60,7 +65,7 @@ def test_a_step_is_one_step_of_adamw_on_the_mean_loss(dataset: Path) -> None:
 
 @pytest.mark.parametrize("micro", [3, 8])
 def test_micro_batches_add_up_to_the_batch(dataset: Path, micro: int) -> None:
-    whole, split = training(dataset), training(dataset, micro_batch=micro)
+    whole, split = training(dataset), training(dataset, runtime=Runtime(micro_batch=micro))
     for made in (whole, split):
         made.run_epoch(0)
     assert split.micro == micro
@@ -195,10 +200,21 @@ def test_a_loss_that_grows_many_times_over_stops(dataset: Path) -> None:
 
 
 def test_compiling_changes_no_name_of_a_weight(dataset: Path) -> None:
-    plain = training(dataset, compile="never")
-    compiled = training(dataset, compile="always")
+    plain = training(dataset, runtime=Runtime(compile="never"))
+    compiled = training(dataset, runtime=Runtime(compile="always"))
     assert same(weights(plain), weights(compiled))
     assert compiled.model._compiled_call_impl is not None and plain.model._compiled_call_impl is None
+
+
+def test_a_smaller_micro_batch_holds_for_a_training_that_is_taken_up_too(dataset: Path) -> None:
+    stored = training(dataset).state()
+    for asked, expected in ((3, 3), (0, 8)):
+        again = training(dataset, runtime=Runtime(micro_batch=asked))
+        again.load(stored)
+        assert again.micro == expected
+    tight = training(dataset)
+    tight.load({**stored, "micro": 2})
+    assert tight.micro == 2, "what the memory has held is not tried anew"
 
 
 def test_settings_of_the_stage_are_read() -> None:

@@ -9,6 +9,8 @@ import torch
 from torch.nn import functional
 
 from buffycoat.classify.recipes import (
+    GAMMA,
+    LOGIT_SCALE,
     LOSSES,
     Balance,
     CosineClassifier,
@@ -22,14 +24,17 @@ from buffycoat.classify.settings import TrainFold
 
 
 def balance(
-    classes: int = 4, weights: list[float] | None = None, counts: list[int] | None = None, **settings: Any
-) -> Balance:
+    classes: int = 4, weights: list[float] | None = None, counts: list[int] | None = None, gamma: float = GAMMA,
+    logit_scale: float = LOGIT_SCALE, **settings: Any,
+) -> Balance:  # fmt: skip
     counts = counts or [1000, 100, 10, 1][:classes]
     return Balance(
         torch.tensor(counts, dtype=torch.float32),
         torch.tensor(weights or [1.0] * classes),
         torch.from_numpy(ldam_margins(np.array(counts), 0.5)).float(),
         TrainFold(**settings),
+        gamma,
+        logit_scale,
     )
 
 

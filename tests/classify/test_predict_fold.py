@@ -8,7 +8,6 @@ import torch
 
 from buffycoat.classify.crops import Crops
 from buffycoat.classify.predict_fold import judged_rows, load_fold_model, predict_views, view_of
-from buffycoat.classify.settings import PredictFold
 from buffycoat.classify.train_fold import judge
 from buffycoat.core.errors import InputError
 from buffycoat.data.labels import learned_rows
@@ -35,7 +34,7 @@ def test_a_views_logits_are_those_of_the_turned_image(dataset: Path) -> None:
     model = train(dataset, "run") / "model.safetensors"
     network, trained = load_fold_model(model, CODES)
     crops = Crops.read(dataset / "cells.parquet", trained.background, trained.size_px, torch.device("cpu"))
-    values = predict_views(network, crops, [3, 8], PredictFold(batch=1))
+    values = predict_views(network, crops, [3, 8], views=8, batch=1)
     from buffycoat.classify.backbones import normalise
 
     images = normalise(crops.batch([3, 8]), network)

@@ -9,6 +9,9 @@ import torch
 from torch import nn
 
 from buffycoat.classify.recipes import (
+    EFFECTIVE_BETA,
+    HEAD_EPOCHS,
+    LOGIT_SCALE,
     LOSSES,
     CosineClassifier,
     adjusted_biases,
@@ -62,15 +65,15 @@ def test_focal_with_both_is_the_papers() -> None:
 
 
 def test_ldam_defers_its_weights() -> None:
-    settings = TrainFold(epochs=10, deferred_from=0.8)
+    settings = TrainFold(epochs=10)
     assert weights_of("ldam", COUNTS, 7, settings).tolist() == [1, 1, 1]
     late = weights_of("ldam", COUNTS, 8, settings)
-    assert np.allclose(late, effective_number_weights(COUNTS, settings.effective_beta)) and late[2] > late[0]
+    assert np.allclose(late, effective_number_weights(COUNTS, EFFECTIVE_BETA)) and late[2] > late[0]
 
 
 def test_crt_trains_for_as_long_as_its_head_needs() -> None:
-    settings = TrainFold(epochs=20, head_epochs=4)
-    assert [epochs_of(recipe, settings) for recipe in ("crt", "focal")] == [4, 20]
+    settings = TrainFold(epochs=20)
+    assert [epochs_of(recipe, settings) for recipe in ("crt", "focal")] == [HEAD_EPOCHS, 20]
 
 
 def test_every_recipe_that_trains_has_a_loss_and_every_body_is_a_recipe() -> None:
@@ -93,11 +96,10 @@ class Small(nn.Module):
 
 
 def test_ldam_alone_gets_a_cosine_classifier() -> None:
-    settings = TrainFold(logit_scale=12.0)
-    network = with_classifier(Small(nn.Linear(4, 3)), "ldam", 3, settings)
-    assert isinstance(network.head, CosineClassifier) and network.head.scale == 12.0
+    network = with_classifier(Small(nn.Linear(4, 3)), "ldam", 3)
+    assert isinstance(network.head, CosineClassifier) and network.head.scale == LOGIT_SCALE
     assert network(torch.randn(2, 5)).shape == (2, 3)
-    assert isinstance(with_classifier(Small(nn.Linear(4, 3)), "focal", 3, settings).head, nn.Linear)
+    assert isinstance(with_classifier(Small(nn.Linear(4, 3)), "focal", 3).head, nn.Linear)
 
 
 def test_a_classifier_of_another_shape_is_refused() -> None:

@@ -17,9 +17,10 @@ import torch
 from buffycoat.classify import train_fold as module
 from buffycoat.classify.backbones import classifier_names
 from buffycoat.classify.predict_fold import load_fold_model
-from buffycoat.classify.recipes import log_frequencies
+from buffycoat.classify.recipes import LOGIT_SCALE, log_frequencies
 from buffycoat.classify.settings import TrainFold
 from buffycoat.core.errors import InputError, Interrupted
+from buffycoat.core.settings import Runtime
 from buffycoat.data.methods import BODY_OF, RECIPE_NAMES
 from buffycoat.data.tables.classify import TRAINING_HISTORY
 from buffycoat.data.tables.index import LABELS
@@ -64,6 +65,7 @@ def start(folder: Path, out: Path, settings: TrainFold) -> subprocess.Popen[byte
     """Start the step as a process of its own, as a rule does."""
     named = {f"--{name}": str(path) for name, path in inputs(folder, "labels").items()}
     named |= {"--fold": "0", "--recipe": "focal", "--seed": "1", "--settings": settings.model_dump_json()}
+    named |= {"--runtime": Runtime(checkpoint_minutes=1e-9).model_dump_json()}
     named |= {"--model": str(out / "model.safetensors"), "--history": str(out / "history.parquet")}
     command = [
         sys.executable,
@@ -81,7 +83,7 @@ def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
 
 def test_a_killed_process_goes_on_where_it_was_and_a_terminated_one_says_so(dataset: Path) -> None:
     # Stored after every step, so that the kill falls into the middle of an epoch.
-    settings = TINY.model_copy(update={"epochs": 12, "checkpoint_minutes": 1e-9})
+    settings = TINY.model_copy(update={"epochs": 12})
     straight = train(dataset, "straight", settings=settings)
     out = dataset / "killed" / "fold_0"
     first = start(dataset, out, settings)
@@ -103,6 +105,25 @@ def test_a_killed_process_goes_on_where_it_was_and_a_terminated_one_says_so(data
         assert third.wait() == 0 and third.stderr is not None
         assert b"continuing after step" in third.stderr.read()
     assert bytes_of(out) == bytes_of(straight)
+
+
+def test_another_machine_continues_the_checkpoint(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    save = Checkpoint.save
+
+    def save_and_die(self: Checkpoint, state: dict[str, object]) -> None:
+        save(self, state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module.Checkpoint, "save", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        train(dataset, "a")
+    monkeypatch.setattr(module.Checkpoint, "save", save)
+    with caplog.at_level(logging.INFO, "buffycoat"):
+        out = train(dataset, "a", runtime=Runtime(micro_batch=4, compile="never", checkpoint_minutes=1.0))
+    assert "continuing after step" in caplog.text
+    assert "micro" not in json.dumps(read_weights(out / "model.safetensors")[1]["settings"])
 
 
 def test_other_settings_do_not_continue_the_checkpoint(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +200,7 @@ def test_every_recipe_writes_a_model_that_says_what_it_is(dataset: Path, recipe:
     assert read_weights(out / "model.safetensors")[1]["recipe"] == recipe
     with torch.inference_mode():
         logits = network(torch.rand(2, 3, 32, 32))
-    assert logits.shape == (2, 3) and (recipe != "ldam" or logits.abs().max() <= settings.logit_scale)
+    assert logits.shape == (2, 3) and (recipe != "ldam" or logits.abs().max() <= LOGIT_SCALE)
 
 
 def test_logit_adjustment_is_the_body_with_moved_biases(dataset: Path, caplog: pytest.LogCaptureFixture) -> None:

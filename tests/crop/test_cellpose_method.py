@@ -14,6 +14,8 @@ import torch
 from buffycoat.core.errors import InputError
 from buffycoat.crop import cellpose_method
 from buffycoat.crop.cellpose_method import (
+    CELLPOSE_PX,
+    CELLPOSE_TILES,
     Cellpose,
     enlarged,
     mask_workers,
@@ -38,8 +40,6 @@ from tests.crop.cellpose_stubs import (
     same_cells,
 )
 from tests.crop.drawing import add_cell, field, iou
-
-SETTINGS = CropCells(method="cellpose")
 
 
 def by_stain(images: list[Pixels]) -> list[Bools]:
@@ -112,18 +112,16 @@ def test_reduction_is_exact_and_costs_the_outline_little() -> None:
     network = TrueFlows()
     labels = drawn_labels(200, 240, seed=11, cells=4, radii=(18, 40))
     image = network.draw(labels).repeat(2, axis=0).repeat(2, axis=1)
-    (masks,) = found(in_threads(network), [image], side_px=240)
+    (masks,) = found(in_threads(network), [image], side_px=CELLPOSE_PX)
     assert same_cells(masks, labels)
     nucleus = (labels == 1).repeat(2, axis=0).repeat(2, axis=1)
-    settings = CropCells(method="cellpose", cellpose_px=240)
-    ((mask, cells),) = segment_by_cellpose(in_threads(network), [image], settings, given(nucleus))
+    ((mask, cells),) = segment_by_cellpose(in_threads(network), [image], given(nucleus))
     assert mask.shape == image.shape[:2] and cells == 1
     assert iou(mask != BACKGROUND, nucleus) > 0.97
 
 
 def test_the_default_reduction_is_one_tile_and_a_pixel_more_is_not() -> None:
-    side = CropCells().cellpose_px
-    assert (tiles_of(side, side), tiles_of(side + 1, side)) == (1, 2)
+    assert (tiles_of(CELLPOSE_PX, CELLPOSE_PX), tiles_of(CELLPOSE_PX + 1, CELLPOSE_PX)) == (1, 2)
 
 
 def test_small_images_are_not_enlarged() -> None:
@@ -182,19 +180,19 @@ def three_cells() -> tuple[Labels, list[Bools]]:
 
 def test_the_primary_cell_holds_stain_and_is_central() -> None:
     labels, (corner, centre, low) = three_cells()
-    cell, cells = primary_of(labels, corner | centre, 0.004, 0.35)
+    cell, cells = primary_of(labels, corner | centre)
     assert cells == 2 and (cell == (labels == 2)).all(), "less stain, but in the middle"
-    cell, cells = primary_of(labels, corner | low, 0.004, 0.35)
+    cell, cells = primary_of(labels, corner | low)
     assert cells == 2 and (cell == (labels == 1)).all(), "more stain"
-    cell, cells = primary_of(labels, np.zeros((150, 150), bool), 0.004, 0.35)
+    cell, cells = primary_of(labels, np.zeros((150, 150), bool))
     assert cells == 0 and not cell.any()
-    cell, cells = primary_of(labels, corner | low, 0.03, 0.35)
+    cell, cells = primary_of(labels, corner | low, 0.03)
     assert cells == 1 and (cell == (labels == 1)).all(), "too little stain is no nucleus"
 
 
 def test_stain_is_looked_up_in_the_image_and_cells_in_its_reduction() -> None:
     labels, (_, centre, _) = three_cells()
-    cell, cells = primary_of(labels, centre.repeat(2, axis=0).repeat(2, axis=1), 0.004, 0.35)
+    cell, cells = primary_of(labels, centre.repeat(2, axis=0).repeat(2, axis=1))
     assert cells == 1 and cell.shape == (300, 300)
     assert iou(cell, (labels == 2).repeat(2, axis=0).repeat(2, axis=1)) > 0.97
 
@@ -204,7 +202,7 @@ def test_the_nucleus_is_the_map_within_the_cell_or_what_the_finish_says() -> Non
     truths = [drawn_labels(140, 140, seed, 3) for seed in range(2)]
     images = [network.draw(labels) for labels in truths]
     maps = [(labels == 1) | (labels == 0) & (np.arange(140) < 20) for labels in truths]
-    plain = list(segment_by_cellpose(in_threads(network), images, SETTINGS, given(*maps)))
+    plain = list(segment_by_cellpose(in_threads(network), images, given(*maps)))
     for (mask, cells), labels in zip(plain, truths, strict=True):
         assert cells == 1 and ((mask == NUCLEUS) == (labels == 1)).all() and not (mask == CYTOPLASM).any()
 
@@ -214,7 +212,7 @@ def test_the_nucleus_is_the_map_within_the_cell_or_what_the_finish_says() -> Non
         return [np.indices(cell.shape)[1] < np.nonzero(cell)[1].mean() for cell in chosen]
 
     for (mask, _), labels in zip(
-        segment_by_cellpose(in_threads(network), images, SETTINGS, given(*maps), left_half), truths, strict=True
+        segment_by_cellpose(in_threads(network), images, given(*maps), left_half), truths, strict=True
     ):
         half = np.indices(labels.shape)[1] < np.nonzero(labels == 1)[1].mean()
         assert ((mask == NUCLEUS) == (half & (labels == 1))).all()
@@ -227,7 +225,7 @@ def test_the_white_cell_is_chosen_among_red_ones() -> None:
         image = field(side, red_cells=0 if k else 9)
         truths.append(add_cell(image, side / 2, side / 2 + 3 * k, side // 5 + k))
         images.append(image)
-    answers = list(segment_by_cellpose(in_threads(ByColour()), images, SETTINGS, by_stain))
+    answers = list(segment_by_cellpose(in_threads(ByColour()), images, by_stain))
     for (mask, cells), truth in zip(answers, truths, strict=True):
         assert cells == 1 and mask.shape == truth.shape
         assert iou(mask != BACKGROUND, truth > 0) > 0.9
@@ -235,14 +233,14 @@ def test_the_white_cell_is_chosen_among_red_ones() -> None:
 
 
 def test_a_field_without_a_white_cell_has_none() -> None:
-    ((mask, cells),) = segment_by_cellpose(in_threads(ByColour()), [field(240, red_cells=9)], SETTINGS, by_stain)
+    ((mask, cells),) = segment_by_cellpose(in_threads(ByColour()), [field(240, red_cells=9)], by_stain)
     assert cells == 0 and (mask == BACKGROUND).all()
 
 
 def test_the_network_is_done_before_the_first_answer_is_asked_for() -> None:
     network = TrueFlows()
     labels = drawn_labels(100, 100, 0, 2)
-    answers = segment_by_cellpose(in_threads(network), [network.draw(labels)], SETTINGS, given(labels == 1))
+    answers = segment_by_cellpose(in_threads(network), [network.draw(labels)], given(labels == 1))
     assert network.batches == [1]
     assert len(list(answers)) == 1
 
@@ -252,7 +250,7 @@ def test_a_killed_process_is_an_error_that_says_so() -> None:
         model = Cellpose(ByColour(), 8, threads, workers)
         workers.submit(os._exit, 1).exception()
         with pytest.raises(InputError, match="was killed, as happens when memory runs out"):
-            list(segment_by_cellpose(model, [field(100)], SETTINGS, by_stain))
+            list(segment_by_cellpose(model, [field(100)], by_stain))
 
 
 def test_the_model_is_loaded_from_checked_weights_onto_the_jobs_device(
@@ -267,10 +265,10 @@ def test_the_model_is_loaded_from_checked_weights_onto_the_jobs_device(
     monkeypatch.setattr(cellpose_method, "pick_device", lambda: torch.device("cpu"))
     monkeypatch.setattr(cellpose_method, "load_network", load)
     (tmp_path / "cpsam").write_bytes(b"weights")
-    settings = CropCells(method="cellpose", weights=str(tmp_path / "cpsam"), cellpose_tiles=5)
+    settings = CropCells(method="cellpose", weights=str(tmp_path / "cpsam"))
     with ThreadPoolExecutor(1) as threads:
         model = cellpose_method.load_model(settings, threads, 1)
-        assert (model.network, model.tiles, model.threads) == ("network", 5, threads)
+        assert (model.network, model.tiles, model.threads) == ("network", CELLPOSE_TILES, threads)
         assert asked == [(tmp_path / "cpsam", torch.device("cpu"))]
         with pytest.raises(InputError, match="not set"):
             cellpose_method.load_model(CropCells(method="cellpose"), threads, 1)

@@ -14,6 +14,7 @@ from PIL import Image
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import sha256_of
 from buffycoat.crop import cellpose_method
+from buffycoat.crop import crop_cells as step
 from buffycoat.crop.crop_cells import chunks_of, crop_cells, one_ahead
 from buffycoat.crop.segmenter import build_network, half_precision
 from buffycoat.crop.settings import CropCells
@@ -53,11 +54,13 @@ METHODS = ["embedded", "stain"]
 def run(
     folder: Path, out: str, method: str = "stain", threads: int = 1, batch: int = 4, **options: Any
 ) -> pd.DataFrame:
-    settings = CropCells(method=method, window_px=120, size_px=48, batch_images=batch, **options)
-    crop_cells(
-        images=folder / "images.parquet", crops=folder / out / "crops.parquet", shards=folder / out / "shards",
-        threads=threads, settings=settings,
-    )  # fmt: skip
+    settings = CropCells(method=method, window_px=120, size_px=48, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step, "CROP_BATCH", batch)
+        crop_cells(
+            images=folder / "images.parquet", crops=folder / out / "crops.parquet", shards=folder / out / "shards",
+            threads=threads, settings=settings,
+        )  # fmt: skip
     return CROPS.read(folder / out / "crops.parquet")
 
 
@@ -147,9 +150,12 @@ def test_one_ahead_makes_the_next_before_it_hands_out_the_last() -> None:
 
 
 @pytest.mark.parametrize("portions", [2, 5])
-def test_portions_gathered_are_what_one_job_makes(indexed: Path, portions: int) -> None:
+def test_portions_gathered_are_what_one_job_makes(
+    indexed: Path, portions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step, "CROP_BATCH", 4)
     whole = run(indexed, "a", batch=4)
-    settings = CropCells(method="stain", window_px=120, size_px=48, batch_images=4)
+    settings = CropCells(method="stain", window_px=120, size_px=48)
     tables = [indexed / "portions" / f"{k + 1}-of-{portions}" / "crops.parquet" for k in range(portions)]
     for table in tables:
         crop_cells(

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from buffycoat.core.errors import InputError
+from buffycoat.core.errors import InputError, Interrupted
 from buffycoat.crop import train_segmenter as step_module
 from buffycoat.crop.segmenter import MAPS, SIDE_PX, load_network
 from buffycoat.crop.segmenter_samples import MaskedImage, masked_image, restain, sample_of, source_of
@@ -111,7 +114,7 @@ def test_the_rate_rises_and_falls_to_nothing() -> None:
 
 
 def test_training_lowers_the_loss_on_what_it_sees() -> None:
-    settings = TrainSegmenter(steps=12, batch=4, learning_rate=2e-3, ema=0.5)
+    settings = TrainSegmenter(steps=12, batch=4, learning_rate=2e-3)
     torch.manual_seed(0)
     training = SegmenterTraining(load_network(), settings, 1, torch.device("cpu"))
     torch.nn.init.zeros_(training.network.segmentation_head[0].weight)
@@ -127,7 +130,7 @@ def test_held_out_images_are_never_learnt_from_and_one_is_always_left() -> None:
     assert divide(images, 0.0, 1, "a")[1] == [] and len(divide(images[:1], 0.9, 1, "a")[0]) == 1
 
 
-SHORT = TrainSegmenter(masks=("masks.csv",), steps=4, batch=2, held_out=0.3, report_every=2)
+SHORT = TrainSegmenter(masks=("masks.csv",), steps=4, batch=2, held_out=0.3)
 
 
 def run_to(folder: Path, table: Path, settings: TrainSegmenter = SHORT) -> bytes:
@@ -157,10 +160,32 @@ def test_an_interrupted_training_ends_with_the_same_bytes(
         run_to(tmp_path / "broken", table)
     assert (tmp_path / "broken" / "segmenter_checkpoint.safetensors").exists()
     assert run_to(tmp_path / "broken", table) == straight
-    assert steps == 4 + 2, "the second run starts after the checkpoint, not from the beginning"
+    assert steps == 4 + 1, "the second run starts after the checkpoint, not from the beginning"
     history = SEGMENTER_HISTORY.read(tmp_path / "broken" / "h.parquet")
-    assert history["step"].tolist() == [2, 4] and history["cell_iou"].between(0, 1).all()
+    assert history["step"].tolist() == [1, 2, 3, 4] and history["cell_iou"].between(0, 1).all()
     assert not (tmp_path / "broken" / "segmenter_checkpoint.safetensors").exists()
+
+
+def test_a_signal_between_two_reports_costs_nothing(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step_module, "report_steps", lambda steps: 3)
+    straight = run_to(tmp_path / "straight", table)
+    step = SegmenterTraining.step
+
+    def step_and_signal(self: SegmenterTraining, sources: object, number: int) -> float:
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, sources, number)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SegmenterTraining, "step", step_and_signal)
+    with pytest.raises(Interrupted, match="SIGTERM: the state is stored"):
+        run_to(tmp_path / "halted", table)
+    monkeypatch.setattr(SegmenterTraining, "step", step)
+    assert run_to(tmp_path / "halted", table) == straight
+    tables = [SEGMENTER_HISTORY.read(tmp_path / name / "h.parquet") for name in ("halted", "straight")]
+    pd.testing.assert_frame_equal(*tables)
+    assert tables[0]["step"].tolist() == [3, 4]
 
 
 def test_what_was_trained_can_be_used(table: Path, tmp_path: Path) -> None:

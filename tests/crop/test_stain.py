@@ -13,7 +13,7 @@ from tests.crop.drawing import NUCLEUS_INK, add_cell, field, iou
 
 
 def segment(image: Pixels) -> tuple[Pixels, int]:
-    return segment_by_stain(image, 160, 0.004, 0.35)
+    return segment_by_stain(image)
 
 
 def test_a_single_cell_is_found_with_its_nucleus() -> None:

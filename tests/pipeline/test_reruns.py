@@ -75,6 +75,7 @@ def candidates(value: Any, annotation: Any) -> Iterator[Any]:
         yield from ({**value, "PC": 2.0}, {**value, "other": "SNE"})
     elif isinstance(value, (list, tuple)):
         yield from ([*value, 7], list(value)[:-1], ["SNE", "LY"], [x + 0.5 for x in value if isinstance(x, float)])
+        yield from ([x / 2 for x in value if isinstance(x, float)], [x + 1 for x in value if isinstance(x, int)])
     yield from ("other", 0.5, 3, [], ["Snakefile"], "a <name>", "results/0_simulate/smears")
 
 

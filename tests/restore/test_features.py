@@ -33,7 +33,7 @@ def test_the_network_is_frozen_and_only_the_restored_image_is_pulled(distance: F
 
 
 def test_the_loss_moves_the_generator_only_where_it_is_on() -> None:
-    tiny = TrainGan(depth=3, width=4, discriminator_width=4, steps=10, batch=2, lambda_l1=1e-6)
+    tiny = TrainGan(depth=3, widths=(4, 4), steps=10, batch=2, lambda_l1=1e-6)
     clean = images()
     losses, moved = {}, {}
     for weight in (0.0, 30.0):

@@ -5,13 +5,14 @@ import pytest
 import torch
 
 from buffycoat.core.errors import InputError
+from buffycoat.core.settings import Runtime
 from buffycoat.nets.training import Checkpoint
 from buffycoat.restore.gan import Gan, Judge, checkerboard, generator_of, learning_rate, restored_by
 from buffycoat.restore.pairs import CleanCrops, to_tensor
 from buffycoat.restore.settings import TrainGan
 from buffycoat.restore.train_gan import train
 
-TINY = TrainGan(depth=3, width=4, discriminator_width=4, steps=10, batch=2, ema=0.9, lambda_features=0.0)
+TINY = TrainGan(depth=3, widths=(4, 4), steps=10, batch=2, ema=0.9, lambda_features=0.0)
 
 
 def crops(count: int, side: int = 24) -> CleanCrops:
@@ -20,11 +21,11 @@ def crops(count: int, side: int = 24) -> CleanCrops:
 
 
 def test_the_rate_rises_stays_and_falls_to_nothing() -> None:
-    settings = TINY.model_copy(update={"steps": 100, "warm_up": 0.1, "decay": 0.5, "learning_rate": 1.0})
+    settings = TINY.model_copy(update={"steps": 100, "schedule": (0.1, 0.5), "learning_rate": 1.0})
     rates = [learning_rate(settings, number) for number in range(101)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == 1 and rates[50] == 1
     assert rates[75] == pytest.approx(0.5) and rates[100] == 0
-    constant = settings.model_copy(update={"warm_up": 0.0, "decay": 0.0})
+    constant = settings.model_copy(update={"schedule": (0.0, 0.0)})
     assert {learning_rate(constant, number) for number in range(100)} == {1.0}
 
 
@@ -65,7 +66,7 @@ def test_bfloat16_on_a_cpu_trains_as_float32_does() -> None:
     clean = to_tensor(crops(2).pixels)
     losses = []
     for bf16 in (False, True):
-        gan = Gan(TINY.model_copy(update={"bf16_on_cpu": bf16}), 1, torch.device("cpu"))
+        gan = Gan(TINY, 1, torch.device("cpu"), Runtime(bf16_on_cpu=bf16))
         losses.append([gan.step(clean.flip(0), clean, number)["G_L1"] for number in range(3)])
     assert np.allclose(*losses, rtol=0.05) and losses[0] != losses[1]
 
@@ -75,7 +76,7 @@ def test_a_training_that_diverges_stops_and_says_what_to_do(tmp_path: object) ->
     with torch.no_grad():
         next(gan.generator.parameters()).fill_(float("nan"))
     checkpoint = Checkpoint(tmp_path / "c.safetensors", "x")  # type: ignore[operator]
-    with pytest.raises(InputError, match=r"diverged before step 10 .*lower learning_rate"):
+    with pytest.raises(InputError, match=r"diverged before step 1 .*lower learning_rate"):
         train(gan, crops(4), Judge(crops(2), TINY, 1), checkpoint)
 
 

@@ -8,11 +8,10 @@ from buffycoat.data.cell_types import CELL_TYPES
 from buffycoat.data.degradations import DEGRADATIONS
 from buffycoat.data.images import BACKGROUND, CYTOPLASM, NUCLEUS, Pixels
 from buffycoat.data.random import stream
+from buffycoat.restore import guard
 from buffycoat.restore.guard import area_changes, judge_restoration
-from buffycoat.restore.settings import RestoreCells
 from buffycoat.simulate.painting import draw_field, draw_slide
 
-SETTINGS = RestoreCells()
 SIDE = 64
 COUNT = 60
 
@@ -74,7 +73,7 @@ def shrunk(crop: Pixels, mask: Pixels) -> Pixels:
 @pytest.mark.parametrize("kind", ["salt_and_pepper", "coloured_gaussian"])
 def test_true_restorations_of_drawn_cells_pass(kind: str) -> None:
     verdicts = [
-        judge_restoration(noisy_version(crop, kind, k), crop, mask, SETTINGS) for k, (crop, mask) in enumerate(CELLS)
+        judge_restoration(noisy_version(crop, kind, k), crop, mask, guard=True) for k, (crop, mask) in enumerate(CELLS)
     ]
     assert np.mean([verdict.restored for verdict in verdicts]) >= 0.95
     assert all(verdict.noise_after < verdict.noise_before for verdict in verdicts if verdict.restored)
@@ -91,14 +90,14 @@ def test_restorations_that_move_a_part_are_refused(damage: object, part: str) ->
             continue  # no nucleus, or no cytoplasm worth the name to put a lobe in
         judged += 1
         noisy = noisy_version(crop, "salt_and_pepper", k)
-        verdict = judge_restoration(noisy, damage(crop, mask), mask, SETTINGS)
+        verdict = judge_restoration(noisy, damage(crop, mask), mask, guard=True)
         refused += not verdict.restored and f"{part} area" in verdict.reason
     assert judged >= 20 and refused / judged >= 0.95
 
 
 def test_a_noisier_result_is_refused_and_the_reason_tells_both_scores() -> None:
     crop, mask = CELLS[0]
-    verdict = judge_restoration(crop, noisy_version(crop, "salt_and_pepper", 3), mask, SETTINGS)
+    verdict = judge_restoration(crop, noisy_version(crop, "salt_and_pepper", 3), mask, guard=True)
     assert not verdict.restored
     assert f"noise score {verdict.noise_before:.1f} would become {verdict.noise_after:.1f}" in verdict.reason
 
@@ -106,22 +105,21 @@ def test_a_noisier_result_is_refused_and_the_reason_tells_both_scores() -> None:
 def test_the_reason_tells_the_value_and_its_limit() -> None:
     crop, mask = next((c, m) for c, m in CELLS if 0.1 < (m == NUCLEUS).sum() / (m != BACKGROUND).sum() < 0.5)
     noisy = noisy_version(crop, "salt_and_pepper", 3)
-    verdict = judge_restoration(noisy, without_nucleus(crop, mask), mask, SETTINGS)
+    verdict = judge_restoration(noisy, without_nucleus(crop, mask), mask, guard=True)
     assert "nucleus area would change by -100%, limit 20%" in verdict.reason
-    kept = judge_restoration(noisy, without_nucleus(crop, mask), mask, SETTINGS.model_copy(update={"guard": False}))
+    kept = judge_restoration(noisy, without_nucleus(crop, mask), mask, guard=False)
     assert kept.restored and kept.nucleus_change == -1 and "unguarded" in kept.reason
 
 
-def test_looser_limits_never_refuse_more() -> None:
+def test_looser_limits_never_refuse_more(monkeypatch: pytest.MonkeyPatch) -> None:
     crop, mask = CELLS[1]
     noisy, grown = noisy_version(crop, "coloured_gaussian", 3), with_lobe(crop, mask)
     limits = [0.01, 0.1, 0.3, 1.0, 3.0]
-    kept = [
-        judge_restoration(
-            noisy, grown, mask, SETTINGS.model_copy(update={"max_nucleus_change": x, "max_cell_change": x})
-        ).restored
-        for x in limits
-    ]
+    kept = []
+    for limit in limits:
+        monkeypatch.setattr(guard, "MAX_NUCLEUS_CHANGE", limit)
+        monkeypatch.setattr(guard, "MAX_CELL_CHANGE", limit)
+        kept.append(judge_restoration(noisy, grown, mask, guard=True).restored)
     assert kept == sorted(kept) and kept[-1]
 
 
@@ -138,7 +136,7 @@ def test_masks_without_parts_and_flat_crops_are_judged_by_noise_alone(value: int
     mask = np.full((32, 32), value, np.uint8)
     assert area_changes(flat, flat, mask) == (0, 0)
     verdict = judge_restoration(
-        DEGRADATIONS["salt_and_pepper"](flat, 4, np.random.default_rng(0)), flat, mask, SETTINGS
+        DEGRADATIONS["salt_and_pepper"](flat, 4, np.random.default_rng(0)), flat, mask, guard=True
     )
     assert verdict.restored
 
@@ -149,6 +147,6 @@ def test_an_erased_nucleus_is_seen_in_most_cells_without_a_mask_too() -> None:
     for k, (crop, mask) in enumerate(CELLS):
         if 0.15 < (mask == NUCLEUS).sum() / (mask != BACKGROUND).sum() < 0.6:
             noisy = noisy_version(crop, "salt_and_pepper", k)
-            verdict = judge_restoration(noisy, without_nucleus(crop, mask), np.zeros_like(mask), SETTINGS)
+            verdict = judge_restoration(noisy, without_nucleus(crop, mask), np.zeros_like(mask), guard=True)
             refused.append(not verdict.restored)
     assert len(refused) >= 20 and np.mean(refused) > 0.5

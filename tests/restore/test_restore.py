@@ -1,29 +1,32 @@
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from torch import Tensor
 
-from buffycoat.core.errors import InputError
+from buffycoat.core.errors import InputError, Interrupted
 from buffycoat.data.degradations import DEGRADATIONS
 from buffycoat.data.images import BACKGROUND, CYTOPLASM, CellImages, Pixels, ShardWriter
 from buffycoat.data.tables.crop import CROPS
-from buffycoat.data.tables.index import LABELS
+from buffycoat.data.tables.index import IMAGES, LABELS
 from buffycoat.data.tables.partition import NOISE
 from buffycoat.data.tables.restore import CELLS, GAN_HISTORY, PAIRS, REFUSED
 from buffycoat.nets.training import Checkpoint
 from buffycoat.restore import restore_cells as step
 from buffycoat.restore import train_gan as module
-from buffycoat.restore.make_pairs import divide_pairs, make_pairs
+from buffycoat.restore.pairs import digest_of, divide_pairs, pairs_of
 from buffycoat.restore.restore_cells import restore_cells
-from buffycoat.restore.settings import MakePairs, RestoreCells, TrainGan
+from buffycoat.restore.settings import RestoreCells, TrainGan
 from buffycoat.restore.train_gan import train_gan
 from tests.index_tables import write_index
 
-TINY = TrainGan(depth=3, width=4, discriminator_width=4, steps=6, batch=2, report_every=2, ema=0.9, lambda_features=0.0)
+TINY = TrainGan(depth=3, widths=(4, 4), steps=6, batch=2, ema=0.9, lambda_features=0.0)
 
 
 def cell(seed: int, side: int = 32) -> tuple[Pixels, Pixels]:
@@ -71,29 +74,31 @@ def partitioned(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def pairs(folder: Path) -> Path:
-    make_pairs(
-        images=folder / "images.parquet", labels=folder / "labels.parquet", noise=folder / "noise.parquet",
-        pairs=folder / "pairs.parquet", seed=1, settings=MakePairs(held_out=0.3),
-    )  # fmt: skip
-    return folder / "pairs.parquet"
+def pairs(folder: Path) -> pd.DataFrame:
+    tables = {"images": IMAGES, "labels": LABELS, "noise": NOISE}
+    return pairs_of(*(table.read(folder / f"{name}.parquet") for name, table in tables.items()), seed=1)
 
 
 def train(folder: Path, name: str, settings: TrainGan = TINY) -> Path:
     out = folder / name
     train_gan(
-        crops=folder / "2_crop" / "crops.parquet", pairs=folder / "pairs.parquet", generator=out / "g.safetensors",
+        images=folder / "images.parquet", labels=folder / "labels.parquet", noise=folder / "noise.parquet",
+        crops=folder / "2_crop" / "crops.parquet", pairs=out / "pairs.parquet", generator=out / "g.safetensors",
         history=out / "h.parquet", samples=out / "s.png", seed=1, settings=settings,
     )  # fmt: skip
     return out
 
 
 def test_pairs_are_clean_training_crops_divided_by_group(partitioned: Path) -> None:
-    table = PAIRS.read(pairs(partitioned))
+    table = PAIRS.read(train(partitioned, "a", TINY.model_copy(update={"steps": 1})) / "pairs.parquet")
+    pd.testing.assert_frame_equal(table, PAIRS.cast(pairs(partitioned)))
     assert set(table["image_id"]) == {str(k) for k in range(16)}
     groups = LABELS.read(partitioned / "labels.parquet").set_index("image_id")["group"]
     of_part = table.groupby("part")["image_id"].apply(lambda ids: set(groups[ids]))
-    assert not of_part["fit"] & of_part["held_out"] and len(of_part["held_out"]) == 2
+    assert not of_part["fit"] & of_part["held_out"] and len(of_part["held_out"]) == 1
+    more = divide_pairs(pairs(partitioned).assign(group=table["image_id"].map(groups)), 0.3, 1)
+    held = more.loc[more["part"] == "held_out", "image_id"]
+    assert groups[held].nunique() == 2
 
 
 def test_changes_are_written_to_their_rows_and_refused_ones_keep_their_place() -> None:
@@ -120,7 +125,6 @@ def test_nothing_clean_or_one_group_is_a_clear_error(partitioned: Path) -> None:
 
 
 def test_an_interrupted_training_ends_with_the_same_bytes(partitioned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pairs(partitioned)
     straight = train(partitioned, "straight")
     save = Checkpoint.save
 
@@ -138,12 +142,60 @@ def test_an_interrupted_training_ends_with_the_same_bytes(partitioned: Path, mon
     assert (halted / "g.safetensors").read_bytes() == (straight / "g.safetensors").read_bytes()
     pd.testing.assert_frame_equal(GAN_HISTORY.read(halted / "h.parquet"), GAN_HISTORY.read(straight / "h.parquet"))
     assert not (halted / "checkpoint.safetensors").exists()
-    assert GAN_HISTORY.read(straight / "h.parquet")["step"].tolist() == [2, 4, 6]
+    assert GAN_HISTORY.read(straight / "h.parquet")["step"].tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_signal_between_two_reports_costs_nothing(partitioned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "report_steps", lambda steps: 4)
+    straight = train(partitioned, "straight")
+    step = module.Gan.step
+
+    def step_and_signal(self: module.Gan, noisy: Tensor, clean: Tensor, number: int) -> dict[str, float]:
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return step(self, noisy, clean, number)
+
+    monkeypatch.setattr(module.Gan, "step", step_and_signal)
+    with pytest.raises(Interrupted, match="SIGUSR1: the state is stored"):
+        train(partitioned, "halted")
+    monkeypatch.setattr(module.Gan, "step", step)
+    halted = train(partitioned, "halted")
+    assert (halted / "g.safetensors").read_bytes() == (straight / "g.safetensors").read_bytes()
+    tables = [GAN_HISTORY.read(out / "h.parquet") for out in (halted, straight)]
+    pd.testing.assert_frame_equal(*tables)
+    assert tables[0]["step"].tolist() == [4, 6]
+
+
+class _Stopped(Exception):
+    """Ends a training where a machine might."""
+
+
+def test_corrected_labels_alone_keep_a_checkpoint_and_a_changed_group_does_not(
+    partitioned: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "buffycoat")
+
+    def stop(*_: object) -> None:
+        raise _Stopped
+
+    labels = LABELS.read(partitioned / "labels.parquet")
+    before = digest_of(pairs(partitioned))
+    for column, value, same in (("label", "LY", True), ("group", "other", False)):
+        monkeypatch.setattr(module, "write_weights", stop)
+        with pytest.raises(_Stopped):
+            train(partitioned, column)
+        monkeypatch.undo()
+        caplog.clear()
+        LABELS.write(labels.assign(**{column: [value, *labels[column].iloc[1:]]}), partitioned / "labels.parquet")
+        assert (digest_of(pairs(partitioned)) == before) == same
+        caplog.set_level("INFO", "buffycoat")
+        train(partitioned, column)
+        assert ("continuing after step 6" in caplog.text) == same
+        LABELS.write(labels, partitioned / "labels.parquet")
 
 
 def test_training_lowers_the_error_of_held_out_crops(partitioned: Path) -> None:
-    pairs(partitioned)
-    settings = TINY.model_copy(update={"steps": 160, "batch": 8, "report_every": 80, "width": 8, "learning_rate": 2e-3,
+    settings = TINY.model_copy(update={"steps": 160, "batch": 8, "widths": (8, 4), "learning_rate": 2e-3,
                                        "kinds": ("salt_and_pepper",)})  # fmt: skip
     history = GAN_HISTORY.read(train(partitioned, "longer", settings) / "h.parquet")
     assert history["psnr_restored"].iloc[-1] > history["psnr_noisy"].iloc[-1] + 1
@@ -154,7 +206,7 @@ def run_restore(folder: Path, method: str, generator: list[Path] | None = None, 
         crops=folder / "2_crop" / "crops.parquet", noise=folder / "noise.parquet", generator=generator,
         cells=folder / "4_restore" / "cells.parquet", refused=folder / "4_restore" / "refused.parquet",
         shards=folder / "4_restore" / "shards",
-        settings=RestoreCells(method=method, guard=guard, batch=3),  # type: ignore[arg-type]
+        settings=RestoreCells(method=method, guard=guard),  # type: ignore[arg-type]
     )  # fmt: skip
     return CELLS.read(folder / "4_restore" / "cells.parquet")
 
@@ -182,8 +234,8 @@ def test_keep_restores_nothing_and_says_so(partitioned: Path) -> None:
     assert frame["reason"].tolist() == ["clean"] * 16 + ["noisy, kept: restoration is off"] * 8
 
 
-def test_pix2pix_runs_from_its_file_and_needs_it(partitioned: Path) -> None:
-    pairs(partitioned)
+def test_pix2pix_runs_from_its_file_and_needs_it(partitioned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step, "RESTORE_BATCH", 3)
     out = train(partitioned, "gan")
     frame = run_restore(partitioned, "pix2pix", [out / "g.safetensors"], guard=False)
     assert frame["restored"].tolist() == [False] * 16 + [True] * 8
@@ -194,7 +246,7 @@ def test_pix2pix_runs_from_its_file_and_needs_it(partitioned: Path) -> None:
 
 
 def test_refused_restorations_are_kept_beside_the_originals(partitioned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def spoil(crops: np.ndarray, batch: int) -> np.ndarray:
+    def spoil(crops: np.ndarray) -> np.ndarray:
         return np.random.default_rng(0).integers(0, 256, crops.shape, np.uint8)
 
     monkeypatch.setattr(step, "METHODS", {"median": lambda generator: spoil})

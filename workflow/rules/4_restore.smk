@@ -7,40 +7,18 @@ OUT  results/4_restore/pairs.parquet, generator.safetensors, gan_history.parquet
 """
 
 
-rule make_pairs:
-    """List the clean training crops that synthetic pairs are made from."""
+rule train_gan:
+    """Train Pix2Pix on pairs made of the clean training crops; continues an interrupted run."""
     input:
         images="results/1_index/images.parquet",
         # A corrected class does not change which crops are clean, and the patients only divide what the generator learns
         # from what it is judged on: labels that alone are corrected do not train it again.
         labels=ancient("results/1_index/labels.parquet"),
         noise="results/3_partition/noise.parquet",
-    output:
-        pairs="results/4_restore/pairs.parquet",
-    log:
-        "results/4_restore/logs/make_pairs.log",
-    benchmark:
-        "results/4_restore/benchmarks/make_pairs.tsv"
-    conda:
-        "../../envs/core.yaml"
-    threads: 1
-    params:
-        code=code_of("buffycoat.restore.make_pairs"),
-        settings=settings_of("restore.make_pairs"),
-        seed=SEED,
-    shell:
-        "python -m buffycoat.restore.make_pairs"
-        " --images {input.images:q} --labels {input.labels:q} --noise {input.noise:q} --pairs {output.pairs:q}"
-        " --seed {params.seed} --settings {params.settings:q} 2>&1 | tee {log:q}"
-
-
-rule train_gan:
-    """Train Pix2Pix on the pairs; continues an interrupted run."""
-    input:
         crops="results/2_crop/crops.parquet",
         shards=CROP_SHARDS,
-        pairs="results/4_restore/pairs.parquet",
     output:
+        pairs="results/4_restore/pairs.parquet",
         generator="results/4_restore/generator.safetensors",
         history="results/4_restore/gan_history.parquet",
         samples=shown("results/4_restore/gan_samples.png", "Figures"),
@@ -59,9 +37,10 @@ rule train_gan:
         seed=SEED,
     shell:
         "python -m buffycoat.restore.train_gan"
-        " --crops {input.crops:q} --pairs {input.pairs:q}"
-        " --generator {output.generator:q} --history {output.history:q} --samples {output.samples:q}"
-        " --seed {params.seed} --settings {params.settings:q} 2>&1 | tee {log:q}"
+        " --images {input.images:q} --labels {input.labels:q} --noise {input.noise:q} --crops {input.crops:q}"
+        " --pairs {output.pairs:q} --generator {output.generator:q} --history {output.history:q}"
+        " --samples {output.samples:q} --seed {params.seed} --settings {params.settings:q} --runtime {RUNTIME:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule restore_cells:

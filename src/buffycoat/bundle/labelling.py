@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,6 @@ import torch
 
 from buffycoat.bundle.models import Models
 from buffycoat.classify import combine_folds, predict_fold
-from buffycoat.classify.predict_fold import FoldModel
 from buffycoat.crop import crop_cells
 from buffycoat.data.images import CellImages
 from buffycoat.data.labels import class_numbers
@@ -32,8 +30,6 @@ from buffycoat.refine import refine_labels
 from buffycoat.refine.evidence import Inputs
 from buffycoat.restore import restore_cells
 from buffycoat.review import find_suspects
-
-Batched = TypeVar("Batched", FoldModel, Embedder)
 
 
 @dataclass(frozen=True)
@@ -77,7 +73,7 @@ def stage_frames(images: pd.DataFrame, models: Models, folder: Path, exact: bool
     cells, _ = restore_cells.apply(crops, models.restorer, noise, original, folder / "cells", folder / "cells.parquet")
     cells = CELLS.cast(cells)
     restored = CellImages(cells, folder / "cells.parquet")
-    folds = models.folds if exact else [with_batch(model, len(ids)) for model in models.folds]
+    folds = models.folds if exact else [replace(model, batch=min(model.batch, len(ids))) for model in models.folds]
     logits = pd.concat([LOGITS.cast(predict_fold.apply(rows, model, restored)) for model in folds], ignore_index=True)
     branch_a = PROBABILITIES.cast(combine_folds.apply(logits, models.ensemble, ids))
     embedder = models.embedder if exact else with_batch(models.embedder, len(ids))
@@ -100,8 +96,8 @@ def cut_out(images: pd.DataFrame, models: Models, folder: Path) -> pd.DataFrame:
     return crops
 
 
-def with_batch(model: Batched, most: int) -> Batched:
-    """Return the model with batches of at most `most` images, so that none is filled up."""
+def with_batch(model: Embedder, most: int) -> Embedder:
+    """Return the encoder with batches of at most `most` images, so that none is filled up."""
     settings = model.settings.model_copy(update={"batch": min(model.settings.batch, most)})
     return replace(model, settings=settings)
 

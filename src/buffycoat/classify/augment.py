@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -94,14 +95,52 @@ DAMAGES: dict[str, Callable[[Tensor, Tensor, Draws], Tensor]] = {
 """Each takes images (n, C, S, S) in 0..1, severities (n,) in 0..4 and the images' draws; the last two on the CPU."""
 
 
-def damage(images: Tensor, draws: Draws, settings: TrainFold) -> Tensor:
+@dataclass(frozen=True)
+class Augmentation:
+    """How random the images are; every image is mirrored or not, by chance."""
+
+    rotation: str = "none"
+    """`none`, by `quarter` turns, or by `any` angle."""
+    shift: float = 0.0
+    """Share of the side, each way."""
+    scale: float = 0.0
+    """Zoom: factor exp(U(-scale, scale))."""
+    brightness: float = 0.0
+    """Gain of all channels, each way."""
+    colour: float = 0.0
+    """Gain of each channel, each way."""
+    contrast: float = 0.0
+    """Contrast around the mean, each way."""
+    stain: float = 0.0
+    """Strength of each stain (HED jitter), each way."""
+    degraded: float = 0.0
+    """Share of the drawn images that get one of `degradations`."""
+    degradations: tuple[str, ...] = tuple(DAMAGES)
+    """What those images suffer from, one each, drawn."""
+    worst_severity: float = 2.0
+    """Severity is drawn from 0 up to this, of 4."""
+
+
+AUGMENTATIONS = {
+    "standard": Augmentation(scale=0.15, brightness=0.1, colour=0.1, contrast=0.1, stain=0.05, degraded=0.1),
+    "paper": Augmentation(brightness=0.2, contrast=0.2),
+}
+"""By the setting's name. `standard` is ours; `paper` that of arXiv 2603.16249's public code."""
+
+
+def augmentation_of(settings: TrainFold) -> Augmentation:
+    """Return the augmentation that the settings choose."""
+    return replace(AUGMENTATIONS[settings.augmentation], rotation=settings.rotation, shift=settings.shift)
+
+
+def damage(images: Tensor, draws: Draws, how: Augmentation) -> Tensor:
     """Return images (n, 3, S, S) in 0..1 of which a share is damaged, one kind each."""
-    if settings.degraded == 0:
+    if how.degraded == 0:
         return images
-    hit = draws["damaged"] < settings.degraded
-    kind = (draws["kind"] * len(settings.degradations)).long()
-    severity = draws["severity"] * settings.worst_severity
-    for number, name in enumerate(settings.degradations):
+    hit = draws["damaged"] < how.degraded
+    kind = (draws["kind"] * len(how.degradations)).long()
+    severity = draws["severity"] * how.worst_severity
+    for number, name in enumerate(how.degradations):
         chosen = torch.nonzero(hit & (kind == number))[:, 0]
         if len(chosen):
             own = {key: value[chosen] for key, value in draws.items()}
@@ -135,10 +174,10 @@ def _angles(numbers: Tensor, kind: str) -> Tensor:
     return turns * (2 * math.pi)
 
 
-def symmetric(images: Tensor, draws: Draws, settings: TrainFold) -> Tensor:
+def symmetric(images: Tensor, draws: Draws, how: Augmentation) -> Tensor:
     """Return images (n, C, S, S) turned by quarters and mirrored, exactly: eight groups, no interpolation."""
-    quarters = (draws["turn"] * 4).long() if settings.rotation != "none" else torch.zeros_like(draws["turn"]).long()
-    mirrored = (draws["mirror"] < 0.5).long() if settings.flip else torch.zeros_like(quarters)
+    quarters = (draws["turn"] * 4).long() if how.rotation != "none" else torch.zeros_like(draws["turn"]).long()
+    mirrored = (draws["mirror"] < 0.5).long()
     result = torch.empty_like(images)
     for element in range(8):
         chosen = torch.nonzero(quarters + 4 * mirrored == element)[:, 0]
@@ -149,49 +188,49 @@ def symmetric(images: Tensor, draws: Draws, settings: TrainFold) -> Tensor:
     return result
 
 
-def move(images: Tensor, draws: Draws, settings: TrainFold) -> Tensor:
+def move(images: Tensor, draws: Draws, how: Augmentation) -> Tensor:
     """Return images (n, 3, S, S) rotated, mirrored, zoomed and shifted; what comes from outside mirrors the edge."""
-    if settings.rotation != "any" and settings.scale == settings.shift == 0:
-        return symmetric(images, draws, settings)
-    angle = _angles(draws["turn"], settings.rotation)
-    mirror = torch.where(draws["mirror"] < 0.5, -1.0, 1.0) if settings.flip else torch.ones_like(angle)
-    zoom = torch.exp(centred(draws["zoom"]) * settings.scale)
-    down, right = (centred(draws[name]) * (2 * settings.shift) for name in ("down", "right"))
+    if how.rotation != "any" and how.scale == how.shift == 0:
+        return symmetric(images, draws, how)
+    angle = _angles(draws["turn"], how.rotation)
+    mirror = torch.where(draws["mirror"] < 0.5, -1.0, 1.0)
+    zoom = torch.exp(centred(draws["zoom"]) * how.scale)
+    down, right = (centred(draws[name]) * (2 * how.shift) for name in ("down", "right"))
     cosine, sine = torch.cos(angle) * zoom, torch.sin(angle) * zoom
     rows = torch.stack([cosine * mirror, -sine, right, sine * mirror, cosine, down], dim=1)
     grid = functional.affine_grid(rows.view(-1, 2, 3).to(images), list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
-def recolour(images: Tensor, draws: Draws, settings: TrainFold) -> Tensor:
+def recolour(images: Tensor, draws: Draws, how: Augmentation) -> Tensor:
     """Return images (n, 3, S, S) in 0..1 with random brightness, contrast and colour, still in 0..1."""
     channels = torch.stack([centred(draws[name]) for name in ("red", "green", "blue")], dim=1).to(images)
     brightness, contrast = (centred(draws[name]).to(images)[:, None] for name in ("brightness", "contrast"))
-    gain = ((1 + settings.brightness * brightness) * (1 + settings.colour * channels))[:, :, None, None]
-    steeper = (1 + settings.contrast * contrast)[:, :, None, None]
+    gain = ((1 + how.brightness * brightness) * (1 + how.colour * channels))[:, :, None, None]
+    steeper = (1 + how.contrast * contrast)[:, :, None, None]
     # (x - m) c g + m g as one product and one sum per pixel.
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     return torch.addcmul(mean * (1 - steeper) * gain, images, steeper * gain).clamp_(0, 1)
 
 
-def restain(images: Tensor, draws: Draws, settings: TrainFold) -> Tensor:
+def restain(images: Tensor, draws: Draws, how: Augmentation) -> Tensor:
     """Return images (n, 3, S, S) in 0..1 whose stains are stronger or weaker: HED jitter (arXiv 1902.06543).
 
     The optical densities are divided into three stains, each is scaled, and they are added up again.
     """
-    if settings.stain == 0:
+    if how.stain == 0:
         return images
     stains = torch.tensor(STAINS, dtype=torch.float64)
     stains = stains / stains.norm(dim=1, keepdim=True)
     scale = torch.stack([centred(draws[name]) for name in ("haematoxylin", "eosin", "residual")], dim=1).double()
     # Row vectors: density = stains-to-colours of amounts, so density' = density inv(S) diag(scale) S.
-    change = torch.linalg.inv(stains) @ torch.diag_embed(1 + settings.stain * scale) @ stains
+    change = torch.linalg.inv(stains) @ torch.diag_embed(1 + how.stain * scale) @ stains
     density = torch.log(images.clamp(min=1 / 255))
     changed = torch.einsum("nchw,ncd->ndhw", density, change.to(images))
     return torch.exp(changed).clamp_(0, 1)
 
 
-def augment(images: Tensor, draws: Draws, settings: TrainFold) -> Tensor:
+def augment(images: Tensor, draws: Draws, how: Augmentation) -> Tensor:
     """Return a random version of images (n, 3, S, S) float32 in 0..1."""
-    moved = recolour(restain(move(images, draws, settings), draws, settings), draws, settings)
-    return damage(moved, draws, settings)
+    moved = recolour(restain(move(images, draws, how), draws, how), draws, how)
+    return damage(moved, draws, how)

@@ -22,6 +22,10 @@ from buffycoat.data.tables.restore import CELLS
 log = logging.getLogger("buffycoat")
 
 
+RESIDENT_SHARE = 0.5
+"""All crops stay on the GPU where they fit into this share of its free memory; ours."""
+
+
 class Crops:
     """The crops of a table of cells, found by position or by image_id."""
 
@@ -43,13 +47,13 @@ class Crops:
         """Return the position of each image."""
         return [self.places[str(image_id)] for image_id in image_ids]
 
-    def make_resident(self, positions: Sequence[int], share: float) -> bool:
-        """Put these crops on the GPU where they fit into a share of its free memory; return whether they did."""
-        if self.device.type != "cuda" or share == 0 or not positions:
+    def make_resident(self, positions: Sequence[int]) -> bool:
+        """Put these crops on the GPU where they fit into RESIDENT_SHARE of its free memory; return whether they did."""
+        if self.device.type != "cuda" or not positions:
             return False
         side = self.images.crop(positions[0]).shape[0]
         needed, free = len(positions) * side * side * 3, torch.cuda.mem_get_info(self.device)[0]
-        if needed > share * free:
+        if needed > RESIDENT_SHARE * free:
             log.info("crops need %.1f GB of the GPU's free %.1f: they stay in files", needed / 1e9, free / 1e9)
             return False
         self._keep(positions, side)

@@ -15,7 +15,7 @@ from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from buffycoat.classify.augment import augment
+from buffycoat.classify.augment import augment, augmentation_of
 from buffycoat.classify.backbones import build_backbone, classifier_names, early_stages, freeze, normalise
 from buffycoat.classify.crops import Batch, Crops, Sampler
 from buffycoat.classify.recipes import (
@@ -30,11 +30,14 @@ from buffycoat.classify.recipes import (
 from buffycoat.classify.settings import TrainFold
 from buffycoat.core.errors import InputError
 from buffycoat.core.progress import Progress
+from buffycoat.core.settings import Runtime
 from buffycoat.nets.batches import Prefetched
 from buffycoat.nets.device import mixed_precision, worth_compiling
 from buffycoat.nets.training import seed_torch
 
 log = logging.getLogger("buffycoat")
+WEIGHT_DECAY = 0.01
+"""Of AdamW (arXiv 2603.16249)."""
 LOOK_EVERY = 16
 """Steps between looks at the losses: each look makes the GPU wait for the CPU."""
 DIVERGED = 5.0
@@ -54,10 +57,12 @@ class FoldTraining:
         seed: int,
         settings: TrainFold,
         body: dict[str, Tensor] | None = None,
+        runtime: Runtime = Runtime(),
     ) -> None:
         """Build everything from the seed, which already depends on the fold; `body`: weights that `crt` starts from."""
         self.crops, self.ids, self.recipe = crops, ids, recipe
-        self.settings, self.seed, self.device = settings, seed, crops.device
+        self.settings, self.seed, self.device, self.runtime = settings, seed, crops.device, runtime
+        self.augmentation = augmentation_of(settings)
         self.counts = np.bincount(labels, minlength=classes)
         self.epochs = epochs_of(recipe, settings)
         self.frozen: list[nn.Module] = []
@@ -67,11 +72,11 @@ class FoldTraining:
         self.sampler = Sampler(crops, ids, labels, each, settings.batch, seed)
         self.steps = self.sampler.steps
         self.averaged = ModelEmaV3(self.model, decay=settings.ema, use_warmup=True) if settings.ema else None
-        if worth_compiling(settings.compile, self.device):
+        if worth_compiling(runtime.compile, self.device):
             self.model.compile()
         self.optimiser = self._optimiser()
         self.schedule = self._schedule()
-        self.micro = settings.micro_batch or settings.batch
+        self.micro = runtime.micro_batch or settings.batch
         self.done = 0
         """Steps done so far, counted through all epochs."""
         self.losses: list[Tensor] = []
@@ -84,7 +89,7 @@ class FoldTraining:
         seed_torch(self.seed, "initialise")
         weights = None if body is not None else settings.weights
         network = build_backbone(settings.backbone, settings.backbone_options, weights, classes, settings.size_px)
-        network = with_classifier(network, self.recipe, classes, settings)
+        network = with_classifier(network, self.recipe, classes)
         if body is not None:
             head = classifier_names(network)
             own = network.state_dict()
@@ -108,7 +113,7 @@ class FoldTraining:
                     if (name in head) == is_head and parameter.requires_grad
                 }
             )
-            for group in param_groups_weight_decay(part, self.settings.weight_decay):
+            for group in param_groups_weight_decay(part, WEIGHT_DECAY):
                 groups.append({**group, "lr": self.settings.learning_rate * rate})
         kept = [group for group in groups if group["params"]]
         fused = True if self.device.type == "cuda" else None
@@ -140,7 +145,7 @@ class FoldTraining:
             return torch.from_numpy(np.asarray(values, np.float32)).to(self.device)
 
         weights = weights_of(self.recipe, self.counts, epoch, self.settings)
-        margins = ldam_margins(self.counts, self.settings.margin)
+        margins = ldam_margins(self.counts)
         return Balance(tensor(self.counts), tensor(weights), tensor(margins), self.settings)
 
     def run_epoch(self, epoch: int, after_step: Callable[[], None] = lambda: None) -> float:
@@ -192,7 +197,7 @@ class FoldTraining:
     def _step(self, batch: Batch, balance: Balance) -> None:
         number = self.done
         seed_torch(self.seed, "step", number)
-        images = augment(self.crops.as_images(batch.pixels), batch.draws, self.settings)
+        images = augment(self.crops.as_images(batch.pixels), batch.draws, self.augmentation)
         loss = self._gradients(normalise(images, self.model), batch.labels, balance)
         if self.settings.clip_norm:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
@@ -217,7 +222,7 @@ class FoldTraining:
 
     def _part(self, images: Tensor, labels: Tensor, balance: Balance) -> Tensor:
         """Add the gradients of some images, divided by the whole batch; return the sum of their losses, (1,)."""
-        with mixed_precision(self.device, self.settings.bf16_on_cpu):
+        with mixed_precision(self.device, self.runtime.bf16_on_cpu):
             logits = self.model(images)
         total = LOSSES[self.recipe](logits.float(), labels, balance).sum()
         (total * (1 / self.sampler.batch)).backward()
@@ -230,7 +235,10 @@ class FoldTraining:
                 "the GPU's memory does not hold one image of this size: lower classify.train_fold.size_px"
             ) from None
         torch.cuda.empty_cache()
-        log.warning("out of GPU memory: micro-batches of %d from now on, the batch stays %d", self.micro, size)
+        log.warning(
+            "out of GPU memory: micro-batches of %d from now on, the batch stays %d (runtime.micro_batch begins with"
+            " fewer)", self.micro, size,
+        )  # fmt: skip
 
     def state(self) -> dict[str, Any]:
         """Return all that a later step depends on."""
@@ -247,7 +255,8 @@ class FoldTraining:
         if self.averaged is not None:
             self.averaged.module.load_state_dict(state["averaged"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.done, self.micro = state["done"], state["micro"]
+        # The smaller of what the memory has held so far and what the machine is allowed now.
+        self.done, self.micro = state["done"], min(state["micro"], self.micro)
         self.losses = list(state["losses"].to(self.device).split(1))
 
 

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from buffycoat.classify.backbones import normalise
 from buffycoat.classify.crops import Crops
-from buffycoat.classify.predict_fold import judged_rows, load_fold_model
+from buffycoat.classify.predict_fold import PREDICT_BATCH, judged_rows, load_fold_model
 from buffycoat.classify.settings import PredictDegraded
 from buffycoat.core.progress import Progress
+from buffycoat.core.settings import Runtime
 from buffycoat.core.steps import run
 from buffycoat.data.degradations import DEGRADATIONS
 from buffycoat.data.random import stream
@@ -50,18 +51,19 @@ def degraded_pixels(crops: Crops, positions: list[int], kind: str, severity: flo
 
 
 def predict_kinds(
-    network: nn.Module, crops: Crops, positions: list[int], seed: int, settings: PredictDegraded
-) -> dict[tuple[str, float], np.ndarray]:
+    network: nn.Module, crops: Crops, positions: list[int], seed: int, severities: tuple[float, ...],
+    runtime: Runtime = Runtime(), batch: int = PREDICT_BATCH,
+) -> dict[tuple[str, float], np.ndarray]:  # fmt: skip
     """Return the class numbers (n,) of the crops at `positions`, by kind and severity; as they are first."""
-    ways = [AS_IT_IS, *((kind, severity) for kind in settings.kinds for severity in settings.severities)]
-    starts = range(0, len(positions), settings.batch)
-    jobs = [(way, positions[start : start + settings.batch]) for way in ways for start in starts]
+    ways = [AS_IT_IS, *((kind, severity) for kind in DEGRADATIONS for severity in severities)]
+    starts = range(0, len(positions), batch)
+    jobs = [(way, positions[start : start + batch]) for way in ways for start in starts]
     progress = Progress("predict_degraded", len(positions) * len(ways))
     found: dict[tuple[str, float], list[np.ndarray]] = {way: [] for way in ways}
     batches = Prefetched(
         lambda number: degraded_pixels(crops, jobs[number][1], *jobs[number][0], seed), range(len(jobs))
     )
-    with torch.inference_mode(), mixed_precision(crops.device, settings.bf16_on_cpu):
+    with torch.inference_mode(), mixed_precision(crops.device, runtime.bf16_on_cpu):
         for (way, _), pixels in zip(jobs, batches, strict=True):
             images = normalise(crops.as_images(pixels), network)
             found[way].append(network(images).argmax(dim=1).cpu().numpy())
@@ -71,7 +73,7 @@ def predict_kinds(
 
 def predict_degraded(
     *, images: Path, classes: Path, folds: Path, noise: Path, cells: Path, model: Path, fold: int, degraded: Path,
-    seed: int, settings: PredictDegraded,
+    seed: int, settings: PredictDegraded, runtime: Runtime = Runtime(),
 ) -> None:  # fmt: skip
     """Predict the clean held-out images as they are, then with each degradation at each severity, in one view."""
     codes = class_codes(CLASSES.read(classes))
@@ -79,7 +81,7 @@ def predict_degraded(
     ids = clean_held_out(IMAGES.read(images), FOLDS.read(folds), NOISE.read(noise), fold)
     crops = Crops.read(cells, trained.background, trained.size_px, pick_device())
     network = network.to(crops.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    found = predict_kinds(network, crops, crops.positions(ids), seed, settings)
+    found = predict_kinds(network, crops, crops.positions(ids), seed, settings.severities, runtime)
     names = np.array(codes, object)
     parts = [
         pd.DataFrame({"image_id": ids, "fold": fold, "kind": kind, "severity": severity, "label": names[numbers]})

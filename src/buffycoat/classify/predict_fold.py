@@ -17,6 +17,7 @@ from buffycoat.classify.recipes import with_classifier
 from buffycoat.classify.settings import PredictFold, TrainFold
 from buffycoat.core.errors import InputError
 from buffycoat.core.progress import Progress
+from buffycoat.core.settings import Runtime
 from buffycoat.core.steps import run
 from buffycoat.data.images import CellImages
 from buffycoat.data.tables.classify import LOGITS
@@ -27,6 +28,8 @@ from buffycoat.nets.device import mixed_precision, pick_device, worth_compiling
 from buffycoat.nets.weights import read_weights
 
 log = logging.getLogger("buffycoat")
+PREDICT_BATCH = 256
+"""Images per forward pass; halved by itself where the GPU's memory does not suffice; ours."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,10 @@ class FoldModel:
     codes: list[str]
     """The K classes, in the order of the logits."""
     settings: PredictFold
-    """Views per image and images per batch."""
+    """Views per image."""
+    runtime: Runtime = Runtime()
+    batch: int = PREDICT_BATCH
+    """Images per forward pass."""
 
 
 def view_of(images: Tensor, view: int) -> Tensor:
@@ -64,7 +70,7 @@ def load_fold_model(path: Path, codes: list[str], architecture: Path | None = No
     count = len(codes)
     name = f"local-dir:{architecture}" if architecture else settings.backbone
     network = build_backbone(name, settings.backbone_options, None, count, settings.size_px, empty=True)
-    network = with_classifier(network, about["recipe"], count, settings)
+    network = with_classifier(network, about["recipe"], count)
     network.load_state_dict(weights, strict=True)
     return network.eval(), settings
 
@@ -76,26 +82,26 @@ def judged_rows(images: pd.DataFrame, folds: pd.DataFrame, fold: int) -> pd.Data
     return rows.assign(out_of_fold=rows["fold"].notna())[["image_id", "out_of_fold"]]
 
 
-def predict_views(network: nn.Module, crops: Crops, positions: list[int], settings: PredictFold) -> np.ndarray:
+def predict_views(
+    network: nn.Module, crops: Crops, positions: list[int], views: int, runtime: Runtime = Runtime(),
+    batch: int = PREDICT_BATCH,
+) -> np.ndarray:  # fmt: skip
     """Return logits (n, views, K) float32 of the crops at `positions`."""
     # Whoever predicts chunk by chunk comes with a network that is compiled already.
-    if worth_compiling(settings.compile, crops.device) and network._compiled_call_impl is None:
+    if worth_compiling(runtime.compile, crops.device) and network._compiled_call_impl is None:
         network.compile()
     progress = Progress("predict_fold", len(positions))
     parts = []
-    batches = Prefetched(
-        lambda start: crops.pixels(positions[start : start + settings.batch]),
-        range(0, len(positions), settings.batch),
-    )
+    batches = Prefetched(lambda start: crops.pixels(positions[start : start + batch]), range(0, len(positions), batch))
 
     def forward(pixels: Tensor) -> Tensor:
         images = normalise(crops.as_images(pixels), network)
-        views = [network(view_of(images, view)) for view in range(settings.views)]
+        seen = [network(view_of(images, view)) for view in range(views)]
         # One copy per batch: each makes the GPU wait for the CPU.
-        return torch.stack(views, dim=1).float().cpu()
+        return torch.stack(seen, dim=1).float().cpu()
 
-    size = settings.batch
-    with torch.inference_mode(), mixed_precision(crops.device, settings.bf16_on_cpu):
+    size = batch
+    with torch.inference_mode(), mixed_precision(crops.device, runtime.bf16_on_cpu):
         for pixels in batches:
             made, size = in_pieces(forward, pixels, size, "classify.predict_fold")
             parts.append(made)
@@ -122,20 +128,21 @@ def apply(rows: pd.DataFrame, model: FoldModel, cells: CellImages) -> pd.DataFra
     """
     crops = Crops(cells, model.trained.background, model.trained.size_px, pick_device())
     network = model.network.to(crops.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    values = predict_views(network, crops, crops.positions(rows["image_id"]), model.settings)
+    positions = crops.positions(rows["image_id"])
+    values = predict_views(network, crops, positions, model.settings.views, model.runtime, model.batch)
     return logits_table(values, rows, model.fold, model.codes)
 
 
 def predict_fold(
     *, images: Path, classes: Path, folds: Path, cells: Path, model: Path, fold: int, recipe: str, logits: Path,
-    settings: PredictFold,
+    settings: PredictFold, runtime: Runtime = Runtime(),
 ) -> None:  # fmt: skip
     """Predict the held-out images and all that no fold learns from; write one row per image and view."""
     codes = class_codes(CLASSES.read(classes))
     network, trained = load_fold_model(model, codes)
     rows = judged_rows(IMAGES.read(images), FOLDS.read(folds), fold)
     cell_images = CellImages(CELLS.read(cells), cells)
-    LOGITS.write(apply(rows, FoldModel(fold, network, trained, codes, settings), cell_images), logits)
+    LOGITS.write(apply(rows, FoldModel(fold, network, trained, codes, settings, runtime), cell_images), logits)
 
 
 if __name__ == "__main__":

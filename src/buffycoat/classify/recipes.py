@@ -18,6 +18,21 @@ from buffycoat.core.errors import InputError
 Counts = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 
+GAMMA = 2.0
+"""Focusing of the focal loss (doi 10.1109/ICCV.2017.324; arXiv 2603.16249 too)."""
+MARGIN = 0.5
+"""Margin of the rarest class in recipe `ldam`, as a cosine (arXiv 1906.07413, public implementation)."""
+LOGIT_SCALE = 30.0
+"""Factor from cosine to logit in recipe `ldam` (arXiv 1906.07413, public implementation)."""
+DEFERRED_FROM = 0.8
+"""Share of the epochs after which `ldam` weights the classes in its loss (arXiv 1906.07413: 160 of 200)."""
+EFFECTIVE_BETA = 0.9999
+"""Beta of the effective number of images behind those weights (arXiv 1906.07413; arXiv 1901.05555 tried 0.9 to it)."""
+HEAD_EPOCHS = 5
+"""Epochs of the classifier alone in recipe `crt` (arXiv 1910.09217: 10); ours."""
+TAU = 1.0
+"""Times ln of the class frequency that `logit_adjustment` subtracts from logits (arXiv 2007.07314, consistent at 1)."""
+
 
 def rarity(counts: Counts, kind: str) -> Values:
     """Return a factor per class that grows as it gets rarer, and 0 for a class without images.
@@ -35,14 +50,14 @@ def class_weights(counts: Counts, kind: str) -> Values:
     return np.asarray(factors * (counts > 0).sum() / factors.sum())
 
 
-def effective_number_weights(counts: Counts, beta: float) -> Values:
+def effective_number_weights(counts: Counts, beta: float = EFFECTIVE_BETA) -> Values:
     """Return weights by 1 / E_n, E_n = (1 - beta^n) / (1 - beta), mean one over present classes (arXiv 1901.05555)."""
     effective = (1 - beta ** counts.astype(np.float64)) / (1 - beta)
     factors = np.divide(1.0, effective, out=np.zeros_like(effective), where=counts > 0)
     return np.asarray(factors * (counts > 0).sum() / factors.sum())
 
 
-def ldam_margins(counts: Counts, largest: float) -> Values:
+def ldam_margins(counts: Counts, largest: float = MARGIN) -> Values:
     """Return the margin per class, C n^-1/4 with C such that the rarest has `largest` (arXiv 1906.07413, eq. 13)."""
     margins = np.where(counts > 0, np.maximum(counts, 1).astype(np.float64) ** -0.25, 0.0)
     return np.asarray(margins * (largest / margins.max()))
@@ -71,6 +86,8 @@ class Balance:
     weights: Tensor
     margins: Tensor
     settings: TrainFold
+    gamma: float = GAMMA
+    logit_scale: float = LOGIT_SCALE
 
 
 Loss = Callable[[Tensor, Tensor, Balance], Tensor]
@@ -81,11 +98,10 @@ def focal(logits: Tensor, labels: Tensor, balance: Balance) -> Tensor:
 
     p_t is p_y (`textbook`), or exp(-w_y (-ln p_y)) (`weighted`, the public implementation of arXiv 2603.16249).
     """
-    settings = balance.settings
     plain = functional.cross_entropy(logits, labels, reduction="none")
     weighted = balance.weights[labels] * plain
-    p_t = torch.exp(-(plain if settings.focal_p == "textbook" else weighted))
-    return (1 - p_t) ** settings.gamma * weighted
+    p_t = torch.exp(-(plain if balance.settings.focal_p == "textbook" else weighted))
+    return (1 - p_t) ** balance.gamma * weighted
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, balance: Balance) -> Tensor:
@@ -98,7 +114,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, balance: Balance) -> Tensor:
 
 def ldam(logits: Tensor, labels: Tensor, balance: Balance) -> Tensor:
     """Return w_y CE(s (cos - m_y at y)), from logits s cos of a cosine classifier (arXiv 1906.07413, eq. 12)."""
-    lowered = logits - functional.one_hot(labels, logits.shape[1]) * (balance.margins * balance.settings.logit_scale)
+    lowered = logits - functional.one_hot(labels, logits.shape[1]) * (balance.margins * balance.logit_scale)
     return balance.weights[labels] * functional.cross_entropy(lowered, labels, reduction="none")
 
 
@@ -145,8 +161,8 @@ def weights_of(recipe: str, counts: Counts, epoch: int, settings: TrainFold) -> 
     """Return the loss weight of each class (K,) at an epoch (from 0); 0 for a class without images."""
     if recipe == "focal" and settings.imbalance in ("loss", "both"):
         return class_weights(counts, settings.rebalance)
-    if recipe == "ldam" and epoch >= round(settings.deferred_from * settings.epochs):
-        return effective_number_weights(counts, settings.effective_beta)
+    if recipe == "ldam" and epoch >= round(DEFERRED_FROM * settings.epochs):
+        return effective_number_weights(counts)
     return class_weights(counts, "none")
 
 
@@ -162,10 +178,10 @@ def both_act(recipe: str, settings: TrainFold) -> bool:
 
 def epochs_of(recipe: str, settings: TrainFold) -> int:
     """Return how many epochs the recipe trains."""
-    return settings.head_epochs if recipe == "crt" else settings.epochs
+    return HEAD_EPOCHS if recipe == "crt" else settings.epochs
 
 
-def with_classifier(network: nn.Module, recipe: str, classes: int, settings: TrainFold) -> nn.Module:
+def with_classifier(network: nn.Module, recipe: str, classes: int) -> nn.Module:
     """Return the network with the classifier that the recipe needs: a cosine one for `ldam`, otherwise its own.
 
     Raises InputError where the backbone's classifier is not a single linear layer.
@@ -175,7 +191,7 @@ def with_classifier(network: nn.Module, recipe: str, classes: int, settings: Tra
     linear = linear_classifier(network)
     name = classifier_names(network)[0].rpartition(".")[0]
     parent, _, last = name.rpartition(".")
-    cosine = CosineClassifier(linear.in_features, classes, settings.logit_scale)
+    cosine = CosineClassifier(linear.in_features, classes, LOGIT_SCALE)
     setattr(network.get_submodule(parent), last, cosine)
     return network
 
@@ -191,6 +207,6 @@ def linear_classifier(network: nn.Module) -> nn.Linear:
     return classifier
 
 
-def adjusted_biases(biases: Values, log_frequencies: Values, tau: float) -> Values:
+def adjusted_biases(biases: Values, log_frequencies: Values, tau: float = TAU) -> Values:
     """Return biases that subtract tau ln(frequency) from the logits, arXiv 2007.07314, eq. 9."""
     return np.asarray(biases - tau * log_frequencies)

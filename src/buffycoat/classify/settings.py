@@ -9,8 +9,6 @@ from pydantic import Field, field_validator
 from buffycoat.core.settings import Options, Settings
 from buffycoat.data.methods import Recipe
 
-Degradation = Literal["salt_and_pepper", "coloured_gaussian", "blur", "illumination"]
-
 
 class TrainFold(Settings):
     """One fold's training. The defaults are for full-size data on a GPU."""
@@ -40,7 +38,6 @@ class TrainFold(Settings):
     batch: int = Field(default=128, ge=1, description="Images per step (paper: 128).")
     learning_rate: float = Field(default=2e-4, gt=0, description="Peak rate of AdamW (paper: 1e-4).")
     head_rate: float = Field(default=1.0, gt=0, description="Rate of the classifier, as a multiple of the peak rate.")
-    weight_decay: float = Field(default=0.01, ge=0, description="Of AdamW (paper: 0.01).")
     warm_up: float = Field(default=0.1, ge=0, lt=1, description="Share of the steps with a rising rate (paper: 0).")
     clip_norm: float = Field(default=1.0, ge=0, description="Largest norm of the gradient; 0: not clipped (paper).")
     ema: float = Field(default=0.99, ge=0, lt=1, description="Decay of the averaged weights; 0: none (paper).")
@@ -55,85 +52,30 @@ class TrainFold(Settings):
         description="How strongly `focal` and `oversampling` re-balance a class of n: by 1/ln(1+n) (paper), 1/sqrt(n),"
         " 1/n.",
     )
-    gamma: float = Field(default=2.0, ge=0, description="Focusing of the focal loss (paper: 2).")
     focal_p: Literal["weighted", "textbook"] = Field(
         default="textbook",
         description="p_t of the focal loss: `textbook` p_y; `weighted` exp(-w_y CE), as in the public implementation.",
-    )
-    margin: float = Field(
-        default=0.5, gt=0, lt=1, description="Margin of the rarest class in recipe `ldam`, as a cosine."
-    )
-    logit_scale: float = Field(default=30.0, gt=0, description="Factor from cosine to logit in recipe `ldam`.")
-    deferred_from: float = Field(
-        default=0.8, ge=0, le=1, description="Share of the epochs after which `ldam` weights the classes in its loss."
-    )
-    effective_beta: float = Field(
-        default=0.9999, ge=0, lt=1, description="Beta of the effective number of images behind those weights."
-    )
-    head_epochs: int = Field(default=5, ge=1, description="Epochs of the classifier alone in recipe `crt`.")
-    tau: float = Field(
-        default=1.0, ge=0, description="Times ln of the class frequency that `logit_adjustment` subtracts from logits."
     )
     choose: Literal["last", "best"] = Field(
         default="last",
         description="Which epoch is kept; `best` (paper): by the held-out fold's macro-F1, which is then optimistic.",
     )
+    augmentation: Literal["standard", "paper"] = Field(
+        default="standard",
+        description="What else is random beside rotation, shift and mirroring. `standard`: zoom, light, colour,"
+        " contrast, stain, and a tenth of the images degraded; `paper`: brightness and contrast, more strongly. The"
+        " numbers stand in classify/augment.py.",
+    )
     rotation: Literal["none", "quarter", "any"] = Field(
         default="any", description="Random rotation: none, by quarter turns, or by any angle."
     )
-    flip: bool = Field(default=True, description="Random mirroring.")
-    scale: float = Field(default=0.15, ge=0, lt=1, description="Random zoom: factor exp(U(-scale, scale)).")
     shift: float = Field(default=0.05, ge=0, lt=0.5, description="Random shift, share of the side, each way.")
-    brightness: float = Field(default=0.1, ge=0, lt=1, description="Random gain of all channels, each way.")
-    colour: float = Field(default=0.1, ge=0, lt=1, description="Random gain of each channel, each way.")
-    contrast: float = Field(default=0.1, ge=0, lt=1, description="Random contrast around the mean, each way.")
-    stain: float = Field(
-        default=0.05, ge=0, lt=1, description="Random strength of each stain (HED jitter), each way; 0: none (paper)."
-    )
-    degraded: float = Field(
-        default=0.1,
-        ge=0,
-        le=1,
-        description="Share of the drawn images that get one of `degradations`; 0: none (paper).",
-    )
-    degradations: list[Degradation] = Field(
-        default=["salt_and_pepper", "coloured_gaussian", "blur", "illumination"],
-        min_length=1,
-        description="What those images suffer from, one each, drawn.",
-    )
-    worst_severity: float = Field(default=2.0, gt=0, le=4, description="Severity is drawn from 0 up to this, of 4.")
-    micro_batch: int = Field(
-        default=0,
-        ge=0,
-        description="Images per forward pass; gradients add up to `batch`. 0: the whole batch; halved by itself where"
-        " the GPU's memory does not suffice.",
-    )
-    compile: Literal["auto", "never", "always"] = Field(
-        default="auto", description="torch.compile: `auto` on GPUs only; on a CPU it costs minutes and gains nothing."
-    )
-    bf16_on_cpu: bool = Field(
-        default=False, description="bfloat16 on CPUs too: faster for transformers where they have it."
-    )
-    resident_share: float = Field(
-        default=0.5,
-        ge=0,
-        lt=1,
-        description="All crops stay on the GPU where they fit into this share of its free memory.",
-    )
-    checkpoint_minutes: float = Field(
-        default=5.0, gt=0, description="The state is stored this often, at the end of each epoch, and on SIGTERM."
-    )
 
 
 class PredictFold(Settings):
     """Prediction in the eight views of the square's symmetry group D4."""
 
     views: int = Field(default=8, ge=1, le=8, description="Elements of D4 used; 8 are all, 1 is the image as it is.")
-    batch: int = Field(default=256, ge=1, description="Images per forward pass.")
-    bf16_on_cpu: bool = Field(default=False, description="bfloat16 on CPUs too: faster where the CPU has it.")
-    compile: Literal["auto", "never", "always"] = Field(
-        default="auto", description="torch.compile: `auto` on GPUs only."
-    )
 
 
 class CombineFolds(Settings):
@@ -149,23 +91,11 @@ class CombineFolds(Settings):
 class PredictDegraded(Settings):
     """Held-out images, degraded on purpose: how branch A bears noise, blur and light (`snakemake ablation`)."""
 
-    kinds: tuple[Degradation, ...] = Field(
-        default=("salt_and_pepper", "coloured_gaussian", "blur", "illumination"),
-        min_length=1,
-        description="Degradations, one at a time.",
-    )
     severities: tuple[float, ...] = Field(
-        default=(1.0, 2.0, 3.0, 4.0), min_length=1, description="Severities of each, above 0; 4 is the worst level."
+        default=(1.0, 2.0, 3.0, 4.0),
+        min_length=1,
+        description="Severities of each of the four degradations, above 0; 4 is the worst level.",
     )
-    batch: int = Field(default=256, ge=1, description="Images per forward pass.")
-    bf16_on_cpu: bool = Field(default=False, description="bfloat16 on CPUs too: faster where the CPU has it.")
-
-    @field_validator("kinds")
-    @classmethod
-    def _once(cls, kinds: tuple[Degradation, ...]) -> tuple[Degradation, ...]:
-        if len(set(kinds)) < len(kinds):
-            raise ValueError("a degradation is named twice")
-        return kinds
 
     @field_validator("severities")
     @classmethod

@@ -18,6 +18,7 @@ from buffycoat.classify.backbones import build_backbone, classifier_names, norma
 from buffycoat.classify.crops import Crops
 from buffycoat.classify.fold_training import FoldTraining
 from buffycoat.classify.recipes import (
+    TAU,
     adjusted_biases,
     both_act,
     draw_factors,
@@ -30,6 +31,7 @@ from buffycoat.classify.recipes import (
 from buffycoat.classify.settings import TrainFold
 from buffycoat.core.errors import InputError
 from buffycoat.core.provenance import code_digest
+from buffycoat.core.settings import Runtime
 from buffycoat.core.steps import run
 from buffycoat.data.labels import learned_rows
 from buffycoat.data.methods import BODY_OF
@@ -110,7 +112,7 @@ def train(
         training.look()
         checkpoint.save({"training": training.state(), "history": course.history, "best": course.best})
 
-    with Safekeeping(save, 60 * training.settings.checkpoint_minutes) as keeping:
+    with Safekeeping(save, 60 * training.runtime.checkpoint_minutes) as keeping:
         for epoch in range(len(course.history), training.epochs):
             started, before = time.monotonic(), training.done
             loss = training.run_epoch(epoch, keeping.after_step)
@@ -143,12 +145,12 @@ def read_body(body: list[Path], recipe: str, fold: int, codes: list[str]) -> dic
 
 
 def adjust(
-    network: nn.Module, weights: dict[str, torch.Tensor], counts: npt.NDArray[np.int64], settings: TrainFold
+    network: nn.Module, weights: dict[str, torch.Tensor], counts: npt.NDArray[np.int64]
 ) -> dict[str, torch.Tensor]:
     """Return the weights of `logit_adjustment`: those of a trained network, its biases moved by class frequency."""
     linear_classifier(network)
     name = next(name for name in classifier_names(network) if name.endswith("bias"))
-    biases = adjusted_biases(weights[name].double().numpy(), log_frequencies(counts), settings.tau)
+    biases = adjusted_biases(weights[name].double().numpy(), log_frequencies(counts))
     return {**weights, name: torch.from_numpy(biases).to(weights[name].dtype)}
 
 
@@ -158,10 +160,10 @@ def adjusted_fold(
 ) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:  # fmt: skip
     """Return the weights and the one-row history of `logit_adjustment`, which trains nothing."""
     if settings.label_smoothing:
-        told = (settings.label_smoothing, settings.tau)
+        told = (settings.label_smoothing, TAU)
         log.warning("logit_adjustment: label_smoothing %g narrows the body's logits; tau %g over-corrects", *told)
     network = build_backbone(settings.backbone, settings.backbone_options, None, len(counts), settings.size_px)
-    weights = adjust(network, body, counts, settings)
+    weights = adjust(network, body, counts)
     network.load_state_dict(weights, strict=True)
     network = network.to(crops.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     loss, score = judge(network, crops, held, len(counts))
@@ -172,6 +174,7 @@ def adjusted_fold(
 def train_fold(
     *, images: Path, labels: Path, classes: Path, folds: Path, cells: Path, fold: int, recipe: str,
     body: list[Path] | None = None, model: Path, history: Path, seed: int, settings: TrainFold,
+    runtime: Runtime = Runtime(),
 ) -> None:  # fmt: skip
     """Train on all folds but `fold`; write the model, with all that prediction needs in its header, and the history."""
     codes = class_codes(CLASSES.read(classes))
@@ -190,10 +193,10 @@ def train_fold(
         inputs = {"images": images, "labels": labels, "classes": classes, "folds": folds, "cells": cells}
         inputs |= {f"body_{number}": path for number, path in enumerate(body or [])}
         checkpoint.fingerprint = stamp_of(inputs, fold, recipe, seed, settings)
-        crops.make_resident(crops.positions(rows["image_id"]), settings.resident_share)
+        crops.make_resident(crops.positions(rows["image_id"]))
         training = FoldTraining(
             crops, learned["image_id"].tolist(), numbers, len(codes), recipe, stream_seed(seed, "classify", fold),
-            settings, start,
+            settings, start, runtime,
         )  # fmt: skip
         log_imbalance(recipe, training.counts, codes, settings)
         weights, told = train(training, held, codes, fold, checkpoint)

@@ -34,8 +34,8 @@ class Runtime(Settings):
     micro_batch: int = Field(
         default=0,
         ge=0,
-        description="Images per forward pass in training; gradients add up to the batch. 0: the whole batch, halved by"
-        " itself where the GPU's memory does not suffice.",
+        description="Images per forward pass of train_fold; gradients add up to the batch. 0: the whole batch, halved"
+        " by itself where the GPU's memory does not suffice.",
     )
     compile: Literal["auto", "never", "always"] = Field(
         default="auto", description="torch.compile: `auto` on GPUs only; on a CPU it costs minutes and gains nothing."

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from buffycoat.core.errors import InputError
 from buffycoat.crop.cellpose_weights import check_weights, load_network
 from buffycoat.crop.settings import CropCells
-from buffycoat.crop.stain import Bools, Floats, choose_primary
+from buffycoat.crop.stain import MIN_NUCLEUS_SHARE, Bools, Floats, choose_primary
 from buffycoat.data.images import BACKGROUND, CYTOPLASM, NUCLEUS, Pixels
 from buffycoat.nets.device import pick_device
 
@@ -45,6 +45,15 @@ NEIGHBOURS = ((-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 
 """In the order in which Cellpose adds them up: where the heat is level, its gradient is but the sum's rounding."""
 TILE_PX = 256
 """Side of what the network looks at; larger images are cut into overlapping tiles, smaller ones are padded."""
+CELLPOSE_PX = 240
+"""Longer side that larger images are reduced to, pixels: the most that is one tile, for Cellpose pads each side by 8.
+
+256 would be four tiles (1.2 times 272 is more than one). It also brings the white cell of a close-up nearer to the 7.5
+to 120 pixels of diameter that Cellpose-SAM was trained on (doi 10.1101/2025.04.28.651001). Smaller images are not
+enlarged: they fill one tile as they are.
+"""
+CELLPOSE_TILES = 64
+"""Tiles the network takes at once; halved by itself where the GPU's memory runs out; ours."""
 
 
 def masks_of_flows(flows: Floats) -> Labels:
@@ -145,7 +154,7 @@ def load_model(settings: CropCells, threads: Executor, workers: int) -> Cellpose
     """Return Cellpose on this job's device, with that many processes; raises InputError where its weights are amiss."""
     path = check_weights(settings)
     network = load_network(path, pick_device())
-    return Cellpose(network, settings.cellpose_tiles, threads, mask_workers(workers))
+    return Cellpose(network, CELLPOSE_TILES, threads, mask_workers(workers))
 
 
 def reduced(image: Pixels, side_px: int) -> Pixels:
@@ -218,11 +227,11 @@ def _living_workers() -> Iterator[None]:
     except BrokenProcessPool:
         raise InputError(
             "a process that makes masks of flows was killed, as happens when memory runs out: give the step fewer"
-            " threads or lower crop.crop_cells.batch_images"
+            " threads, or divide the images among more jobs (--set-scatter portions=8)"
         ) from None
 
 
-def start_masks(model: Cellpose, images: list[Pixels], side_px: int) -> list[Future[Labels]]:
+def start_masks(model: Cellpose, images: list[Pixels], side_px: int = CELLPOSE_PX) -> list[Future[Labels]]:
     """Return, per image and in order, the labels (h, w) int32 of the reduced image: to come, while the network goes on.
 
     Images of one reduced size go through the network together, as many as make up `model.tiles`.
@@ -254,7 +263,7 @@ def enlarged(cell: Bools, shape: tuple[int, int]) -> Bools:
     return np.asarray(cv2.resize(cell.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) >= 0.5, bool)
 
 
-def primary_of(labels: Labels, nuclei: Bools, min_nucleus_share: float, centrality: float) -> tuple[Bools, int]:
+def primary_of(labels: Labels, nuclei: Bools, min_nucleus_share: float = MIN_NUCLEUS_SHARE) -> tuple[Bools, int]:
     """Return the white cell (H, W) bool among Cellpose's masks (h, w), and how many of them hold a nucleus.
 
     A mask is a white cell where `nuclei` (H, W) cover enough of the image within it; red cells have none.
@@ -264,33 +273,29 @@ def primary_of(labels: Labels, nuclei: Bools, min_nucleus_share: float, centrali
         for full, small in zip(nuclei.shape, labels.shape, strict=True)
     )
     per_label = np.where(nuclei, labels[rows[:, None], cols], 0).astype(np.int32)
-    label, cells = choose_primary(per_label, min_nucleus_share * nuclei.size, centrality)
+    label, cells = choose_primary(per_label, min_nucleus_share * nuclei.size)
     if not label:
         return np.zeros(nuclei.shape, bool), cells
     return enlarged(labels == label, (nuclei.shape[0], nuclei.shape[1])), cells
 
 
 def segment_by_cellpose(
-    model: Cellpose, images: list[Pixels], settings: CropCells, nuclei: Nuclei, finish: Finish | None = None
+    model: Cellpose, images: list[Pixels], nuclei: Nuclei, finish: Finish | None = None
 ) -> Iterator[tuple[Pixels, int]]:
     """Return (mask of the primary cell, number of white cells) per image, in order.
 
     When this returns, the network is done with `images` and free for others; the masks are made meanwhile and waited
     for when the first answer is asked for. Masks are (H, W) uint8 of BACKGROUND, CYTOPLASM, NUCLEUS.
     """
-    waiting = start_masks(model, images, settings.cellpose_px)
-    return _answers(waiting, images, nuclei(images), settings, finish)
+    return _answers(start_masks(model, images), images, nuclei(images), finish)
 
 
 def _answers(
-    waiting: list[Future[Labels]], images: list[Pixels], maps: list[Bools], settings: CropCells, finish: Finish | None
+    waiting: list[Future[Labels]], images: list[Pixels], maps: list[Bools], finish: Finish | None
 ) -> Iterator[tuple[Pixels, int]]:
     with _living_workers():
         found = [labels.result() for labels in waiting]
-    chosen = [
-        primary_of(labels, nuclei, settings.min_nucleus_share, settings.centrality)
-        for labels, nuclei in zip(found, maps, strict=True)
-    ]
+    chosen = [primary_of(labels, nuclei) for labels, nuclei in zip(found, maps, strict=True)]
     cells = [cell for cell, _ in chosen]
     for (cell, count), nucleus in zip(chosen, finish(images, cells) if finish else maps, strict=True):
         mask = np.where(cell, np.uint8(CYTOPLASM), np.uint8(BACKGROUND))

@@ -33,6 +33,8 @@ Place = tuple[str, str, int]
 """A file, its SHA-256 and its number of pixels."""
 MOST_PIXELS = 256_000_000
 """Pixels of the images that are decoded at once: 0.8 GB, twice as many while the next ones are in the making."""
+CROP_BATCH = 64
+"""Images worked on at once, per process; ours: as many as one batch of Cellpose's tiles."""
 RESTORE = "put the file back, or index anew (--forcerun make_index)"
 """What to do about an image that is not the one that was indexed."""
 
@@ -44,7 +46,7 @@ class Cropper:
     segment: Segmenter
     """Images to the masks of their primary cells."""
     settings: CropCells
-    """Window and size of the crops, pixels; images per batch."""
+    """Window and size of the crops, pixels."""
     pool: ThreadPoolExecutor
     """Decodes the images of a batch side by side."""
 
@@ -102,7 +104,7 @@ def framed_cells(rows: pd.DataFrame, cropper: Cropper) -> Iterator[Framed]:
     places = zip(rows["path"], rows["sha256"], sizes, strict=True)
 
     def begun() -> Iterator[tuple[list[Pixels], Iterable[tuple[Pixels, int]]]]:
-        for chunk in chunks_of(places, settings.batch_images):
+        for chunk in chunks_of(places, CROP_BATCH):
             images = list(cropper.pool.map(lambda place: load_again(*place[:2]), chunk))
             yield images, cropper.segment(images)
 
@@ -147,7 +149,7 @@ def crop_cells(
 
     With `portion`, of these images alone.
     """
-    rows = rows_of_portion(decodable(IMAGES.read(images)), portion, settings.batch_images)
+    rows = rows_of_portion(decodable(IMAGES.read(images)), portion, CROP_BATCH)
     threads = max(1, threads)
     with ThreadPoolExecutor(threads) as pool:
         cropper = load_cropper(settings, pool, threads, segmenter[0] if segmenter else None)

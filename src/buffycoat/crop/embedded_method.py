@@ -14,7 +14,7 @@ from torch import nn
 
 from buffycoat.crop.framing import fill_holes, separate_cells
 from buffycoat.crop.segmenter import MAPS, SIDE_PX, predict_maps
-from buffycoat.crop.stain import choose_primary
+from buffycoat.crop.stain import CENTRALITY, choose_primary
 from buffycoat.data.images import BACKGROUND, CYTOPLASM, NUCLEUS, Pixels
 
 Floats = npt.NDArray[np.float32]
@@ -35,6 +35,8 @@ FINEST_PX = 512
 """Largest side that a whole field is searched at, view pixels."""
 STRIDE = 0.75
 """Distance of overlapping views in that search, share of a view's side."""
+MIN_CELL_SHARE = 0.004
+"""Smaller cells are dirt; share of the image's area, a fourteenth of its side across; ours."""
 MOST_LOOKS = 3
 """Close-ups of one cell at most."""
 
@@ -97,7 +99,7 @@ def view_of(image: Pixels, frame: Frame, size_px: int = SIDE_PX) -> Pixels:
     return np.asarray(cv2.copyMakeBorder(small, above, below, before, after, cv2.BORDER_REPLICATE), np.uint8)
 
 
-def look_around(network: nn.Module, images: list[Pixels], min_cell_share: float) -> list[Field]:
+def look_around(network: nn.Module, images: list[Pixels], min_cell_share: float = MIN_CELL_SHARE) -> list[Field]:
     """Return what the first pass finds in each image; cells smaller than the share of the image's area are dropped.
 
     Where it finds none, or only small ones, others may be too small to be seen in so large a field: it is searched
@@ -235,7 +237,7 @@ def region_of(field: Field, label: int, image: Pixels) -> Bools:
 
 
 def segment_by_network(
-    network: nn.Module, images: list[Pixels], min_cell_share: float, centrality: float
+    network: nn.Module, images: list[Pixels], min_cell_share: float = MIN_CELL_SHARE, centrality: float = CENTRALITY
 ) -> list[tuple[Pixels, int]]:
     """Return (mask of the primary cell, number of white cells) per image, in order; no cell: an empty mask and 0.
 
@@ -260,7 +262,7 @@ def segment_by_network(
     return answers
 
 
-def all_cells(network: nn.Module, image: Pixels, min_cell_share: float) -> list[Pixels]:
+def all_cells(network: nn.Module, image: Pixels, min_cell_share: float = MIN_CELL_SHARE) -> list[Pixels]:
     """Return a mask (H, W) of each white cell of a field, largest first."""
     (field,) = look_around(network, [image], min_cell_share)
     regions = [region_of(field, int(label), image) for label in np.unique(field.labels[field.labels > 0])]

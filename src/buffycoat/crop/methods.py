@@ -27,13 +27,7 @@ class Means(NamedTuple):
 
 
 def _stain(settings: CropCells, means: Means) -> Segmenter:
-    one = partial(
-        segment_by_stain,
-        work_px=settings.work_px,
-        min_nucleus_share=settings.min_nucleus_share,
-        centrality=settings.centrality,
-    )
-    return lambda images: list(means.pool.map(one, images))
+    return lambda images: list(means.pool.map(segment_by_stain, images))
 
 
 def _embedded(settings: CropCells, means: Means) -> Segmenter:
@@ -45,9 +39,7 @@ def _embedded(settings: CropCells, means: Means) -> Segmenter:
 
     device = pick_device()
     network = load_network(means.trained).to(device)
-    segment = partial(
-        segment_by_network, network, min_cell_share=settings.min_cell_share, centrality=settings.centrality
-    )
+    segment = partial(segment_by_network, network)
     if device.type == "cuda":
         return segment
 
@@ -69,7 +61,7 @@ def _cellpose(settings: CropCells, means: Means) -> Segmenter:
     model = load_model(settings, means.pool, means.threads)
     network = load_network(means.trained).to(pick_device())
     return lambda images: segment_by_cellpose(
-        model, images, settings, nuclei=partial(rough_nuclei, network), finish=partial(fine_nuclei, network)
+        model, images, nuclei=partial(rough_nuclei, network), finish=partial(fine_nuclei, network)
     )
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from buffycoat.core.settings import Runtime
 from buffycoat.crop.segmenter import network_input
 from buffycoat.crop.segmenter_samples import MaskedImage, Sample, Source, sample_of
 from buffycoat.crop.settings import TrainSegmenter
@@ -18,6 +19,8 @@ from buffycoat.data.images import BACKGROUND, NUCLEUS, Pixels
 from buffycoat.nets.device import mixed_precision
 
 Bools = npt.NDArray[np.bool_]
+EMA = 0.995
+"""Decay of the averaged weights, which are the ones kept; ours."""
 
 
 class Agreement(NamedTuple):
@@ -117,9 +120,12 @@ def rate_at(step: int, settings: TrainSegmenter) -> float:
 class SegmenterTraining:
     """Network, its optimiser and its running average; the encoder learns at a third of the decoder's rate."""
 
-    def __init__(self, network: nn.Module, settings: TrainSegmenter, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, network: nn.Module, settings: TrainSegmenter, seed: int, device: torch.device,
+        runtime: Runtime = Runtime(),
+    ) -> None:  # fmt: skip
         """Take over the network, whose weights are the start."""
-        self.settings, self.seed, self.device = settings, seed, device
+        self.settings, self.seed, self.device, self.runtime = settings, seed, device, runtime
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.network).requires_grad_(False).eval()
         encoder = list(self.network.encoder.parameters())
@@ -135,7 +141,7 @@ class SegmenterTraining:
         for group in self.optimiser.param_groups:
             group["lr"] = self.settings.learning_rate * group["share"] * rate_at(number, self.settings)
         self.network.train()
-        with mixed_precision(self.device):
+        with mixed_precision(self.device, self.runtime.bf16_on_cpu):
             logits = self.network(views.to(memory_format=torch.channels_last)).float()
         loss = map_loss(logits, maps, weights)
         self.optimiser.zero_grad()
@@ -147,7 +153,7 @@ class SegmenterTraining:
 
     def _average(self, number: int) -> None:
         # The average follows quickly at first, so that a short training is not held back by its start.
-        decay = min(self.settings.ema, (1 + number) / (10 + number))
+        decay = min(EMA, (1 + number) / (10 + number))
         with torch.no_grad():
             for mean, now in zip(self.averaged.state_dict().values(), self.network.state_dict().values(), strict=True):
                 if mean.is_floating_point():

@@ -25,43 +25,11 @@ class CropCells(Settings):
     size_px: int = Field(
         default=224, ge=16, description="Side of the stored crop, pixels; the window is resized to it."
     )
-    work_px: int = Field(
-        default=160, ge=64, description="`stain`: longer side that an image is reduced to while the cell is sought."
-    )
-    min_cell_share: float = Field(
-        default=0.004, ge=0, lt=1, description="`embedded`: smaller cells are dirt; share of the image's area."
-    )
-    min_nucleus_share: float = Field(
-        default=0.004,
-        gt=0,
-        lt=1,
-        description="`stain`, `cellpose`: smaller dark regions are platelets or dirt; share of the image's area.",
-    )
-    centrality: float = Field(
-        default=0.35, gt=0, description="Spread of the preference for central cells, share of the image's side."
-    )
     weights: str | None = Field(
         default=None,
         description="`cellpose`: the local weights file, the published `cpsam` or one that Cellpose fine-tuned;"
         " it is never downloaded by a run, see docs/running.md.",
     )
-    weights_sha256: str | None = Field(
-        default=None, pattern=r"^[0-9a-f]{64}$", description="`cellpose`: SHA-256 the weights file must have."
-    )
-    cellpose_px: int = Field(
-        default=240,
-        ge=64,
-        description="`cellpose`: longer side that larger images are reduced to. 240 is the most that is one tile of the"
-        " network (Cellpose pads each side by 8 pixels to 256; 256 would be four tiles, 1.2 times 272 being more than"
-        " one), and the white cell of a close-up comes nearer the 7.5 to 120 pixels of diameter that Cellpose-SAM was"
-        " trained on. Smaller images are not enlarged: they fill one tile as they are.",
-    )
-    cellpose_tiles: int = Field(
-        default=64,
-        ge=1,
-        description="`cellpose`: tiles the network takes at once; halved by itself where the GPU's memory runs out.",
-    )
-    batch_images: int = Field(default=64, ge=1, description="Images worked on at once, per process.")
 
     def chosen_method(self) -> str:
         """Return the method that `auto` stands for, otherwise the method."""
@@ -86,8 +54,6 @@ class TrainSegmenter(Settings):
     steps: int = Field(default=1500, ge=1, description="Training steps.")
     batch: int = Field(default=16, ge=2, description="Views per step.")
     learning_rate: float = Field(default=1e-3, gt=0, description="Of AdamW, after warm-up.")
-    ema: float = Field(default=0.995, ge=0, lt=1, description="Decay of the averaged weights, which are the ones kept.")
-    report_every: int = Field(default=100, ge=1, description="Steps between checkpoints, judgements and log lines.")
 
 
 class Crop(Settings):

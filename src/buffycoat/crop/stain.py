@@ -22,6 +22,12 @@ FAINTEST_NUCLEUS = 0.14
 """Least nuclear stain, in optical density, of anything that is taken for a nucleus."""
 LOBE_GAP = 0.07
 """Widest gap between lobes of one nucleus, as a share of the image's longer side."""
+WORK_PX = 160
+"""Longer side that an image is reduced to while the cell is sought, pixels; ours."""
+MIN_NUCLEUS_SHARE = 0.004
+"""Smaller dark regions are platelets or dirt; share of the image's area; ours."""
+CENTRALITY = 0.35
+"""Spread of the preference for central cells, share of the image's side; ours (paper: the mask nearest the centre)."""
 
 
 def optical_density(image: Pixels) -> Floats:
@@ -82,7 +88,7 @@ def group_lobes(nuclei: Bools) -> npt.NDArray[np.int32]:
     return np.where(nuclei, labels, 0).astype(np.int32)
 
 
-def choose_primary(labels: npt.NDArray[np.int32], min_area: float, centrality: float) -> tuple[int, int]:
+def choose_primary(labels: npt.NDArray[np.int32], min_area: float, centrality: float = CENTRALITY) -> tuple[int, int]:
     """Return (label of the primary cell, number of cells of at least `min_area` pixels); label 0 where there is none.
 
     The score of a cell is the square root of its nuclear area times exp(-(d / (centrality * side))^2 / 2), d being the
@@ -164,17 +170,17 @@ def _tidy(cell: Bools, nucleus: Bools, radius: float) -> Bools:
     return filled.astype(bool)
 
 
-def segment_by_stain(image: Pixels, work_px: int, min_nucleus_share: float, centrality: float) -> tuple[Pixels, int]:
+def segment_by_stain(image: Pixels) -> tuple[Pixels, int]:
     """Return the mask of the primary cell, (H, W) uint8 of BACKGROUND, CYTOPLASM, NUCLEUS, and the number of cells.
 
     An image without a nucleus gives an all-BACKGROUND mask and 0.
     """
     height, width = image.shape[:2]
-    scale = min(1.0, work_px / max(height, width))
+    scale = min(1.0, WORK_PX / max(height, width))
     size = (max(8, round(width * scale)), max(8, round(height * scale)))
     small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     labels = group_lobes(nucleus_map(small))
-    label, cells = choose_primary(labels, min_nucleus_share * small.shape[0] * small.shape[1], centrality)
+    label, cells = choose_primary(labels, MIN_NUCLEUS_SHARE * small.shape[0] * small.shape[1])
     mask = np.full(small.shape[:2], BACKGROUND, np.uint8)
     if label:
         nucleus = labels == label

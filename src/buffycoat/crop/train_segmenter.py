@@ -17,17 +17,18 @@ from torch import Tensor, nn
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import sha256_of
 from buffycoat.core.provenance import code_digest
+from buffycoat.core.settings import Runtime
 from buffycoat.core.steps import run
 from buffycoat.crop.embedded_method import segment_by_network
 from buffycoat.crop.methods import Segmenter
 from buffycoat.crop.segmenter import half_precision, imagenet_network, load_network
 from buffycoat.crop.segmenter_samples import MaskedImage, Source, read_mask_set, source_of
 from buffycoat.crop.segmenter_training import SegmenterTraining, Summary, nearest_cell, summarise
-from buffycoat.crop.settings import CropCells, TrainSegmenter
+from buffycoat.crop.settings import TrainSegmenter
 from buffycoat.data.random import stream
 from buffycoat.data.tables.crop import SEGMENTER_HISTORY
 from buffycoat.nets.device import pick_device
-from buffycoat.nets.training import Checkpoint, fingerprint, seed_torch
+from buffycoat.nets.training import Checkpoint, Safekeeping, fingerprint, report_steps, seed_torch
 from buffycoat.nets.weights import write_weights
 
 log = logging.getLogger("buffycoat")
@@ -59,8 +60,7 @@ def judge(segment: Segmenter, held: list[MaskedImage]) -> Summary | None:
 
 def embedded_segmenter(network: nn.Module) -> Segmenter:
     """Return the method `embedded` with a network that is still in training."""
-    defaults = CropCells()
-    return partial(segment_by_network, network, min_cell_share=defaults.min_cell_share, centrality=defaults.centrality)
+    return partial(segment_by_network, network)
 
 
 def history_row(step: int, loss: float, summary: Summary | None) -> dict[str, Any]:
@@ -74,41 +74,49 @@ def train(
     training: SegmenterTraining, sources: list[list[Source]], held: list[MaskedImage], checkpoint: Checkpoint
 ) -> pd.DataFrame:
     """Train to the last step, from the checkpoint where there is one; return the history."""
-    settings = training.settings
-    history: list[dict[str, Any]] = []
-    done = 0
+    steps, batch = training.settings.steps, training.settings.batch
+    course: dict[str, Any] = {"history": [], "done": 0, "losses": []}
     if stored := checkpoint.load():
         training.load(stored["training"])
-        history, done = stored["history"], stored["done"]
-        log.info("continuing after step %d", done)
-    losses: list[float] = []
-    started = time.monotonic()
-    for number in range(done, settings.steps):
-        losses.append(training.step(sources, number))
-        if (number + 1) % settings.report_every and number + 1 != settings.steps:
-            continue
-        rate = len(losses) * settings.batch / (time.monotonic() - started)
-        history.append(
-            history_row(number + 1, float(np.mean(losses)), judge(embedded_segmenter(training.averaged), held))
-        )
-        log.info("step %d/%d, %.1f views/s: %s", number + 1, settings.steps, rate, history[-1])
-        checkpoint.save({"training": training.state(), "history": history, "done": number + 1})
-        losses, started = [], time.monotonic()
-    return pd.DataFrame(history)
+        course = {name: stored[name] for name in course}
+        log.info("continuing after step %d", course["done"])
+    since, started = course["done"], time.monotonic()
+
+    def save() -> None:
+        checkpoint.save({"training": training.state(), **course})
+
+    with Safekeeping(save, 60 * training.runtime.checkpoint_minutes) as keeping:
+        for number in range(course["done"], steps):
+            course["losses"].append(training.step(sources, number))
+            course["done"] = done = number + 1
+            if done % report_steps(steps) == 0 or done == steps:
+                loss, judged = float(np.mean(course["losses"])), judge(embedded_segmenter(training.averaged), held)
+                course["history"].append(history_row(done, loss, judged))
+                course["losses"] = []
+                rate = (done - since) * batch / (time.monotonic() - started)
+                log.info("step %d/%d, %.1f views/s: %s", done, steps, rate, course["history"][-1])
+                save()
+                since, started = done, time.monotonic()
+            keeping.after_step()
+    return pd.DataFrame(course["history"])
 
 
 def train_embedded(
-    fit: list[list[MaskedImage]], held: list[MaskedImage], checkpoint: Checkpoint, settings: TrainSegmenter, seed: int
-) -> tuple[dict[str, Tensor], pd.DataFrame]:
+    fit: list[list[MaskedImage]], held: list[MaskedImage], checkpoint: Checkpoint, settings: TrainSegmenter, seed: int,
+    runtime: Runtime = Runtime(),
+) -> tuple[dict[str, Tensor], pd.DataFrame]:  # fmt: skip
     """Return the tensors of the embedded network after training, and the history."""
     seed_torch(seed, "segmenter", "initialise")
     network = load_network() if settings.start == "shipped" else imagenet_network()
-    training = SegmenterTraining(network, settings, seed, pick_device())
+    training = SegmenterTraining(network, settings, seed, pick_device(), runtime)
     told = train(training, [[source_of(image) for image in part] for part in fit], held, checkpoint)
     return half_precision(training.averaged), told
 
 
-def train_segmenter(*, masks: list[Path], segmenter: Path, history: Path, seed: int, settings: TrainSegmenter) -> None:
+def train_segmenter(
+    *, masks: list[Path], segmenter: Path, history: Path, seed: int, settings: TrainSegmenter,
+    runtime: Runtime = Runtime(),
+) -> None:  # fmt: skip
     """Train on the images and masks that the CSVs name; write the segmenter and the course of its training."""
     if not masks:
         raise InputError("crop.train_segmenter.masks: names no CSV, so there is nothing to learn from")
@@ -119,7 +127,7 @@ def train_segmenter(*, masks: list[Path], segmenter: Path, history: Path, seed: 
     code = code_digest("buffycoat.crop.train_segmenter")
     stamp = fingerprint(settings, inputs, code, seed=seed, pictures=contents_of([*held, *sum(fit, [])]))
     checkpoint = Checkpoint(segmenter.with_name("segmenter_checkpoint.safetensors"), stamp)
-    state, told = train_embedded(fit, held, checkpoint, settings, seed)
+    state, told = train_embedded(fit, held, checkpoint, settings, seed, runtime)
     SEGMENTER_HISTORY.write(told, history)
     about = {
         "settings": settings.model_dump(mode="json"),

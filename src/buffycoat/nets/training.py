@@ -21,6 +21,13 @@ from buffycoat.data.random import stream_seed
 from buffycoat.nets.weights import read_weights, write_weights
 
 log = logging.getLogger("buffycoat")
+REPORTS = 10
+"""How often a training that is counted in steps judges itself and stores its state; ours, as many rows are readable."""
+
+
+def report_steps(steps: int) -> int:
+    """Return after how many steps such a training reports each time."""
+    return max(1, steps // REPORTS)
 
 
 def seed_torch(seed: int, *names: str | int) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from buffycoat.core.settings import Runtime
 from buffycoat.data.images import Pixels
 from buffycoat.nets.batches import filled
 from buffycoat.nets.device import mixed_precision
@@ -139,27 +140,28 @@ def _headed(column: Pixels, heading: str) -> Pixels:
 
 def generator_of(about: dict[str, Any]) -> Generator:
     """Return an untrained generator as the settings in a weights file's header describe it."""
-    names = ("depth", "width", "norm", "upsampling", "dropout", "residual")
-    return Generator(**{name: about[name] for name in names})
+    names = ("depth", "norm", "upsampling", "dropout", "residual")
+    return Generator(width=about["widths"][0], **{name: about[name] for name in names})
 
 
 def learning_rate(settings: TrainGan, number: int) -> float:
     """Return the rate of step `number` (from 0): up in a straight line, constant, in a straight line down to zero."""
     done, left = (number + 1) / settings.steps, (settings.steps - number) / settings.steps
-    up = done / settings.warm_up if settings.warm_up else 1.0
-    down = left / settings.decay if settings.decay else 1.0
+    warm_up, decay = settings.schedule
+    up = done / warm_up if warm_up else 1.0
+    down = left / decay if decay else 1.0
     return settings.learning_rate * min(1.0, up, down)
 
 
 class Gan:
     """Generator, discriminator, their optimisers, and the averaged generator."""
 
-    def __init__(self, settings: TrainGan, seed: int, device: torch.device) -> None:
+    def __init__(self, settings: TrainGan, seed: int, device: torch.device, runtime: Runtime = Runtime()) -> None:
         """Initialise everything from the seed."""
         seed_torch(seed, "gan", "initialise")
-        self.settings, self.seed, self.device = settings, seed, device
+        self.settings, self.seed, self.device, self.runtime = settings, seed, device, runtime
         self.generator = generator_of(settings.model_dump())
-        self.discriminator = Discriminator(settings.discriminator_width, settings.norm)
+        self.discriminator = Discriminator(settings.widths[1], settings.norm)
         for network in (self.generator, self.discriminator):
             if settings.upsampling == "transposed":
                 initialise(network)
@@ -193,9 +195,7 @@ class Gan:
         return losses
 
     def _precision(self) -> AbstractContextManager[Any]:
-        if self.settings.bf16_on_cpu and self.device.type == "cpu":
-            return torch.autocast("cpu", dtype=torch.bfloat16)
-        return mixed_precision(self.device)
+        return mixed_precision(self.device, self.runtime.bf16_on_cpu)
 
     def _placed(self, images: Tensor) -> Tensor:
         moved = images.to(self.device, memory_format=torch.channels_last, non_blocking=True)

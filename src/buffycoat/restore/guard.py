@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from buffycoat.data.images import BACKGROUND, NUCLEUS, Pixels, grey_of, noise_score
-from buffycoat.restore.settings import RestoreCells
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
@@ -23,6 +22,12 @@ RIM = 0.05
 """How far outside the mask a cell is looked for, as a share of the crop's side."""
 LEAST_CONTRAST = 0.5
 """A part whose contrast falls below this share of what it was has vanished: its area counts as 0."""
+
+
+MAX_NUCLEUS_CHANGE = 0.2
+"""Restorations are refused that change the nucleus's area by more than this share, either way; ours."""
+MAX_CELL_CHANGE = 0.15
+"""The same for the cell's area; ours."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ def _change(before: float, after: float, least_contrast: float, contrast: float)
     return -1.0 if contrast < least_contrast else after / before - 1
 
 
-def judge_restoration(original: Pixels, restored: Pixels, mask: Pixels, settings: RestoreCells) -> Verdict:
+def judge_restoration(original: Pixels, restored: Pixels, mask: Pixels, guard: bool) -> Verdict:
     """Return the verdict on one crop; without a guard every restoration is used, measured all the same.
 
     Parameters: original, restored (H, W, 3) uint8; mask (H, W) uint8.
@@ -123,12 +128,12 @@ def judge_restoration(original: Pixels, restored: Pixels, mask: Pixels, settings
     if noise[1] >= noise[0]:
         refusals.append(f"noise score {noise[0]:.1f} would become {noise[1]:.1f}")
     for part, change, limit in (
-        ("nucleus", nucleus, settings.max_nucleus_change),
-        ("cell", cell, settings.max_cell_change),
+        ("nucleus", nucleus, MAX_NUCLEUS_CHANGE),
+        ("cell", cell, MAX_CELL_CHANGE),
     ):
         if abs(change) > limit:
             refusals.append(f"{part} area would change by {change:+.0%}, limit {limit:.0%}")
-    if not settings.guard:
+    if not guard:
         return Verdict(True, *noise, nucleus, cell, f"restored, unguarded: {measured}")
     if refusals:
         return Verdict(False, *noise, nucleus, cell, f"refused: {'; '.join(refusals)}")

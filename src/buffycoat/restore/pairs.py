@@ -2,21 +2,66 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
-from typing import TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 from torch import Tensor
 
+from buffycoat.core.errors import InputError
 from buffycoat.data.degradations import DEGRADATIONS
 from buffycoat.data.images import Pixels
+from buffycoat.data.labels import trainable
 from buffycoat.data.random import stream
 from buffycoat.restore.settings import TrainGan
 
-T = TypeVar("T")
+SEVERITY = (1.0, 4.0)
+"""Range that the severity of a pair is drawn from, uniformly: the levels of data/degradations.py; ours."""
+HELD_OUT = 0.1
+"""Share of the groups (images where groups are unknown) that are judged on only; ours."""
+FOR_ABLATION = ", and for the ablation take pix2pix out of report.compare_recipes.restorations"
+"""What else has to change where Pix2Pix cannot be trained."""
+
+
+def divide_pairs(rows: pd.DataFrame, held_out: float, seed: int) -> pd.DataFrame:
+    """Return image_id and part; whole groups are held out, at least one, and never all."""
+    groups = rows["group"].where(rows["group"].notna(), "image:" + rows["image_id"])
+    names = sorted(groups.unique())
+    if len(names) < 2:
+        raise InputError(
+            "restore: all clean training crops are of one group, so none can be held out; use method median"
+            f"{FOR_ABLATION}"
+        )
+    count = min(len(names) - 1, max(1, round(held_out * len(names))))
+    chosen = set(stream(seed, "pairs").choice(np.array(names, dtype=object), size=count, replace=False))
+    part = np.where(groups.isin(chosen), "held_out", "fit")
+    return pd.DataFrame({"image_id": rows["image_id"], "part": part})
+
+
+def pairs_of(images: pd.DataFrame, labels: pd.DataFrame, noise: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Return the clean crops of trainable images (table PAIRS), some groups held out for judging.
+
+    Parameters: the rows of the tables IMAGES, LABELS and NOISE. Raises InputError where no crop is clean.
+    """
+    rows = trainable(images, labels).merge(noise[["image_id", "noisy"]], on="image_id")
+    clean = rows[~rows["noisy"]].reset_index(drop=True)
+    if clean.empty:
+        raise InputError(
+            "restore.train_gan: every training crop is flagged as noisy, so there is nothing clean to learn from;"
+            " raise partition.flag_noisy.level (threshold: fixed), or set restore.restore_cells.method: median"
+            f"{FOR_ABLATION}"
+        )
+    return divide_pairs(clean, HELD_OUT, seed)
+
+
+def digest_of(pairs: pd.DataFrame) -> str:
+    """Return a digest of the rows of PAIRS: what a training depends on of the labels, for it reads nothing else."""
+    lines = "\n".join(f"{image_id}\t{part}" for image_id, part in zip(pairs["image_id"], pairs["part"], strict=True))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -62,7 +107,7 @@ def degrade_at_source(crop: Pixels, window_px: int, kind: str, severity: float, 
 def degrade(crop: Pixels, window_px: int, settings: TrainGan, rng: np.random.Generator) -> tuple[Pixels, str]:
     """Return a degraded copy of a crop and the kind of degradation; kind and severity are drawn."""
     kind = settings.kinds[int(rng.integers(len(settings.kinds)))]
-    severity = float(rng.uniform(*settings.severity))
+    severity = float(rng.uniform(*SEVERITY))
     return degrade_at_source(crop, window_px, kind, severity, rng), kind
 
 

@@ -32,8 +32,10 @@ from buffycoat.restore.settings import RestoreCells
 log = logging.getLogger("buffycoat")
 PLACE = ("shard", "shard_row", "crc32")
 """The columns that tell where pixels are."""
-Restore = Callable[[Pixels, int], Pixels]
-"""(n, H, W, 3) uint8 and the size of a batch to the same, restored."""
+Restore = Callable[[Pixels], Pixels]
+"""(n, H, W, 3) uint8 to the same, restored."""
+RESTORE_BATCH = 32
+"""Crops restored at once; ours, as many as the published training takes (arXiv 2603.16249)."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,11 @@ class Restorer:
     restore: Restore | None
     """Crops to restored crops; None where noisy crops are kept as they are."""
     settings: RestoreCells
-    """The guard's limits and the size of a batch."""
+    """Whether there is a guard."""
 
 
 def _median(generator: list[Path]) -> Restore:
-    return lambda crops, batch: np.stack([cv2.medianBlur(crop, 3) for crop in crops])
+    return lambda crops: np.stack([cv2.medianBlur(crop, 3) for crop in crops])
 
 
 def _pix2pix(generator: list[Path]) -> Restore:
@@ -58,7 +60,7 @@ def _pix2pix(generator: list[Path]) -> Restore:
     network.load_state_dict(weights)
     device = pick_device()
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return lambda crops, batch: restored_by(network, crops, about["depth"], batch, device)
+    return lambda crops: restored_by(network, crops, about["depth"], RESTORE_BATCH, device)
 
 
 METHODS: dict[str, Callable[[list[Path]], Restore]] = {"median": _median, "pix2pix": _pix2pix}
@@ -75,11 +77,11 @@ def restore_noisy(
     """Return, per position in `noisy`, the verdict and the place of the restored pixels, refused ones too."""
     progress = Progress("restore_cells", len(noisy))
     changes: dict[int, dict[str, Any]] = {}
-    for start in range(0, len(noisy), settings.batch):
-        batch = noisy[start : start + settings.batch]
-        for place, better in zip(batch, restore(cells.crops(batch), settings.batch), strict=True):
+    for start in range(0, len(noisy), RESTORE_BATCH):
+        batch = noisy[start : start + RESTORE_BATCH]
+        for place, better in zip(batch, restore(cells.crops(batch)), strict=True):
             mask = cells.mask(place)
-            verdict = judge_restoration(cells.crop(place), better, mask, settings)
+            verdict = judge_restoration(cells.crop(place), better, mask, settings.guard)
             shard, row, crc32 = writer.add(cells.ids[place], better, np.array(mask))
             changes[place] = {**vars(verdict), "shard": shard, "shard_row": row, "crc32": crc32}
             progress.step()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -10,14 +10,9 @@ from buffycoat.core.settings import Settings
 from buffycoat.data.methods import Restoration
 
 Kind = Literal["salt_and_pepper", "coloured_gaussian", "blur", "illumination"]
-
-
-class MakePairs(Settings):
-    """Which clean training crops the synthetic pairs are made from."""
-
-    held_out: float = Field(
-        default=0.1, gt=0, lt=1, description="Share of the groups (images where groups are unknown) judged on only."
-    )
+Width = Annotated[int, Field(ge=4)]
+WarmUp = Annotated[float, Field(ge=0, lt=1)]
+Decay = Annotated[float, Field(ge=0, le=1)]
 
 
 class TrainGan(Settings):
@@ -28,11 +23,10 @@ class TrainGan(Settings):
         min_length=1,
         description="Degradations of the mixture (paper: salt_and_pepper alone).",
     )
-    severity: tuple[float, float] = Field(
-        default=(1.0, 4.0), description="Range that the severity of a pair is drawn from, uniformly."
-    )
     depth: int = Field(default=5, ge=3, le=8, description="Halvings of the U-Net (paper: 8, U-Net-256).")
-    width: int = Field(default=64, ge=4, description="Channels of the first layer (paper: 64).")
+    widths: tuple[Width, Width] = Field(
+        default=(64, 64), description="Channels of the first layer of generator and discriminator (paper: 64, 64)."
+    )
     upsampling: Literal["resize", "transposed"] = Field(
         default="resize",
         description="`resize`: bilinear, then convolution, no checkerboard; `transposed`: as in the paper.",
@@ -41,9 +35,6 @@ class TrainGan(Settings):
         default="instance",
         description="Normalisation inside both networks. `batch` (paper) makes an image's output depend on its batch in"
         " training; `instance` and `none` do not. `none` takes a quarter less time per step on a CPU.",
-    )
-    discriminator_width: int = Field(
-        default=64, ge=4, description="Channels of the discriminator's first layer (paper: 64)."
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="In the inner decoder (paper: 0.5).")
     residual: bool = Field(
@@ -59,15 +50,10 @@ class TrainGan(Settings):
     steps: int = Field(default=20_000, ge=1, description="Training steps; the paper's 200 epochs are 10 times as many.")
     batch: int = Field(default=32, ge=1, description="Pairs per step (paper: 32).")
     learning_rate: float = Field(default=5e-4, gt=0, description="Of Adam, beta1 0.5 (paper: 2e-4).")
-    warm_up: float = Field(
-        default=0.02, ge=0, lt=1, description="Share of the steps over which the learning rate rises (paper: 0)."
-    )
-    decay: float = Field(
-        default=1.0,
-        ge=0,
-        le=1,
-        description="Share of the steps, at the end, over which the learning rate falls to zero in a straight line"
-        " (paper: 0.5).",
+    schedule: tuple[WarmUp, Decay] = Field(
+        default=(0.02, 1.0),
+        description="Shares of the steps over which the learning rate rises, at the start, and falls to zero, at the"
+        " end, in straight lines (paper: 0, 0.5).",
     )
     patch_px: int = Field(
         default=0,
@@ -78,8 +64,6 @@ class TrainGan(Settings):
     ema: float = Field(
         default=0.999, ge=0, lt=1, description="Decay of the averaged generator that is kept; 0: the last one (paper)."
     )
-    bf16_on_cpu: bool = Field(default=False, description="bfloat16 on CPUs too: faster where the CPU has it.")
-    report_every: int = Field(default=1000, ge=1, description="Steps between checkpoints, judgements and log lines.")
 
     @field_validator("patch_px")
     @classmethod
@@ -95,19 +79,15 @@ class RestoreCells(Settings):
     method: Restoration = Field(
         default="pix2pix", description="`keep` restores nothing; `median` is a 3x3 median filter."
     )
-    guard: bool = Field(default=True, description="Keep the original where the checks below fail (paper: no guard).")
-    max_nucleus_change: float = Field(
-        default=0.2, gt=0, description="Refuse where the nucleus's area changes by more than this share, either way."
+    guard: bool = Field(
+        default=True,
+        description="Keep the original where the restored crop is not less noisy, or where the area of nucleus or cell"
+        " changes by too much (paper: no guard).",
     )
-    max_cell_change: float = Field(
-        default=0.15, gt=0, description="Refuse where the cell's area changes by more than this share, either way."
-    )
-    batch: int = Field(default=32, ge=1, description="Crops restored at once.")
 
 
 class Restore(Settings):
     """Settings of the stage."""
 
-    make_pairs: MakePairs = MakePairs()
     train_gan: TrainGan = TrainGan()
     restore_cells: RestoreCells = RestoreCells()
