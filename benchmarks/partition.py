@@ -28,10 +28,9 @@ from buffycoat.data.cell_types import CELL_TYPES
 from buffycoat.data.degradations import DEGRADATIONS
 from buffycoat.data.images import CellImages, Pixels, ShardWriter, cell_of, decode_image, grey_of, mean_residual
 from buffycoat.data.random import stream
-from buffycoat.partition.flag_noisy import judge
+from buffycoat.partition.flag_noisy import compared_noise, judge
 from buffycoat.partition.scores import measure
 from buffycoat.partition.settings import FlagNoisy
-from buffycoat.partition.verdicts import compared_noise
 from buffycoat.simulate.painting import draw_field, draw_slide
 
 SEED = 1

@@ -118,7 +118,8 @@ def value_of(stage: str, name: str, config: Config) -> list[str]:
     if name in ("shards", "summary"):
         return [f"results/{FOLDERS[stage]}/{NAME_OF_SUMMARY if name == 'summary' else name}"]
     told = {"threads": str(THREADS), "seed": str(config.seed), "config": json.dumps(config.model_dump(mode="json")),
-            "listing": settings_json(config, "index.make_index")}  # fmt: skip
+            "columns": settings_json(config, "index.columns"),
+            "statistics": settings_json(config, "statistics")}  # fmt: skip
     if name in told:
         return [told[name]]
     return [f"results/{FILES[name]}"] if name in FILES else []

@@ -14,8 +14,7 @@ from buffycoat.data.random import stream
 from buffycoat.data.tables.classify import LOGITS, PROBABILITIES, TRAINING_HISTORY
 from buffycoat.data.tables.embed import EMBEDDINGS, PROMPTS
 from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABELS, TEST_LABELS, class_codes, decodable
-from buffycoat.simulate.draw_smears import FOLDERS, draw_smears, write_lists
-from buffycoat.simulate.patients import plan_dataset
+from buffycoat.simulate.draw_smears import FOLDERS, draw_smears, plan_dataset, write_lists
 from buffycoat.simulate.settings import DrawSmears
 
 SEED = 1

@@ -56,9 +56,9 @@ preset: {preset} # demo | laptop | wbcbench | paper, or the path of a YAML file
 {data}
 # Everything else is optional, and replaces what the preset says. docs/configuration.md has every setting.
 # index:
+#   columns: {{label: diagnosis, group: patient}} # of a table: columns that have other names than label and group
 #   make_labels:
 #     label_aliases: {{neutrophil: SNE}} # your spelling: the class
-#     group_column: patient            # of a table: the column of patients, where it is not called group
 #   make_folds:
 #     folds: 5
 # crop:

@@ -28,7 +28,7 @@ from buffycoat.core.settings import Runtime, Settings, Statistics
 from buffycoat.crop.settings import Crop
 from buffycoat.embed.settings import Embed
 from buffycoat.index.lists import SMEARS, folders_of, kind_of, lists_of, rows_digest
-from buffycoat.index.settings import Index
+from buffycoat.index.settings import Columns, Index
 from buffycoat.measure.settings import Measure
 from buffycoat.partition.settings import Partition
 from buffycoat.refine.settings import Refine
@@ -126,11 +126,16 @@ def check_config(raw: Mapping[str, Any], files: Sequence[Path] = ()) -> Config:
 
 def step_settings() -> dict[str, type[Settings]]:
     """Return the settings class of every step that has settings, by `<stage>.<rule>`, in the order of the stages."""
-    return {
-        f"{stage}.{rule}": held.annotation
+    held = {
+        f"{stage}.{rule}": field.annotation
         for stage, section in Config.model_fields.items()
-        for rule, held in getattr(section.annotation, "model_fields", {}).items()
-        if isinstance(held.annotation, type) and issubclass(held.annotation, Settings)
+        for rule, field in getattr(section.annotation, "model_fields", {}).items()
+    }
+    # The names of columns are one setting of two steps.
+    return {
+        key: kind
+        for key, kind in held.items()
+        if isinstance(kind, type) and issubclass(kind, Settings) and kind is not Columns
     }
 
 
@@ -297,7 +302,7 @@ def listed_rows(config: Config) -> str:
 
     Drawn lists do not exist before the workflow runs: these Snakemake watches as it does other files.
     """
-    return "made by draw_smears" if lists_are_drawn(config) else rows_digest(str(config.data), config.index.make_index)
+    return "made by draw_smears" if lists_are_drawn(config) else rows_digest(str(config.data), config.index.columns)
 
 
 def missing_sources(config: Config) -> list[str]:

@@ -24,7 +24,7 @@ from buffycoat.crop.segmenter_samples import read_mask_set
 from buffycoat.data.images import ImageProblem, decode_bytes
 from buffycoat.data.tables.classify import PROBABILITIES
 from buffycoat.data.tables.index import IMAGES
-from buffycoat.index.settings import MakeIndex
+from buffycoat.index.settings import Columns, MakeIndex
 from buffycoat.index.sources import Listing, read_listing
 from buffycoat.nets.weights import read_weights, write_weights
 
@@ -97,7 +97,7 @@ CSV = 'image,label,split,group\r\na b.png,SNE,train,p1\r\n"c,""d"".png",LY,test,
 def test_any_bytes_as_a_csv(folder: Path, content: bytes) -> None:
     path = folder / "list.csv"
     path.write_bytes(content)
-    found = one_line(lambda: read_listing(str(path), MakeIndex()))
+    found = one_line(lambda: read_listing(str(path), Columns(), MakeIndex()))
     if isinstance(found, Listing):
         ids = found.frame["image_id"]
         assert len(ids) and ids.is_unique and (ids != "").all() and ids.map(type).eq(str).all()
@@ -112,7 +112,7 @@ pd.DataFrame({"image": ["a.png", "b.png"], "label": ["SNE", None], "group": [1.5
 def test_any_bytes_as_a_parquet_list(folder: Path, content: bytes) -> None:
     path = folder / "list.parquet"
     path.write_bytes(content)
-    found = one_line(lambda: read_listing(str(path), MakeIndex()))
+    found = one_line(lambda: read_listing(str(path), Columns(), MakeIndex()))
     assert found is None or len(found.frame)
 
 
@@ -129,7 +129,7 @@ def test_any_columns_in_a_parquet_list(folder: Path, columns: dict[str, list[Any
     frame = pd.DataFrame({name: (values * rows)[:rows] for name, values in columns.items()})
     path = folder / "columns.parquet"
     frame.to_parquet(path)
-    found = one_line(lambda: read_listing(str(path), MakeIndex()))
+    found = one_line(lambda: read_listing(str(path), Columns(), MakeIndex()))
     assert found is None or len(found.frame) == rows
 
 

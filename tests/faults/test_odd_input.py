@@ -26,7 +26,7 @@ from buffycoat.data.tables.crop import CROPS
 from buffycoat.data.tables.index import IMAGES, LABELS
 from buffycoat.index.make_index import make_index
 from buffycoat.index.make_labels import make_labels
-from buffycoat.index.settings import MakeIndex, MakeLabels
+from buffycoat.index.settings import Columns, MakeIndex, MakeLabels
 from buffycoat.index.sources import read_table
 from buffycoat.report.write_predictions import write_submission
 from tests.faults.steps_run import REPOSITORY, one_line, picture, run_step
@@ -44,7 +44,7 @@ NAMES = [
 def indexed_and_cropped(folder: Path, names: list[str], table: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Run both steps on a table; return the images and the crops."""
     out = folder.parent / "out"
-    make_index(data=table, images=out / "images.parquet", threads=2, settings=MakeIndex())
+    make_index(data=table, images=out / "images.parquet", threads=2, columns=Columns(), settings=MakeIndex())
     crop_cells(
         images=out / "images.parquet", crops=out / "crops.parquet", shards=out / "shards",
         settings=CropCells(method="stain", window_px=40, size_px=16),
@@ -153,10 +153,10 @@ def test_a_list_that_is_a_folder_is_named(tmp_path: Path) -> None:
 
 MEASURED = """
 import resource, sys, time
-from buffycoat.index.settings import MakeIndex
+from buffycoat.index.settings import Columns, MakeIndex
 from buffycoat.index.sources import read_listing
 before = resource.getrusage(resource.RUSAGE_SELF)
-listing = read_listing(sys.argv[1], MakeIndex())
+listing = read_listing(sys.argv[1], Columns(), MakeIndex())
 after = resource.getrusage(resource.RUSAGE_SELF)
 print(len(listing.frame), after.ru_utime - before.ru_utime, (after.ru_maxrss - before.ru_maxrss) / 1024)
 """
@@ -183,8 +183,8 @@ def test_a_column_may_be_called_line(tmp_path: Path) -> None:
     picture(tmp_path / "a.png", 1)
     table = write_list(tmp_path / "l.csv", [("image", "label", "line"), ("a.png", "SNE", "HL-60")])
     out = {name: tmp_path / name for name in ("images", "labels", "classes", "test_labels", "summary")}
-    make_index(data=table, images=out["images"], settings=MakeIndex())
-    make_labels(data=table, **out, listing=MakeIndex(), settings=MakeLabels(group_column="line"))
+    make_index(data=table, images=out["images"], columns=Columns(), settings=MakeIndex())
+    make_labels(data=table, **out, columns=Columns(group="line"), settings=MakeLabels())
     assert LABELS.read(out["labels"])["group"].tolist() == ["HL-60"]
 
 
@@ -201,7 +201,7 @@ def test_parquet_lists_with_an_index_gaps_and_odd_columns(tmp_path: Path) -> Non
     pq.write_table(pa.table({"image": [["a", "b"]], "label": ["SNE"]}), tmp_path / "nested.parquet")
     with pytest.raises(InputError, match=r"nested\.parquet: column 'image' holds ndarrays"):
         make_index(
-            data=tmp_path / "nested.parquet", images=tmp_path / "i", settings=MakeIndex(),
+            data=tmp_path / "nested.parquet", images=tmp_path / "i", columns=Columns(), settings=MakeIndex(),
         )  # fmt: skip
 
 

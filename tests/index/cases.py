@@ -14,7 +14,7 @@ from buffycoat.data.tables.index import IMAGES, LABELS
 from buffycoat.index.lists import folders_of, lists_of
 from buffycoat.index.make_index import make_index
 from buffycoat.index.make_labels import make_labels
-from buffycoat.index.settings import MakeIndex, MakeLabels
+from buffycoat.index.settings import Columns, MakeIndex, MakeLabels
 
 
 def picture(path: Path, seed: int, side: int = 16) -> Path:
@@ -34,22 +34,28 @@ def run_index(data: Path, out: Path | None = None, **settings: object) -> tuple[
     """Run both steps on what the data are; without `out` the results are in the folder `out` beside them."""
     out = out or data.parent / "out"
     of_labels = {name: value for name, value in settings.items() if name in MakeLabels.model_fields}
-    listing = MakeIndex.model_validate({name: value for name, value in settings.items() if name not in of_labels})
+    named = {name: value for name, value in settings.items() if name in Columns.model_fields}
+    columns = Columns.model_validate(named)
+    others = {name: value for name, value in settings.items() if name not in {*of_labels, *named}}
+    listing = MakeIndex.model_validate(others)
     lists = [Path(name) for name in lists_of(str(data))]
     folders = [Path(name) for name in folders_of(str(data))]
-    make_index(data=data, lists=lists, folders=folders, images=out / "images.parquet", threads=2, settings=listing)
-    relabel(data, listing, MakeLabels.model_validate(of_labels), out)
+    make_index(
+        data=data, lists=lists, folders=folders, images=out / "images.parquet", threads=2, columns=columns,
+        settings=listing,
+    )  # fmt: skip
+    relabel(data, columns, MakeLabels.model_validate(of_labels), out)
     images = labelled(IMAGES.read(out / "images.parquet"), LABELS.read(out / "labels.parquet"))
     return images, read_json(out / "summary.json")
 
 
-def relabel(data: Path, listing: MakeIndex, settings: MakeLabels, out: Path | None = None) -> pd.DataFrame:
+def relabel(data: Path, columns: Columns, settings: MakeLabels, out: Path | None = None) -> pd.DataFrame:
     """Run the second step alone; return the labels."""
     out = out or data.parent / "out"
     make_labels(
         data=data, images=out / "images.parquet", labels=out / "labels.parquet",
         classes=out / "classes.parquet", test_labels=out / "test_labels.parquet", summary=out / "summary.json",
-        listing=listing, settings=settings,
+        columns=columns, settings=settings,
     )  # fmt: skip
     return LABELS.read(out / "labels.parquet")
 

@@ -22,7 +22,7 @@ from buffycoat.index.lists import class_folders, folders_of, kind_of
 from buffycoat.index.make_folds import assign_folds, make_folds, receipt_of
 from buffycoat.index.make_index import make_index
 from buffycoat.index.overview import describe, look_at
-from buffycoat.index.settings import Index, MakeFolds, MakeIndex, MakeLabels
+from buffycoat.index.settings import Columns, Index, MakeFolds, MakeIndex, MakeLabels
 from buffycoat.index.sources import read_csv
 from tests.index.cases import index, picture, run_index, statuses, wbcbench
 
@@ -85,7 +85,7 @@ def test_a_named_split_column_must_exist(tmp_path: Path) -> None:
     picture(tmp_path / "a.png", 1)
     assert len(index(tmp_path, "image,label\na.png,SNE\n")[0]) == 1
     with pytest.raises(InputError, match="no column 'subset'"):
-        index(tmp_path, "image,label\na.png,SNE\n", split_column="subset")
+        index(tmp_path, "image,label\na.png,SNE\n", split="subset")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
@@ -119,7 +119,8 @@ def test_the_index_does_not_depend_on_threads(tmp_path: Path) -> None:
     for threads in (1, 3):
         out = tmp_path / str(threads)
         make_index(
-            data=tmp_path / "cells.csv", images=out / "i.parquet", threads=threads, settings=MakeIndex(),
+            data=tmp_path / "cells.csv", images=out / "i.parquet", threads=threads, columns=Columns(),
+            settings=MakeIndex(),
         )  # fmt: skip
         digests.append(IMAGES.read(out / "i.parquet"))
     pd.testing.assert_frame_equal(*digests)
@@ -136,7 +137,7 @@ def test_a_full_disk_is_one_line(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("pyarrow.parquet.write_table", full)
-    arguments = ["make_index", "--data", str(tmp_path / "cells.csv"), "--settings", "{}"]
+    arguments = ["make_index", "--data", str(tmp_path / "cells.csv"), "--columns", "{}", "--settings", "{}"]
     arguments += ["--images", str(tmp_path / "images.out")]
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as caught:

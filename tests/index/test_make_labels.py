@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from buffycoat.core.errors import InputError
 from buffycoat.data.tables.index import CLASSES, TEST_LABELS
 from buffycoat.index.lists import rows_digest
-from buffycoat.index.pseudo_patients import split_into_runs
-from buffycoat.index.settings import MakeIndex, MakeLabels
+from buffycoat.index.make_labels import split_into_runs
+from buffycoat.index.settings import Columns, MakeLabels
 from tests.index.cases import index, picture, relabel, run_index, statuses, wbcbench
 
 
@@ -158,7 +158,7 @@ def test_labels_of_other_images_than_the_index_has_are_refused(tmp_path: Path) -
     index(tmp_path, "image,label\n0.png,SNE\n1.png,LY\n")
     (tmp_path / "cells.csv").write_text("image,label\n0.png,SNE\n2.png,LY\n")
     with pytest.raises(InputError, match="other images than images.parquet; run once with --forcerun make_index"):
-        relabel(tmp_path / "cells.csv", MakeIndex(), MakeLabels())
+        relabel(tmp_path / "cells.csv", Columns(), MakeLabels())
 
 
 def test_a_data_set_without_a_usable_label_is_refused(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ ROWS = [["image", "label", "split", "group"], *([f"{k}.png", "SNE", "train", f"p
 def digest(folder: Path, rows: list[list[str]], **settings: object) -> str:
     """Write the rows as the list and return the digest of what the index reads of it."""
     (folder / "cells.csv").write_text("".join(",".join(row) + "\n" for row in rows))
-    return rows_digest(str(folder / "cells.csv"), MakeIndex.model_validate(settings))
+    return rows_digest(str(folder / "cells.csv"), Columns.model_validate(settings))
 
 
 def changed(row: int, column: int, value: str) -> list[list[str]]:
@@ -216,24 +216,24 @@ def test_other_images_parts_and_orders_change_the_rows(tmp_path: Path, rows: lis
 
 
 def test_the_columns_are_those_of_the_settings(tmp_path: Path) -> None:
-    assert digest(tmp_path, changed(5, 3, "x"), image_column="group") != digest(tmp_path, ROWS, image_column="group")
-    assert digest(tmp_path, changed(5, 2, "test"), split_column=None) == digest(tmp_path, ROWS, split_column=None)
+    assert digest(tmp_path, changed(5, 3, "x"), image="group") != digest(tmp_path, ROWS, image="group")
+    assert digest(tmp_path, changed(5, 2, "test"), split=None) == digest(tmp_path, ROWS, split=None)
 
 
 def test_the_rows_of_the_challenge_and_of_parquet_have_a_digest_too(tmp_path: Path) -> None:
     root = wbcbench(tmp_path / "w")
-    before = rows_digest(str(root), MakeIndex())
+    before = rows_digest(str(root), Columns())
     path = root / "phase2_eval.csv"
     text = path.read_text()
     path.write_text(text.replace(",LY,", ",BA,"))
-    assert text != path.read_text() and rows_digest(str(root), MakeIndex()) == before
+    assert text != path.read_text() and rows_digest(str(root), Columns()) == before
     path.write_text(text.replace("00000013", "10000013"))
-    assert rows_digest(str(root), MakeIndex()) != before
+    assert rows_digest(str(root), Columns()) != before
     frame = pd.DataFrame({"image": ["a.png", "b.png"], "label": ["SNE", None]})
     found = []
     for table in (frame, frame.assign(label="LY"), frame.assign(image=["a.png", "c.png"])):
         table.to_parquet(tmp_path / "cells.parquet")
-        found.append(rows_digest(str(tmp_path / "cells.parquet"), MakeIndex()))
+        found.append(rows_digest(str(tmp_path / "cells.parquet"), Columns()))
     assert found[0] == found[1] != found[2]
 
 
@@ -243,5 +243,15 @@ def test_a_list_that_is_damaged_has_a_digest(tmp_path: Path, suffix: str) -> Non
     found = []
     for content in (b"", b'image\n"a.png\n', b"PAR1\x00\xff", b"image,image\na,b\n"):
         path.write_bytes(content)
-        found.append(rows_digest(str(path), MakeIndex()))
+        found.append(rows_digest(str(path), Columns()))
     assert len(set(found)) == len(found)
+
+
+def test_an_error_names_the_setting_of_the_column(tmp_path: Path) -> None:
+    table = "image,diagnosis\na.png,SNE\n"
+    picture(tmp_path / "a.png", 1)
+    with pytest.raises(InputError, match=r"no column 'label' .*name yours in index\.columns\.label"):
+        index(tmp_path, table)
+    assert len(index(tmp_path, table, label="diagnosis")[0]) == 1
+    with pytest.raises(InputError, match=r"index\.columns\.group"):
+        index(tmp_path, table, label="diagnosis", group="patient")

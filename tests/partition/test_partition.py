@@ -19,7 +19,7 @@ from buffycoat.data.tables.partition import NOISE, NOISE_SCORES
 from buffycoat.partition.flag_noisy import flag_noisy, judge
 from buffycoat.partition.measure_noise import measure_noise
 from buffycoat.partition.scores import measure
-from buffycoat.partition.settings import FlagNoisy, MeasureNoise
+from buffycoat.partition.settings import FlagNoisy
 from tests.partition.drawing import cell
 
 
@@ -55,7 +55,7 @@ def cropped(tmp_path: Path) -> Path:
 
 def measured(folder: Path, threads: int = 2) -> pd.DataFrame:
     paths = {"images": folder / "images.parquet", "crops": folder / "crops.parquet", "scores": folder / "s.parquet"}
-    measure_noise(**paths, threads=threads, settings=MeasureNoise())
+    measure_noise(**paths, threads=threads)
     return NOISE_SCORES.read(folder / "s.parquet")
 
 
@@ -73,7 +73,7 @@ def test_portions_gathered_are_what_one_job_measures(cropped: Path) -> None:
     paths = {"images": cropped / "images.parquet", "crops": cropped / "crops.parquet"}
     portions = {f"{k}-of-3": cropped / f"{k}-of-3" / "noise_scores.parquet" for k in (1, 2, 3)}
     for portion, table in portions.items():
-        measure_noise(**paths, scores=table, portion=portion, settings=MeasureNoise())
+        measure_noise(**paths, scores=table, portion=portion)
     gather_portions(portions=list(portions.values()), table=gathered)
     pd.testing.assert_frame_equal(NOISE_SCORES.read(gathered), stored)
 

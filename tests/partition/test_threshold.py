@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from buffycoat.partition.verdicts import Scores, clean_peak, fit_threshold, histogram_of
+from buffycoat.partition.flag_noisy import Scores, clean_peak, fit_threshold, histogram_of
 
 
 def lognormal(rng: np.random.Generator, centre: float, spread: float, number: int) -> Scores:

@@ -5,10 +5,9 @@ import pandas as pd
 import pytest
 
 from buffycoat.core.errors import InputError
-from buffycoat.partition.flag_noisy import judge
+from buffycoat.partition.flag_noisy import compared_noise, judge
 from buffycoat.partition.scores import light_deviation, usual_light
 from buffycoat.partition.settings import FlagNoisy
-from buffycoat.partition.verdicts import compared_noise
 
 
 def rows(number: int, seed: int = 0, sd: float = 0.2, **replaced: float) -> pd.DataFrame:
@@ -66,9 +65,9 @@ def test_where_all_is_noisy_the_highest_threshold_holds() -> None:
 
 
 def test_fixed_levels_are_taken_as_they_are() -> None:
-    settings = FlagNoisy(threshold="fixed", level=3.0, blur_level=0.9, noise_over="cell")
+    settings = FlagNoisy(threshold="fixed", level=3.0, noise_over="cell")
     frame, summary = judge(rows(50), np.ones(50, bool), settings)
-    assert summary["level"] == 3 and summary["blur"]["level"] == 0.9 and summary["fitted_on"] == 0
+    assert summary["level"] == 3 and summary["fitted_on"] == 0
     assert frame["noisy"].tolist() == (frame["noise_score"] >= 3).tolist()
 
 
@@ -80,10 +79,9 @@ def test_one_or_two_training_rows_are_enough(number: int) -> None:
 
 
 def test_without_training_rows_there_is_nothing_to_fit() -> None:
-    with pytest.raises(InputError, match="no training row to fit"):
-        judge(rows(5), np.zeros(5, bool), FlagNoisy())
-    with pytest.raises(InputError, match="usual light"):
-        judge(rows(5), np.zeros(5, bool), FlagNoisy(threshold="fixed", blur_level=0.9))
+    for settings in (FlagNoisy(), FlagNoisy(threshold="fixed")):
+        with pytest.raises(InputError, match="no training row"):
+            judge(rows(5), np.zeros(5, bool), settings)
 
 
 def glass(level: float = 230, gradient: float = 3, red: float = 20, blue: float = -20) -> pd.DataFrame:

@@ -7,8 +7,7 @@ import pytest
 from buffycoat.data.cell_types import CELL_TYPES
 from buffycoat.data.images import BACKGROUND, CYTOPLASM, NUCLEUS, Pixels
 from buffycoat.data.random import stream
-from buffycoat.simulate.cells import LOOKS
-from buffycoat.simulate.painting import draw_field, draw_slide
+from buffycoat.simulate.painting import LOOKS, draw_field, draw_slide
 
 Field = tuple[Pixels, Pixels]
 COUNT = 8

@@ -5,7 +5,7 @@ import pytest
 
 from buffycoat.data.cell_types import CELL_TYPES
 from buffycoat.data.degradations import DEGRADATIONS
-from buffycoat.simulate.patients import COUNTS, class_counts, patients_per_part, plan_dataset
+from buffycoat.simulate.draw_smears import COUNTS, class_counts, patients_per_part, plan_dataset
 
 
 @pytest.fixture(scope="module")

@@ -25,12 +25,13 @@ rule make_index:
     params:
         code=code_of("buffycoat.index.make_index"),
         data=data_of,
+        columns=columns_of("image", "split"),
         settings=settings_of("index.make_index"),
         rows=listed_rows(CONFIG),
     shell:
         "python -m buffycoat.index.make_index"
         " --data {params.data:q} --lists {input.lists:q} --folders {input.folders:q} --images {output.images:q}"
-        " --threads {threads} --settings {params.settings:q} 2>&1 | tee {log:q}"
+        " --threads {threads} --columns {params.columns:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
 rule make_labels:
@@ -54,13 +55,13 @@ rule make_labels:
     params:
         code=code_of("buffycoat.index.make_labels"),
         data=data_of,
+        columns=columns_of("image", "label", "group"),
         settings=settings_of("index.make_labels"),
-        listing=settings_of("index.make_index"),
     shell:
         "python -m buffycoat.index.make_labels"
         " --data {params.data:q} --images {input.images:q} --labels {output.labels:q} --classes {output.classes:q}"
         " --test-labels {output.test_labels:q} --summary {output.summary:q}"
-        " --listing {params.listing:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
+        " --columns {params.columns:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
 rule make_folds:

@@ -23,12 +23,11 @@ rule measure_noise:
     threads: 16
     params:
         code=code_of("buffycoat.partition.measure_noise"),
-        settings=settings_of("partition.measure_noise"),
     shell:
         "python -m buffycoat.partition.measure_noise"
         " --images {input.images:q} --crops {input.crops:q}"
         " --scores {output.scores:q} --portion {wildcards.scatteritem:q}"
-        " --threads {threads} --settings {params.settings:q} 2>&1 | tee {log:q}"
+        " --threads {threads} 2>&1 | tee {log:q}"
 
 
 rule flag_noisy:

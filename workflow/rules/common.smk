@@ -35,6 +35,11 @@ def settings_of(key):
     return settings_json(CONFIG, key)
 
 
+def columns_of(*names):
+    """Return the names of some of a table's columns as JSON, for `params`: a step runs again for its own alone."""
+    return json.dumps(CONFIG.index.columns.model_dump(include=set(names)), sort_keys=True)
+
+
 def data_of(_):
     """Return the path of the user's data, for `params`."""
     return CONFIG.data

@@ -27,6 +27,8 @@ BACKGROUND, CYTOPLASM, NUCLEUS = 0, 1, 2
 """Values of a mask. Where a method cannot tell the nucleus, the whole cell is CYTOPLASM."""
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 """Formats that are decoded; anything else is refused before a decoder sees it."""
+MAX_PIXELS = 50_000_000
+"""An image of more pixels is not decoded (status too_large): it would fill memory, and no single cell needs it."""
 
 
 class ImageProblem(Exception):
@@ -38,7 +40,7 @@ class ImageProblem(Exception):
         self.status = status
 
 
-def decode_image(path: Path, max_pixels: int = 50_000_000) -> Pixels:
+def decode_image(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Return a file's pixels, (height, width, 3) uint8 RGB; raises ImageProblem with the file's name."""
     try:
         return decode_bytes(path.read_bytes(), max_pixels)
@@ -50,7 +52,7 @@ def decode_image(path: Path, max_pixels: int = 50_000_000) -> Pixels:
         raise ImageProblem(problem.status, f"{path}: {problem}") from None
 
 
-def decode_bytes(data: bytes, max_pixels: int = 50_000_000) -> Pixels:
+def decode_bytes(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Return an image file's pixels, (height, width, 3) uint8 RGB; raises ImageProblem.
 
     The header is read first, so that an image of more than `max_pixels` is never decoded. Grey, palette, 16-bit and
@@ -75,13 +77,13 @@ def _check_header(data: bytes, max_pixels: int) -> None:
             with Image.open(io.BytesIO(data), formats=FORMATS) as header:
                 width, height = header.size
     except Image.DecompressionBombError:
-        raise ImageProblem("too_large", f"more than {max_pixels} pixels; see index.make_index.max_pixels") from None
+        raise ImageProblem("too_large", f"more than {max_pixels} pixels; make the image smaller") from None
     except UnidentifiedImageError:
         raise ImageProblem("not_an_image", f"not one of {', '.join(FORMATS)}") from None
     except (OSError, ValueError, SyntaxError, struct.error) as problem:
         raise ImageProblem("unreadable", f"damaged header ({problem})") from None
     if width * height > max_pixels:
-        raise ImageProblem("too_large", f"{width}x{height} pixels; the limit is index.make_index.max_pixels")
+        raise ImageProblem("too_large", f"{width}x{height} pixels, more than {max_pixels}; make the image smaller")
 
 
 def _decode(data: bytes) -> Pixels:

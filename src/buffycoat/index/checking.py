@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from buffycoat.core.progress import Progress
-from buffycoat.data.images import ImageProblem, decode_bytes
+from buffycoat.data.images import MAX_PIXELS, ImageProblem, decode_bytes
+
+MAX_BYTES = 200_000_000
+"""Larger files are not read (status too_large): images of single cells are far smaller."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ def inside_root(name: str, root: Path) -> bool:
     return os.path.realpath(root / name).startswith(real_root.rstrip(os.sep) + os.sep)
 
 
-def check_file(name: str, root: Path, max_pixels: int, max_bytes: float) -> Finding:
+def check_file(name: str, root: Path, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> Finding:
     """Return what there is to know about file `name` below `root`; never raises for a fault of the file."""
     if not inside_root(name, root):
         return Finding("outside_root", f"the path leaves the folder {root}; list files below it only")
@@ -41,7 +44,7 @@ def check_file(name: str, root: Path, max_pixels: int, max_bytes: float) -> Find
             return Finding("missing", "no such file" if not path.exists() else "not a file")
         size = path.stat().st_size
         if size > max_bytes:
-            return Finding("too_large", f"{size / 1e6:.0f} MB; the limit is index.make_index.max_megabytes")
+            return Finding("too_large", f"{size / 1e6:.0f} MB; at most {max_bytes / 1e6:.0f} MB are read")
         data = path.read_bytes()
     except OSError as problem:
         return Finding("unreadable", f"the file cannot be read: {problem.strerror}")
@@ -53,12 +56,12 @@ def check_file(name: str, root: Path, max_pixels: int, max_bytes: float) -> Find
     return Finding(width=pixels.shape[1], height=pixels.shape[0], sha256=digest)
 
 
-def check_files(names: list[str], root: Path, max_pixels: int, max_bytes: float, threads: int) -> list[Finding]:
+def check_files(names: list[str], root: Path, threads: int) -> list[Finding]:
     """Return the findings of all files in order; the same whatever the number of threads."""
     progress = Progress("make_index", len(names))
 
     def check(name: str) -> Finding:
-        return check_file(name, root, max_pixels, max_bytes)
+        return check_file(name, root)
 
     findings = []
     with ThreadPoolExecutor(max(1, threads)) as pool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from buffycoat.core.errors import InputError
-from buffycoat.index.settings import MakeIndex
+from buffycoat.index.settings import Columns
 
 Kind = Literal["table", "class folders", "wbcbench"]
 """What the data can be."""
@@ -198,12 +198,12 @@ def _contents(path: Path, names: list[str | None]) -> list[list[str]]:
             return [["unreadable", str(problem.errno)]]
 
 
-def rows_digest(data: str, settings: MakeIndex) -> str:
+def rows_digest(data: str, columns: Columns) -> str:
     """Return 16 hexadecimal digits that change with the images that are listed, their order and their parts.
 
     Labels and groups do not count, nor do columns that `make_index` does not read. Never raises for a fault of a list.
     """
-    names: list[str | None] = [settings.image_column, settings.split_column]
+    names: list[str | None] = [columns.image, columns.split]
     if kind_of(data) == "wbcbench":
         names = ["ID", "split"]
     contents = [_contents(Path(name), names) for name in lists_of(data)]

@@ -13,17 +13,17 @@ from buffycoat.core.errors import InputError
 from buffycoat.core.steps import run
 from buffycoat.data.tables.index import IMAGES
 from buffycoat.index.checking import check_files
-from buffycoat.index.settings import MakeIndex
+from buffycoat.index.settings import Columns, MakeIndex
 from buffycoat.index.sources import Listing, read_listing
 
 log = logging.getLogger("buffycoat")
 
 
-def checked_images(listing: Listing, settings: MakeIndex, threads: int) -> pd.DataFrame:
+def checked_images(listing: Listing, threads: int) -> pd.DataFrame:
     """Return the table of images in the order of the source."""
     frame = listing.frame.copy()
     names = frame["file"].tolist()
-    findings = check_files(names, listing.root, settings.max_pixels, settings.max_megabytes * 1e6, threads)
+    findings = check_files(names, listing.root, threads)
     for field in ("status", "reason", "width", "height", "sha256"):
         frame[field] = pd.Series([getattr(finding, field) for finding in findings], dtype=object)
     for size in ("width", "height"):
@@ -34,7 +34,7 @@ def checked_images(listing: Listing, settings: MakeIndex, threads: int) -> pd.Da
 
 def make_index(
     *, data: Path, lists: list[Path] | None = None, folders: list[Path] | None = None, images: Path, threads: int = 1,
-    settings: MakeIndex,
+    columns: Columns, settings: MakeIndex,
 ) -> None:  # fmt: skip
     """Check every listed image once and write the table of images.
 
@@ -44,7 +44,7 @@ def make_index(
     absent = [str(source) for source in [*(lists or []), *(folders or [])] if not source.exists()]
     if absent:
         raise InputError(f"{absent[0]}: no such file; correct `data`, or put it there")
-    frame = checked_images(read_listing(str(data), settings), settings, threads)
+    frame = checked_images(read_listing(str(data), columns, settings), threads)
     counts = Counter(frame["status"])
     log.info("%d images: %s", len(frame), dict(counts))
     if not counts["ok"]:

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from buffycoat.data.images import FORMATS
 from buffycoat.index.lists import Kind, kind_of
-from buffycoat.index.make_labels import class_list, read_opinions
-from buffycoat.index.pseudo_patients import pseudo_groups
+from buffycoat.index.make_labels import class_list, pseudo_groups, read_opinions
 from buffycoat.index.settings import Index, MakeLabels
 from buffycoat.index.sources import Listing, read_listing
 
@@ -60,8 +59,8 @@ def _sizes(listing: Listing) -> tuple[list[tuple[int, int]], int]:
 
 def look_at(data: str, settings: Index) -> Overview:
     """Return what `data` holds by lists and names, and the sizes of a sample; raises InputError as the index does."""
-    kind, listing = kind_of(data), read_listing(data, settings.make_index)
-    opinions = read_opinions(Path(data), settings.make_index, settings.make_labels).frame
+    kind, listing = kind_of(data), read_listing(data, settings.columns, settings.make_index)
+    opinions = read_opinions(Path(data), settings.columns, settings.make_labels).frame
     frame = listing.frame.merge(opinions, on="image_id", how="left", validate="one_to_one")
     of_training = frame["role"] == "train"
     given = frame.loc[of_training, "label"]

@@ -9,23 +9,26 @@ from pydantic import Field, model_validator
 from buffycoat.core.settings import Emptied, Settings
 
 
+class Columns(Settings):
+    """Names of a table's columns."""
+
+    image: str = Field(default="image", description="Path of the image, relative to the root.")
+    label: str = Field(default="label", description="The expert's label; may be empty.")
+    split: str | None = Field(
+        default="split", description="Tells training from test rows; null: everything is for training."
+    )
+    group: str | None = Field(default=None, description="Patient (or slide); null: `group` where the table has it.")
+
+
 class MakeIndex(Settings):
-    """How images are listed, which of them are test images, and what counts as a usable image."""
+    """Where a table's images lie, and which of them are test images."""
 
     root: str | None = Field(
         default=None, description="For a table: folder that image paths are relative to. None: the table's folder."
     )
-    image_column: str = Field(default="image", description="Column of the image's path, relative to the root.")
-    split_column: str | None = Field(
-        default="split", description="Column that tells training from test rows; None: everything is for training."
-    )
     test_values: tuple[str, ...] = Field(
         default=("test",), description="Values of the split column that mean test; every other value means training."
     )
-    max_pixels: int = Field(
-        default=50_000_000, ge=1, description="Images with more pixels are not decoded (status too_large)."
-    )
-    max_megabytes: float = Field(default=200.0, gt=0, description="Files larger than this are not read, 10^6 bytes.")
 
 
 class MakeLabels(Settings):
@@ -35,10 +38,6 @@ class MakeLabels(Settings):
         default=None,
         description="For WBCBench's folder: a CSV `ID,labels` with the answers of the test images, for the report"
         " alone.",
-    )
-    label_column: str = Field(default="label", description="Column of the expert's label; may be empty.")
-    group_column: str | None = Field(
-        default=None, description="Column of the patient (or slide); None: `group` where the table has it."
     )
     classes: Literal["auto"] | tuple[str, ...] = Field(
         default="auto",
@@ -50,7 +49,7 @@ class MakeLabels(Settings):
     )
     groups: Literal["given", "pseudo_patients", "none"] = Field(
         default="given",
-        description="`given`: the group column; `pseudo_patients`: recovered from the order of the labelled IDs"
+        description="`given`: the column `group`; `pseudo_patients`: recovered from the order of the labelled IDs"
         " (WBCBench, docs/method.md), to keep folds honest only; `none`: every image for itself. A preset's"
         " `pseudo_patients` holds for WBCBench's folder alone; for other data it means `given`.",
     )
@@ -77,6 +76,10 @@ class MakeFolds(Settings):
 class Index(Settings):
     """Settings of the stage."""
 
+    columns: Columns = Field(
+        default=Columns(),
+        description="For a table: the names of its columns, `image`, `label`, `split` and `group` (the patient).",
+    )
     make_index: MakeIndex = MakeIndex()
     make_labels: MakeLabels = MakeLabels()
     make_folds: MakeFolds = MakeFolds()

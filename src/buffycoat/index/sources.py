@@ -25,7 +25,7 @@ from buffycoat.index.lists import (
     kind_of,
     require_names,
 )
-from buffycoat.index.settings import MakeIndex
+from buffycoat.index.settings import Columns, MakeIndex
 
 log = logging.getLogger("buffycoat")
 
@@ -97,11 +97,11 @@ def checked_ids(ids: list[str | None], lines: list[str]) -> list[str]:
     return [image_id for image_id in ids if image_id is not None]
 
 
-def read_listing(data: str, settings: MakeIndex) -> Listing:
+def read_listing(data: str, columns: Columns, settings: MakeIndex) -> Listing:
     """Return the images that the data list; raises InputError on anything wrong with the lists themselves."""
     kind = kind_of(data)
     if kind == "table":
-        return _read_own(Path(data), settings)
+        return _read_own(Path(data), columns, settings)
     if kind == "wbcbench":
         return _read_wbcbench(Path(data))
     rows = folder_rows(Path(data))
@@ -132,12 +132,12 @@ def _read_wbcbench(root: Path) -> Listing:
     return Listing(frame.drop(columns="where"), root)
 
 
-def _read_own(path: Path, settings: MakeIndex) -> Listing:
+def _read_own(path: Path, columns: Columns, settings: MakeIndex) -> Listing:
     frame = read_table(path)
     lines = [f"{path}: line {line}" for line in frame.index]
-    ids = checked_ids(column_of(frame, settings.image_column, path, "index.make_index.image_column"), lines)
+    ids = checked_ids(column_of(frame, columns.image, path, "index.columns.image"), lines)
     listed = pd.DataFrame({"image_id": ids, "file": ids}, dtype=object)
-    listed["split"] = _own_split(frame, settings, path)
+    listed["split"] = _own_split(frame, columns.split, path)
     listed["role"] = ["test" if value in settings.test_values else "train" for value in listed["split"]]
     return Listing(listed, Path(settings.root) if settings.root else path.parent)
 
@@ -174,12 +174,11 @@ def _utf8(name: str, root: Path) -> str:
     return name
 
 
-def _own_split(frame: pd.DataFrame, settings: MakeIndex, path: Path) -> list[str | None]:
-    if settings.split_column is None:
+def _own_split(frame: pd.DataFrame, column: str | None, path: Path) -> list[str | None]:
+    if column is None:
         return [None] * len(frame)
     # The default name may be absent; a name that the user chose may not. A rule hands on all settings, so the step
     # cannot tell which of them were set.
-    default = MakeIndex.model_fields["split_column"].default
-    if settings.split_column not in frame.columns and settings.split_column == default:
+    if column not in frame.columns and column == Columns.model_fields["split"].default:
         return [None] * len(frame)
-    return column_of(frame, settings.split_column, path, "index.make_index.split_column")
+    return column_of(frame, column, path, "index.columns.split")

@@ -19,7 +19,6 @@ from buffycoat.data.tables.crop import CROPS
 from buffycoat.data.tables.index import IMAGES
 from buffycoat.data.tables.partition import NOISE_SCORES
 from buffycoat.partition.scores import Scores, measure
-from buffycoat.partition.settings import MeasureNoise
 
 Part = tuple[slice, slice]
 
@@ -77,8 +76,7 @@ def apply(crops: pd.DataFrame, meter: NoiseMeter, images: pd.DataFrame, cells: C
 
 
 def measure_noise(
-    *, images: Path, crops: Path, scores: Path, portion: str = ALL,
-    threads: int = 1, settings: MeasureNoise,
+    *, images: Path, crops: Path, scores: Path, portion: str = ALL, threads: int = 1,
 ) -> None:  # fmt: skip
     """Score the part of every crop that lies inside its image; write the table of noise scores.
 

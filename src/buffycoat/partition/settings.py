@@ -9,10 +9,6 @@ from pydantic import Field
 from buffycoat.core.settings import Settings
 
 
-class MeasureNoise(Settings):
-    """The scores have no settings: their definitions are in scores.py."""
-
-
 class FlagNoisy(Settings):
     """From which scores a crop counts as noisy, blurred or badly lit."""
 
@@ -38,25 +34,9 @@ class FlagNoisy(Settings):
         description="`fitted`: a crop is noisy when the logarithm of its noise lies this many robust standard"
         " deviations above that of clean crops.",
     )
-    blur_level: float | None = Field(
-        default=None, gt=0, lt=1, description="Blur score from which a crop counts as blurred; null: fitted."
-    )
-    blur_spread: float = Field(
-        default=3.5,
-        gt=0,
-        description="A crop is blurred when the logarithm of 1 / (1 - blur score) lies this many robust standard"
-        " deviations above that of clean crops.",
-    )
-    light_spread: float = Field(
-        default=3.5,
-        gt=0,
-        description="A crop is badly lit when level, gradient or colour of its background lies this many robust"
-        " standard deviations from the usual one.",
-    )
 
 
 class Partition(Settings):
     """Settings of the stage."""
 
-    measure_noise: MeasureNoise = MeasureNoise()
     flag_noisy: FlagNoisy = FlagNoisy()

@@ -8,7 +8,7 @@ from buffycoat.core.settings import Settings
 
 
 class DrawSmears(Settings):
-    """Size and quality of the drawn data set."""
+    """Size of the drawn data set."""
 
     images: int = Field(
         default=1600,
@@ -19,7 +19,6 @@ class DrawSmears(Settings):
     least_per_class: int = Field(
         default=6, ge=1, description="Least images of a class in the training and in the test part; a third elsewhere."
     )
-    jpeg_quality: int = Field(default=92, ge=50, le=100, description="Quality of the JPEG files.")
 
 
 class Simulate(Settings):
