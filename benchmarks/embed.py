@@ -32,15 +32,16 @@ from benchmarks.restore_data import listed_images, write_index
 from benchmarks.segmenter_data import DATA
 from buffycoat.core.files import read_json, write_json
 from buffycoat.core.progress import start_logging
+from buffycoat.core.settings import Runtime
 from buffycoat.data.images import Pixels
 from buffycoat.data.tables.classify import PROBABILITIES
 from buffycoat.data.tables.crop import CROPS
 from buffycoat.data.tables.index import CLASSES, FOLDS
 from buffycoat.data.tables.restore import CELLS
-from buffycoat.embed.embed_cells import embed, embed_cells
+from buffycoat.embed.embed_cells import Embedder, embed, embed_cells
 from buffycoat.embed.encoders import Encoder, load_encoder
 from buffycoat.embed.score_baselines import score_baselines
-from buffycoat.embed.settings import EmbedCells, ScoreBaselines, TrainHead
+from buffycoat.embed.settings import EmbedCells, TrainHead
 from buffycoat.embed.siglip import MEDSIGLIP, SigLIP, load_published, untrained
 from buffycoat.embed.train_head import fit_head, train_head
 
@@ -148,11 +149,12 @@ def rates(gpu: bool) -> dict[str, Any]:
         encoder, batch = make(), 64 if gpu else 4
         told = {}
         for bf16 in (False, True):
-            settings = EmbedCells(size_px=size_px, batch=batch, background="keep", bf16_on_cpu=bf16)
-            embed(Crops(batch, 224), encoder, settings)  # type: ignore[arg-type]
+            settings = EmbedCells(size_px=size_px, background="keep")
+            embedder = Embedder(encoder, settings, Runtime(bf16_on_cpu=bf16), batch)
+            embed(Crops(batch, 224), embedder)  # type: ignore[arg-type]
             cells = Crops(batch * (32 if gpu else batches), 224)
             started = time.perf_counter()
-            embed(cells, encoder, settings)  # type: ignore[arg-type]
+            embed(cells, embedder)  # type: ignore[arg-type]
             told["bf16" if bf16 or gpu else "float32"] = round(len(cells) / (time.perf_counter() - started), 2)
         found[name] = told
     return found
@@ -220,23 +222,17 @@ def real_cells(folder: Path, size_px: int) -> dict[str, Any] | str:
     found: dict[str, Any] = {"crop_px": size_px, "cells": int(len(images))}
     found["embed_s"] = _timed(
         lambda: embed_cells(
-            cells=folder / "cells.parquet", classes=sorted(set(images["label"])), embeddings=shared["embeddings"],
+            cells=folder / "cells.parquet", classes=folder / "classes.parquet", embeddings=shared["embeddings"],
             prompts=prompts, settings=encoder,
         )
     )  # fmt: skip
     out = folder / "out.parquet"
-    for vote in ("uniform", "distance", "balanced"):
-        seconds = _timed(
-            lambda vote=vote: score_baselines(
-                **shared, prompts=prompts, knn=out, baselines=folder / "b.parquet", settings=ScoreBaselines(vote=vote)
-            )
-        )
-        found[f"knn, {vote}"] = {**_scores(out, images), "s": seconds}
+    seconds = _timed(lambda: score_baselines(**shared, prompts=prompts, knn=out, baselines=folder / "b.parquet"))
+    found["knn, balanced"] = {**_scores(out, images), "s": seconds}
     heads = {
         "default (15 epochs)": TrainHead(),
         "laptop (60 epochs, rate 0.001)": TrainHead(epochs=60, learning_rate=0.001),
         "paper's losses and rates, cross-fitted": TrainHead(standardise=False, sampler="none", noise=0.06),
-        "laptop without contrast": TrainHead(epochs=60, learning_rate=0.001, contrastive_share=0.0),
     }
     for name, settings in heads.items():
         seconds = _timed(

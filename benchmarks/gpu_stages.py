@@ -45,7 +45,7 @@ from buffycoat.data.images import Pixels, decode_image
 from buffycoat.data.labels import labelled
 from buffycoat.data.random import stream
 from buffycoat.data.tables.index import IMAGES, LABELS
-from buffycoat.embed.embed_cells import embed
+from buffycoat.embed.embed_cells import Embedder, embed
 from buffycoat.embed.settings import EmbedCells
 from buffycoat.embed.siglip import MEDSIGLIP, SigLIP
 from buffycoat.nets.device import mixed_precision, pick_device
@@ -306,7 +306,7 @@ def embed_siglip(size: Size, folder: Path, seconds: float) -> list[dict[str, Any
     encoder.network.to(device)
     with torch.inference_mode(), mixed_precision(device):
         flop = flop_of(lambda: encoder.network(torch.zeros(1, 3, side, side, device=device)))
-    settings = EmbedCells(size_px=side, batch=size.embed_batch, background="keep")
+    embedder = Embedder(encoder, EmbedCells(size_px=side, background="keep"), batch=size.embed_batch)
     cells: Any = RandomCrops(4 * size.embed_batch, size.crop_px)
-    per_s = per_second(lambda: len(embed(cells, encoder, settings)), seconds, size.least_calls)
+    per_s = per_second(lambda: len(embed(cells, embedder)), seconds, size.least_calls)
     return [rate("embedding", "images", per_s, flop)]

@@ -32,7 +32,7 @@ from buffycoat.refine.fit_rules import fit_rulebook, fit_rules
 from buffycoat.refine.fitting import Training
 from buffycoat.refine.refine_labels import refine_labels
 from buffycoat.refine.rules import read_rulebook
-from buffycoat.refine.settings import FitRules, RefineLabels
+from buffycoat.refine.settings import FitRules
 from buffycoat.stats.bootstrap import cluster_matrices, interval, resample, resampled_scores
 from buffycoat.stats.scores import class_scores, confusion
 
@@ -85,7 +85,7 @@ def labels_of_ways(results: Path, inputs: dict[str, Path]) -> dict[str, pd.Serie
         rules, out = Path(name) / "rules.json", Path(name) / "labels.parquet"
         fit_rules(**inputs, rules=rules, settings=paper)
         others = {name: path for name, path in inputs.items() if name != "labels"}
-        refine_labels(**others, rules=rules, refined_labels=out, settings=RefineLabels())
+        refine_labels(**others, rules=rules, refined_labels=out)
         found["paper_constants"] = REFINED_LABELS.read(out).set_index("image_id")["label"]
     return found
 

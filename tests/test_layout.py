@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from buffycoat.config import Config
+from buffycoat.config import Config, step_settings
+from buffycoat.index.settings import Columns
 
 REPOSITORY = Path(__file__).parent.parent
 SOURCE = REPOSITORY / "src" / "buffycoat"
@@ -35,19 +36,22 @@ OF_STAGES = [entry for entry in RULES if entry[0] in STAGES]
 """Without the rule that gathers portions, which works for several stages and has no settings."""
 NAMES_OF_STAGES = [f"{stage}.{rule}" for stage, rule, _ in OF_STAGES]
 
-MOST_RULES = 35
-MOST_MODULES = 136
+STEPS = sorted(
+    name for file in RULE_FILES for name in re.findall(r'code_of\("buffycoat\.([\w.]+)"\)', file.read_text())
+)
+"""Every step as `<folder>.<module>`, the one that gathers portions among them."""
+MOST_RULES = 34
+MOST_MODULES = 120
 """Besides __init__.py."""
-MOST_SETTINGS = 205
+MOST_SETTINGS = 100
 MOST_LINES_OF_COMMON = 130
 
 
 def test_every_stage_has_its_four_places() -> None:
     for stage, folder in FOLDERS.items():
-        assert (SOURCE / stage / "settings.py").is_file()
+        assert (SOURCE / stage / "settings.py").is_file() == (stage in Config.model_fields), "where there is any to set"
         assert (WORKFLOW / f"{folder}.smk").is_file()
         assert (REPOSITORY / "tests" / stage).is_dir()
-        assert stage in Config.model_fields
 
 
 def test_the_rule_files_are_those_of_the_stages_and_three_more() -> None:
@@ -79,10 +83,10 @@ def test_a_rule_is_a_module_a_function_and_a_key(stage: str, rule: str, body: st
     assert all(
         parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in inspect.signature(step).parameters.values()
     )
-    section = Config.model_fields[stage].annotation
-    assert section is not None and rule in section.model_fields
     assert f'code_of("buffycoat.{stage}.{rule}")' in body
-    assert _names_its_settings(body, f"{stage}.{rule}")
+    takes_settings = "settings" in inspect.signature(step).parameters
+    assert (f"{stage}.{rule}" in step_settings()) == takes_settings == _names_its_settings(body, f"{stage}.{rule}")
+    assert ("runtime" in inspect.signature(step).parameters) == ("--runtime {RUNTIME:q}" in body)
     assert f"python -m buffycoat.{stage}.{rule}" in body
 
 
@@ -155,7 +159,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 
 def test_what_does_not_need_labels_does_not_wait_for_them() -> None:
-    blind = ("crop_cells", "measure_noise", "flag_noisy", "make_pairs", "train_gan", "restore_cells", "embed_cells",
+    blind = ("crop_cells", "measure_noise", "flag_noisy", "train_gan", "restore_cells", "embed_cells",
              "measure_cells")  # fmt: skip
     inputs = {rule: body[: body.index("    output:")] for _, rule, body in RULES}
     for rule in blind:
@@ -242,8 +246,8 @@ def test_there_are_few_rules_and_modules() -> None:
 
 
 def _settings_in(kind: Any) -> int:
-    """Return how many values a class of settings holds, those of the sections in it included."""
-    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+    """Return how many values a class of settings holds; the names of a table's columns are one."""
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)) or kind is Columns:
         return 1
     return sum(_settings_in(field.annotation) for field in kind.model_fields.values())
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 log = logging.getLogger("buffycoat")
-BundleOption = Annotated[Path, typer.Option("--bundle", help="The folder that `snakemake bundle` wrote.")]
+BundleOption = Annotated[Path, typer.Option("--bundle", help="The folder that `snakemake pack_bundle` wrote.")]
 
 
 SUMMARY, REPORT = Path("results/report/summary.json"), Path("results/report/report.html")
@@ -219,7 +219,7 @@ def predict(
     Exit status: 0 every image has a label; 3 some have none (their rows say why); 2 wrong input, nothing written.
     """
     from buffycoat import Predictor
-    from buffycoat.bundle.inputs import listed
+    from buffycoat.bundle.predictor import listed
 
     log.setLevel(logging.INFO if verbose else logging.WARNING)
     rows = listed(images, image_column)
@@ -286,7 +286,7 @@ def export(
     out: Annotated[Path, typer.Option(help="The ONNX file.")] = Path("model.onnx"),
 ) -> None:
     """Export one fold's model of branch A to ONNX, normalisation included; needs the extra `onnx`."""
-    from buffycoat.bundle.export_onnx import export_fold
+    from buffycoat.bundle.models import export_fold
 
     log.setLevel(logging.WARNING)
     typer.echo(export_fold(bundle, fold, out))

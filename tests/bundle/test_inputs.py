@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,10 +12,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from buffycoat.bundle.inputs import checked, listed, shown
+from buffycoat.bundle import predictor
+from buffycoat.bundle.predictor import checked, listed, shown
 from buffycoat.core.errors import InputError
-
-LIMITS = {"max_pixels": 10_000, "max_megabytes": 1.0}
+from buffycoat.index.checking import check_file
 
 
 def picture(path: Path, side: int = 8) -> Path:
@@ -51,7 +52,7 @@ def test_a_file_is_meant_whether_it_exists_or_is_a_link(tmp_path: Path) -> None:
     real = picture(tmp_path / "elsewhere" / "real.png")
     (tmp_path / "link.png").symlink_to(real)
     with ThreadPoolExecutor(1) as pool:
-        rows = checked(listed([tmp_path / "link.png", tmp_path / "none.png"]), LIMITS, pool)
+        rows = checked(listed([tmp_path / "link.png", tmp_path / "none.png"]), pool)
     assert rows["status"].tolist() == ["ok", "missing"]
 
 
@@ -66,7 +67,7 @@ def test_nothing_and_the_same_thing_twice_are_refused(tmp_path: Path) -> None:
         listed([file, file])
 
 
-def test_every_fault_is_a_status_with_a_reason(tmp_path: Path) -> None:
+def test_every_fault_is_a_status_with_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "in"
     picture(folder / "good.png")
     picture(folder / "large.png", 200)
@@ -77,13 +78,14 @@ def test_every_fault_is_a_status_with_a_reason(tmp_path: Path) -> None:
     secret = picture(tmp_path / "secret.png")
     (folder / "out.png").symlink_to(secret)
     with ThreadPoolExecutor(2) as pool:
-        rows = checked(listed([folder]), {**LIMITS, "max_pixels": 30_000}, pool).set_index("name")
-        small = checked(listed([folder / "large.png"]), LIMITS, pool)
+        whole_size = checked(listed([folder / "large.png"]), pool)
+        monkeypatch.setattr(predictor, "check_file", functools.partial(check_file, max_pixels=30_000))
+        rows = checked(listed([folder]), pool).set_index("name")
     assert rows["status"].to_dict() == {
         "cut.png": "truncated", "empty.png": "not_an_image", "good.png": "ok", "large.png": "too_large",
         "out.png": "outside_root", "text.png": "not_an_image",
     }  # fmt: skip
-    assert small["status"].tolist() == ["too_large"]
+    assert whole_size["status"].tolist() == ["ok"]
     assert (rows.loc[rows["status"] != "ok", "reason"] != "").all()
 
 
@@ -94,6 +96,6 @@ def test_names_that_are_no_utf_8_are_shown_with_escapes(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     picture(folder / raw)
     with ThreadPoolExecutor(1) as pool:
-        rows = checked(listed([folder]), LIMITS, pool)
+        rows = checked(listed([folder]), pool)
     assert rows["status"].tolist() == ["ok"] and rows["image_id"].tolist() == [str(folder / "caf\\xe9.png")]
     assert Path(rows["path"].iloc[0]).is_file(), "the path still opens the file"

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from buffycoat.core.errors import InputError
+from buffycoat.core.settings import Runtime
 from buffycoat.data.gather_portions import gather_portions
 from buffycoat.data.images import CYTOPLASM, ShardWriter
 from buffycoat.data.tables.embed import EMBEDDINGS, PROMPTS
 from buffycoat.data.tables.index import CLASSES
 from buffycoat.data.tables.restore import CELLS
 from buffycoat.embed import embed_cells as module
-from buffycoat.embed.embed_cells import embed_cells, prepare, require_unit, turned, unit
+from buffycoat.embed.embed_cells import embed_cells, prepare, require_unit, unit
 from buffycoat.embed.encoders import Encoder
 from buffycoat.embed.settings import EmbedCells
 
@@ -68,13 +69,6 @@ def test_bicubic_stays_in_range() -> None:
     assert made.min() == 0 and made.max() == 1
 
 
-def test_the_eight_views_are_different() -> None:
-    image = torch.arange(48.0).view(1, 3, 4, 4)
-    views = [turned(image, view) for view in range(8)]
-    assert all(not torch.equal(views[a], views[b]) for a in range(8) for b in range(a))
-    assert torch.equal(views[0], image)
-
-
 def test_vectors_that_are_none_are_refused_by_name() -> None:
     vectors = unit(torch.tensor([[3.0, 4.0], [float("nan"), 1.0], [0.0, 0.0]])).numpy()
     with pytest.raises(InputError, match="2 of 3, first for 'b'"):
@@ -104,11 +98,15 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def embedded(folder: Path, settings: EmbedCells) -> np.ndarray:
-    embed_cells(
-        cells=folder / "cells.parquet", classes=folder / "classes.parquet", embeddings=folder / "e.parquet",
-        prompts=folder / "p.parquet", settings=settings,
-    )  # fmt: skip
+def embedded(
+    folder: Path, settings: EmbedCells, batch: int = module.EMBED_BATCH, runtime: Runtime = Runtime()
+) -> np.ndarray:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "EMBED_BATCH", batch)
+        embed_cells(
+            cells=folder / "cells.parquet", classes=folder / "classes.parquet", embeddings=folder / "e.parquet",
+            prompts=folder / "p.parquet", settings=settings, runtime=runtime,
+        )  # fmt: skip
     table = EMBEDDINGS.read(folder / "e.parquet")
     assert table["image_id"].tolist() == [str(k) for k in range(5)]
     return np.stack(table["embedding"].to_list())
@@ -116,10 +114,7 @@ def embedded(folder: Path, settings: EmbedCells) -> np.ndarray:
 
 def test_embeddings_are_unit_vectors_and_rows_are_kept(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "buffycoat"):
-        tables = [
-            embedded(folder, EmbedCells(encoder="efficientnet_lite0", size_px=64, batch=batch, views=2))
-            for batch in (5, 2)
-        ]
+        tables = [embedded(folder, EmbedCells(encoder="efficientnet_lite0", size_px=64), batch) for batch in (5, 2)]
     assert tables[0].shape == (5, 1488) and tables[0].dtype == np.float32
     assert np.allclose(np.linalg.norm(tables[0], axis=1), 1, atol=1e-5)
     assert np.allclose(*tables, atol=1e-5), "a vector does not depend on its batch"
@@ -128,9 +123,12 @@ def test_embeddings_are_unit_vectors_and_rows_are_kept(folder: Path, caplog: pyt
 
 
 @pytest.mark.parametrize("portions", [2, 4])
-def test_portions_gathered_are_what_one_job_embeds_to_the_bit(folder: Path, portions: int) -> None:
-    settings = EmbedCells(encoder="efficientnet_lite0", size_px=64, batch=2)
-    whole, gathered = embedded(folder, settings), folder / "gathered" / "embeddings.parquet"
+def test_portions_gathered_are_what_one_job_embeds_to_the_bit(
+    folder: Path, portions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "EMBED_BATCH", 2)
+    settings = EmbedCells(encoder="efficientnet_lite0", size_px=64)
+    whole, gathered = embedded(folder, settings, 2), folder / "gathered" / "embeddings.parquet"
     names = [f"{k}-of-{portions}" for k in range(1, portions + 1)]
     for name in names:
         embed_cells(
@@ -146,7 +144,7 @@ def test_portions_gathered_are_what_one_job_embeds_to_the_bit(folder: Path, port
 
 def test_bfloat16_moves_the_vectors_a_little_and_the_table_stays_float32(folder: Path) -> None:
     exact = embedded(folder, EmbedCells(encoder="efficientnet_lite0", size_px=64))
-    rough = embedded(folder, EmbedCells(encoder="efficientnet_lite0", size_px=64, bf16_on_cpu=True))
+    rough = embedded(folder, EmbedCells(encoder="efficientnet_lite0", size_px=64), runtime=Runtime(bf16_on_cpu=True))
     similarity = (exact * rough).sum(axis=1)
     assert rough.dtype == np.float32 and not np.array_equal(exact, rough)
     assert similarity.min() > 0.99
@@ -168,7 +166,7 @@ def test_a_step_that_runs_out_of_memory_goes_on(folder: Path, monkeypatch: pytes
 
     plain = Encoder(Means(), (0, 0, 0), (1, 1, 1), embed_texts=texts)
     monkeypatch.setattr(module, "load_encoder", lambda settings: plain)
-    settings = EmbedCells(size_px=40, batch=5, background="keep", prompt="the <name> here")
+    settings = EmbedCells(size_px=40, background="keep", prompt="the <name> here")
     expected = [np.random.default_rng(k).integers(0, 256, (40, 40, 3), np.uint8).mean(axis=(0, 1)) for k in range(5)]
     lengths = np.linalg.norm(expected, axis=1, keepdims=True)
     assert np.allclose(embedded(folder, settings), expected / lengths, atol=1e-5)

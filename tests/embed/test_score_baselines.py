@@ -10,21 +10,19 @@ from buffycoat.core.errors import InputError
 from buffycoat.data.tables.classify import PROBABILITIES
 from buffycoat.data.tables.embed import BASELINES, EMBEDDINGS, PROMPTS
 from buffycoat.data.tables.index import LABELS
+from buffycoat.embed import score_baselines as module
 from buffycoat.embed.score_baselines import nearest_prompts, score_baselines, scores, votes
-from buffycoat.embed.settings import ScoreBaselines
 from tests.embed.conftest import write_dataset
 
 NO_PROMPTS = pd.DataFrame({"code": [], "prompt": [], "embedding": []}, dtype=object)
 
 
-def judged(
-    folder: Path, settings: ScoreBaselines | None = None, prompts: pd.DataFrame = NO_PROMPTS
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def judged(folder: Path, prompts: pd.DataFrame = NO_PROMPTS) -> tuple[pd.DataFrame, pd.DataFrame]:
     PROMPTS.write(prompts, folder / "prompts.parquet")
     names = ("images", "labels", "classes", "folds", "embeddings", "prompts")
     inputs = {key: folder / f"{key}.parquet" for key in names}
     out = {"knn": folder / "knn.parquet", "baselines": folder / "b.parquet"}
-    score_baselines(**inputs, **out, settings=settings or ScoreBaselines())
+    score_baselines(**inputs, **out)
     return PROBABILITIES.read(out["knn"]), BASELINES.read(out["baselines"])
 
 
@@ -38,30 +36,30 @@ def on_circle(degrees: list[float]) -> np.ndarray:
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
-def test_votes_by_hand() -> None:
+def test_votes_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     known, labels = on_circle([0, 10, 20, 90]), np.array([0, 1, 1, 1])
     asked = on_circle([2])
     near, far = (1 - np.cos(np.radians(d)) for d in (2, 8))
 
-    def shares(vote: str, neighbours: int) -> list[float]:
-        settings = ScoreBaselines(vote=vote, neighbours=neighbours)  # type: ignore[arg-type]
-        return [float(share) for share in votes(known, labels, asked, 2, settings)[0]]
+    def shares(neighbours: int) -> list[float]:
+        monkeypatch.setattr(module, "NEIGHBOURS", neighbours)
+        return [float(share) for share in votes(known, labels, asked, 2)[0]]
 
-    assert shares("uniform", 3) == pytest.approx([1 / 3, 2 / 3])
-    assert shares("uniform", 99) == pytest.approx([1 / 4, 3 / 4]), "no more voters than there are"
-    total = 1 / near + 1 / far
-    assert shares("distance", 2) == pytest.approx([1 / near / total, 1 / far / total])
     total = 1 / near + 1 / far / 3
-    assert shares("balanced", 2) == pytest.approx([1 / near / total, 1 / far / 3 / total])
+    assert shares(2) == pytest.approx([1 / near / total, 1 / far / 3 / total])
+    assert shares(99) == shares(4), "no more voters than there are"
 
 
-def test_a_cell_never_votes_for_itself_nor_do_cells_of_its_fold(tmp_path: Path) -> None:
+def test_a_cell_never_votes_for_itself_nor_do_cells_of_its_fold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "NEIGHBOURS", 2)
     # Thirty triples of copies: the BA in fold 0, the LY in folds 1 and 2.
     rng = np.random.default_rng(0)
     vectors = np.repeat(rng.normal(0, 1, (30, 16)), 3, axis=0)
     labels: list[str | None] = [("BA", "LY", "LY")[k % 3] for k in range(90)]
     folder = write_dataset(tmp_path, vectors, labels, ["BA", "LY"])
-    table, baselines = judged(folder, ScoreBaselines(neighbours=2, vote="uniform"))
+    table, baselines = judged(folder)
     # Nearest of the other folds: two LY to a BA, one of each to a LY.
     assert np.allclose(table.loc[0::3, "BA"], 0) and np.allclose(table.loc[1::3, "BA"], 0.5)
     assert value(baselines, "knn", "recall", "BA") == 0
@@ -83,7 +81,7 @@ def test_rows_without_a_label_get_the_mean_over_folds(dataset: Path) -> None:
     per_fold = []
     for fold in range(3):
         others = np.flatnonzero(np.arange(36) % 3 != fold)
-        per_fold.append(votes(vectors[others], numbers[others].astype(int), vectors[36:], 3, ScoreBaselines()))
+        per_fold.append(votes(vectors[others], numbers[others].astype(int), vectors[36:], 3))
     assert np.allclose(table[["BA", "LY", "PC"]].iloc[36:], np.mean(per_fold, axis=0))
 
 

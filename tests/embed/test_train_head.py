@@ -19,7 +19,13 @@ from buffycoat.nets.training import Checkpoint
 from buffycoat.nets.weights import read_weights
 from tests.embed.conftest import write_dataset
 
-SMALL = TrainHead(hidden=(16,), projection=8, epochs=6, batch=16, learning_rate=5e-3)
+SMALL = TrainHead(hidden=(16,), epochs=6, learning_rate=5e-3)
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few dozen rows must make several steps an epoch."""
+    monkeypatch.setattr(module, "BATCH", 16)
 
 
 def test_draws_follow_the_sampler_and_the_multipliers() -> None:
@@ -105,9 +111,9 @@ def test_a_diverging_head_is_said(dataset: Path) -> None:
 def test_the_paper_preset_is_the_papers_head() -> None:
     preset = yaml.safe_load((Path(__file__).parents[2] / "workflow" / "presets" / "paper.yaml").read_text())["embed"]
     head = TrainHead.model_validate(preset["train_head"])
-    assert (head.epochs, head.batch, head.learning_rate, head.weight_decay) == (15, 256, 1e-4, 1e-5)
-    assert (head.hidden, head.projection, head.dropout) == ((1024, 512), 256, 0.05)
-    assert (head.contrastive_share, head.temperature, head.gamma) == (0.3, 0.07, 2)
+    assert (head.epochs, head.learning_rate, module.WEIGHT_DECAY) == (15, 1e-4, 1e-5)
+    assert (head.hidden, module.PROJECTION, module.DROPOUT) == ((1024, 512), 256, 0.05)
+    assert (module.CONTRASTIVE_SHARE, module.TEMPERATURE, module.GAMMA) == (0.3, 0.07, 2)
     assert head.sampler == "none" and head.noise == 0.06 and not head.standardise
     assert head.multipliers == {"PC": 50, "PLY": 50, "MMY": 5, "BNE": 5, "SNE": 0.5, "LY": 0.5}
     assert not head.cross_fit, "all labelled data"

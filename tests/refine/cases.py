@@ -17,7 +17,7 @@ PLAIN = dict.fromkeys(FEATURES, 0.0) | {"spikiness": 1.5}
 
 def given(**changes: Any) -> FitRules:
     """The paper's rules with their own thresholds; on where they help, unless changed."""
-    return FitRules(**{"rules": (PROLYMPHOCYTE, PLASMA_CELL), "thresholds": "given", "min_cells": 8, **changes})
+    return FitRules(**{"rules": (PROLYMPHOCYTE, PLASMA_CELL), "thresholds": "given", **changes})
 
 
 def reference(**changes: Any) -> Reference:

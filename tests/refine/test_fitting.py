@@ -6,8 +6,9 @@ import pytest
 from scipy.stats import chi
 from sklearn.covariance import LedoitWolf
 
+from buffycoat.refine import fitting as module
 from buffycoat.refine.algorithm import Evidence
-from buffycoat.refine.find_rules import fit_every_rule
+from buffycoat.refine.fit_rules import fit_every_rule
 from buffycoat.refine.fitting import Training, largest_distance, mean_and_covariance, shrunk_covariance, within_class
 from buffycoat.refine.gates import mahalanobis
 from buffycoat.refine.rules import BOX_FEATURES, DISTANCE_FEATURES, FittedRule
@@ -45,14 +46,16 @@ def test_the_covariance_is_scikit_learns() -> None:
     assert np.linalg.eigvalsh(shrunk_covariance(np.zeros((3, 4)))).min() > 0
 
 
-def test_few_cells_borrow_and_many_do_not() -> None:
+def test_few_cells_borrow_and_many_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(2)
     values, pooled = rng.normal(size=(40, 3)) * 3, np.eye(3)
-    _, own = mean_and_covariance(values, pooled, given(own_cells=40))
+    _, own = mean_and_covariance(values, pooled)
     assert own == pytest.approx(shrunk_covariance(values - values.mean(axis=0)))
-    _, half = mean_and_covariance(values, pooled, given(own_cells=80))
+    monkeypatch.setattr(module, "OWN_CELLS", 80)
+    _, half = mean_and_covariance(values, pooled)
     assert half == pytest.approx((own + pooled) / 2)
-    mean, two = mean_and_covariance(values[:2], pooled, given(own_cells=10_000))
+    monkeypatch.setattr(module, "OWN_CELLS", 10_000)
+    mean, two = mean_and_covariance(values[:2], pooled)
     assert two == pytest.approx(pooled, abs=0.01) and mean == pytest.approx(values[:2].mean(axis=0))
 
 
@@ -66,20 +69,22 @@ def test_within_class_takes_class_means_out() -> None:
 def test_the_largest_distance_is_near_that_of_normal_cells() -> None:
     rng = np.random.default_rng(3)
     values, folds = rng.normal(size=(4000, 6)), np.arange(4000) % 5
-    found, source = largest_distance(values, folds, np.eye(6), given())
+    found, source = largest_distance(values, folds, np.eye(6))
     assert source == "cross_fitted"
     assert found == pytest.approx(chi.ppf(0.95, 6), rel=0.03)
 
 
-def test_the_largest_distance_grows_with_its_quantile() -> None:
-    values, folds = np.random.default_rng(4).normal(size=(50, 6)), np.arange(50) % 5
-    found = [largest_distance(values, folds, np.eye(6), given(distance_quantile=q))[0] for q in (0.5, 0.8, 0.99)]
-    assert found == sorted(found)
+def test_the_largest_distance_grows_with_its_quantile(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, folds, found = np.random.default_rng(4).normal(size=(50, 6)), np.arange(50) % 5, []
+    for quantile in (0.5, 0.8, 0.99):
+        monkeypatch.setattr(module, "DISTANCE_QUANTILE", quantile)
+        found.append(largest_distance(values, folds, np.eye(6))[0])
+    assert found == sorted(set(found))
 
 
 def test_cells_of_one_fold_cannot_be_cross_fitted() -> None:
     values = np.random.default_rng(5).normal(size=(50, 6))
-    found = largest_distance(values, np.zeros(50, np.int64), np.eye(6), given())
+    found = largest_distance(values, np.zeros(50, np.int64), np.eye(6))
     assert found[0] == pytest.approx(chi.ppf(0.95, 6)) and found[1] == "chi_squared"
 
 
@@ -134,14 +139,15 @@ def gaps(cells: Training, chosen: npt.NDArray[np.bool_]) -> Training:
     return cells
 
 
-def test_too_few_cells_switch_the_rule_off_and_say_so() -> None:
-    fitted = plasma(fit_every_rule(training({"LY": 50, "SNE": 20, "PC": 7, "PLY": 2, "VLY": 20}), given()))
-    assert (fitted.state, fitted.reason) == ("off", "7 measured training cells of PC, fewer than 8")
+def test_too_few_cells_switch_the_rule_off_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = plasma(fit_every_rule(training({"LY": 50, "SNE": 20, "PC": 4, "PLY": 2, "VLY": 20}), given()))
+    assert (fitted.state, fitted.reason) == ("off", "4 measured training cells of PC, fewer than 5")
     assert fitted.references == {}
     cells = training({"LY": 50, "SNE": 20, "PC": 12, "PLY": 2, "VLY": 20})
     few = plasma(fit_every_rule(gaps(cells, (cells.labels == "PC") & (cells.folds < 3)), given()))
     assert few.state == "off"
-    assert plasma(fit_every_rule(cells, given(min_cells=2))).state == "on"
+    monkeypatch.setattr(module, "MIN_CELLS", 2)
+    assert plasma(fit_every_rule(cells, given())).state == "on"
 
 
 def test_a_data_set_without_the_classes_has_no_rules() -> None:

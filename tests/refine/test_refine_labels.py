@@ -16,10 +16,10 @@ from buffycoat.data.tables.index import CLASSES as CLASSES_TABLE
 from buffycoat.data.tables.index import FOLDS, LABELS
 from buffycoat.data.tables.measure import MORPHOLOGY
 from buffycoat.data.tables.refine import REFINED_LABELS
+from buffycoat.refine import fit_rules as module
 from buffycoat.refine.fit_rules import fit_rules
 from buffycoat.refine.refine_labels import refine_labels
 from buffycoat.refine.rules import Rulebook, read_rulebook, write_rulebook
-from buffycoat.refine.settings import RefineLabels
 from tests.index_tables import write_index
 from tests.refine.cases import CLASSES, given
 from tests.refine.test_fitting import training
@@ -65,9 +65,9 @@ def fit(paths: dict[str, Path], **settings: Any) -> Rulebook:
     return read_rulebook(paths["rules"])
 
 
-def refine(paths: dict[str, Path], **settings: Any) -> pd.DataFrame:
+def refine(paths: dict[str, Path]) -> pd.DataFrame:
     inputs = {name: paths[name] for name in (*INPUTS, "folds", "rules", "refined_labels")}
-    refine_labels(**inputs, settings=RefineLabels(**settings))
+    refine_labels(**inputs)
     return REFINED_LABELS.read(paths["refined_labels"])
 
 
@@ -109,10 +109,10 @@ def test_both_steps_give_the_same_bytes_again(tmp_path: Path) -> None:
     assert (paths["rules"].read_bytes(), paths["labels"].read_bytes()) == before
 
 
-def test_off_leaves_branch_a_alone(tmp_path: Path) -> None:
+def test_without_rules_branch_as_labels_stay(tmp_path: Path) -> None:
     paths = write_tables(tmp_path)
-    fit(paths)
-    labels = refine(paths, mode="off")
+    assert fit(paths, rules=(), thresholds="fitted").rules == ()
+    labels = refine(paths)
     for name in ("suppressed_label", "phase_1", "phase_2", "phase_3", "label"):
         assert (labels[name] == labels["base_label"]).all()
     assert not labels["changed"].any() and (labels["trace"] == "[]").all() and (labels["reason"] == "").all()
@@ -219,7 +219,7 @@ def test_rules_are_read_strictly(tmp_path: Path) -> None:
 
 def test_rules_are_found_and_fitted_by_default(tmp_path: Path) -> None:
     paths = write_tables(tmp_path, counts={**COUNTS, "LY": 700, "SNE": 500})
-    rulebook = fit(paths, rules="found", thresholds="fitted", min_cells=5)
+    rulebook = fit(paths, rules="found", thresholds="fitted")
     found = {fitted.rule.rescued: fitted for fitted in rulebook.rules}
     assert found["PC"].state == "on" and found["PC"].rule.hides_in == ("LY",) and not found["PC"].rule.suppress
     assert found["PC"].without_rise is not None and found["PC"].without_rise <= 0.1
@@ -229,9 +229,12 @@ def test_rules_are_found_and_fitted_by_default(tmp_path: Path) -> None:
     assert (labels["label"].to_numpy()[true == "LY"] == "LY").mean() > 0.98
 
 
-def test_a_training_cell_is_labelled_by_rules_that_never_saw_it(tmp_path: Path) -> None:
+def test_a_training_cell_is_labelled_by_rules_that_never_saw_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paths = write_tables(tmp_path)
-    settings = {"rules": "found", "thresholds": "fitted", "rare_below": 0.2, "switch": "always", "min_cells": 5}
+    monkeypatch.setattr(module, "RARE_BELOW", 0.2)
+    settings = {"rules": "found", "thresholds": "fitted", "switch": "always"}
     fit(paths, **settings)
     before = refine(paths).set_index("image_id")
     known, folds = LABELS.read(paths["labels"]), FOLDS.read(paths["folds"]).set_index("image_id")["fold"]

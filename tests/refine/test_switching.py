@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
+from buffycoat.refine import switching as module
 from buffycoat.refine.algorithm import apply_rules
-from buffycoat.refine.find_rules import fit_every_rule
+from buffycoat.refine.fit_rules import cross_fitted_rules, fit_every_rule
 from buffycoat.refine.fitting import Training
 from buffycoat.refine.rules import FittedRule
 from buffycoat.refine.settings import FitRules
-from buffycoat.refine.switching import compare, cross_fitted_labels, cross_fitted_rules, holm, switch_rules
+from buffycoat.refine.switching import compare, cross_fitted_labels, holm, switch_rules
 from tests.refine.cases import CLASSES, given
 from tests.refine.test_fitting import training
 
@@ -29,7 +30,7 @@ def test_a_comparison_holds_scikit_learns_scores_and_the_largest_fall() -> None:
     cells = training(COUNTS)
     before = np.where(cells.labels == "PC", "LY", cells.labels)
     after = np.where((cells.labels == "PC") | (cells.labels == "VLY"), "PC", cells.labels)
-    found = compare(cells, before, after, "PC", SETTINGS)
+    found = compare(cells, before, after, "PC")
     for value, labels in ((found.before, before), (found.after, after)):
         expected = f1_score(cells.labels, labels, labels=list(CLASSES), average="macro", zero_division=0)
         assert value == pytest.approx(expected)
@@ -41,8 +42,8 @@ def test_a_comparison_holds_scikit_learns_scores_and_the_largest_fall() -> None:
 def test_nothing_changed_never_rises_and_the_truth_always_does() -> None:
     cells = training(COUNTS)
     base = np.where(cells.labels == "PC", "LY", cells.labels)
-    assert compare(cells, base, base, "PC", SETTINGS).without_rise == 1
-    assert compare(cells, base, cells.labels, "PC", SETTINGS).without_rise == 0
+    assert compare(cells, base, base, "PC").without_rise == 1
+    assert compare(cells, base, cells.labels, "PC").without_rise == 0
 
 
 def test_resamples_without_the_class_are_left_out() -> None:
@@ -50,11 +51,11 @@ def test_resamples_without_the_class_are_left_out() -> None:
     base = np.where(cells.labels == "PC", "LY", cells.labels)
     patients = np.where(cells.labels == "PC", 0, np.arange(len(base)) % 40 + 1).astype(np.int64)
     alone = Training(cells.evidence, cells.labels, cells.folds, patients)
-    # Resamples without that patient say nothing of the class, so the gain itself is sure: min_groups is what objects.
-    assert compare(alone, base, cells.labels, "PC", SETTINGS).without_rise == 0
+    # Resamples without that patient say nothing of the class, so the gain itself is sure: MIN_GROUPS is what objects.
+    assert compare(alone, base, cells.labels, "PC").without_rise == 0
     mixed = np.where((cells.labels == "PC") & (np.arange(len(base)) % 3 > 0), "LY", cells.labels)
     mixed[np.flatnonzero(cells.labels == "LY")[:90]] = "PC"
-    found = compare(cells, base, mixed, "PC", SETTINGS)
+    found = compare(cells, base, mixed, "PC")
     assert 0 < found.without_rise < 1 or found.after < found.before
 
 
@@ -93,8 +94,9 @@ def test_a_rule_that_changes_nothing_is_off() -> None:
     assert [fitted.changed for fitted in rules] == [0, 0]
 
 
-def test_the_gain_must_exceed_the_least() -> None:
-    assert switched(training(COUNTS), given(min_gain=0.9)) == {"PLY": "off", "PC": "off"}
+def test_the_gain_must_exceed_the_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MIN_GAIN", 0.9)
+    assert switched(training(COUNTS)) == {"PLY": "off", "PC": "off"}
 
 
 def test_a_suppressed_class_that_is_not_found_again_is_left_alone() -> None:

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
+from buffycoat.refine import thresholds as module
 from buffycoat.refine.algorithm import apply_rules
-from buffycoat.refine.find_rules import fit_every_rule
+from buffycoat.refine.fit_rules import cross_fitted_rules, fit_every_rule
 from buffycoat.refine.fitting import Training
 from buffycoat.refine.settings import FitRules, Rule
-from buffycoat.refine.switching import cross_fitted_rules, switch_rules
+from buffycoat.refine.switching import switch_rules
 from buffycoat.refine.thresholds import (
     CHECKS,
+    KEPT_SHARES,
     Scorer,
     best_shares,
     combinations,
@@ -69,8 +71,8 @@ def test_the_score_is_scikit_learns() -> None:
 
 def test_the_choice_is_the_best_of_all_combinations() -> None:
     cells = noisy()
-    pool, settings = pool_of(cells, RULE, []), FitRules(kept_shares=(1.0, 0.5))
-    passed = list(passed_by_share(pool, values_of(pool, RULE, [], cells, settings)[0], settings.kept_shares))
+    pool, settings = pool_of(cells, RULE, []), FitRules()
+    passed = list(passed_by_share(pool, values_of(pool, RULE, [], cells)[0], (1.0, 0.5)))
     score = Scorer(pool, cells, RULE, [])
     every = {shares: score(flags) for shares, flags in combinations(passed)}
     assert set(every) == set(product((1.0, 0.5), *[(1.0, 0.5, None)] * 3))
@@ -82,15 +84,15 @@ def test_the_choice_is_the_best_of_all_combinations() -> None:
 def test_stricter_shares_pass_fewer_cells() -> None:
     cells = noisy()
     pool = pool_of(cells, RULE, [])
-    for passed in passed_by_share(pool, values_of(pool, RULE, [], cells, SETTINGS)[0], SETTINGS.kept_shares):
-        flags = [passed[share] for share in SETTINGS.kept_shares]
+    for passed in passed_by_share(pool, values_of(pool, RULE, [], cells)[0], KEPT_SHARES):
+        flags = [passed[share] for share in KEPT_SHARES]
         assert all((strict <= loose).all() for loose, strict in zip(flags[:-1], flags[1:], strict=True))
 
 
 def test_a_cell_is_measured_from_what_was_fitted_without_its_fold() -> None:
     cells = noisy()
     wrong = Training(cells.evidence, np.where(cells.folds == 0, "SNE", cells.labels), cells.folds)
-    before, after = (values_of(pool_of(each, RULE, []), RULE, [], each, SETTINGS)[0] for each in (cells, wrong))
+    before, after = (values_of(pool_of(each, RULE, []), RULE, [], each)[0] for each in (cells, wrong))
     own = pool_of(cells, RULE, []).cells.folds == 0
     assert np.array_equal(before[own], after[own])
     assert not np.array_equal(before[~own], after[~own])
@@ -107,9 +109,10 @@ def test_fitted_thresholds_find_the_cells_and_apply() -> None:
     assert macro(fresh.labels, found) > macro(fresh.labels, fresh.evidence.base_labels()) + 0.03
 
 
-def test_the_loosest_thresholds_let_every_mistaken_cell_pass() -> None:
+def test_the_loosest_thresholds_let_every_mistaken_cell_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     cells = training(COUNTS)
-    fitted = fit_thresholds(cells, RULE, FitRules(kept_shares=(1.0,)))
+    monkeypatch.setattr(module, "KEPT_SHARES", (1.0,))
+    fitted = fit_thresholds(cells, RULE, SETTINGS)
     assert fitted.state == "on"
     found = apply_rules(cells.evidence, [fitted]).label
     assert (found[cells.labels == "PC"] == "PC").all()
@@ -201,5 +204,5 @@ def test_a_discriminant_falls_back_on_measured_cells() -> None:
     # Branch A gets all but six right; of these six two cannot be measured.
     cells.evidence.p[own[6:]] = np.eye(len(CLASSES))[CLASSES.index("PC")]
     cells.evidence.features["spikiness"][own[:2]] = np.nan
-    found = discriminant(pool_of(cells, RULE, []), cells, RULE, SETTINGS)
+    found = discriminant(pool_of(cells, RULE, []), cells, RULE)
     assert found is not None and found.cells == len(own) - 2

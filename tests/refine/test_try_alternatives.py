@@ -8,40 +8,32 @@ from buffycoat.core.errors import InputError
 from buffycoat.data.methods import WAY_NAMES
 from buffycoat.data.tables.classify import PROBABILITIES
 from buffycoat.data.tables.refine import ALTERNATIVES, REFINED_LABELS
-from buffycoat.refine.settings import TryAlternatives
-from buffycoat.refine.try_alternatives import PHASES, try_alternatives
+from buffycoat.refine.try_alternatives import PHASES, WAYS, try_alternatives
 from tests.refine.test_refine_labels import INPUTS, fit, refine, write_tables
 
-EVERY = TryAlternatives()
 
-
-def tried(folder: Path, settings: TryAlternatives = EVERY) -> dict[str, Path]:
+def tried(folder: Path) -> dict[str, Path]:
     paths = write_tables(folder) | {"alternatives": folder / "alternatives.parquet"}
     fit(paths)
     refine(paths)
-    run(paths, settings)
+    run(paths)
     return paths
 
 
-def run(paths: dict[str, Path], settings: TryAlternatives = EVERY) -> None:
+def run(paths: dict[str, Path]) -> None:
     inputs = {name: paths[name] for name in (*INPUTS, "labels", "folds", "refined_labels", "alternatives")}
-    try_alternatives(**inputs, settings=settings)
+    try_alternatives(**inputs)
 
 
 def test_every_way_labels_every_image(tmp_path: Path) -> None:
     paths = tried(tmp_path)
     table = ALTERNATIVES.read(paths["alternatives"])
     labels = REFINED_LABELS.read(paths["refined_labels"]).set_index("image_id")
-    assert set(table["way"]) == set(WAY_NAMES) == {*PHASES, *TryAlternatives().ways}
+    assert set(table["way"]) == set(WAY_NAMES) == {*PHASES, *WAYS}
     for way, rows in table.groupby("way"):
         assert rows["image_id"].tolist() == labels.index.tolist()
         if way in PHASES:
             assert (rows.set_index("image_id")["label"] == labels[PHASES[str(way)]]).all()
-
-
-def test_only_the_chosen_ways_are_tried(tmp_path: Path) -> None:
-    paths = tried(tmp_path, TryAlternatives(ways=("average",)))
-    assert set(ALTERNATIVES.read(paths["alternatives"])["way"]) == {*PHASES, "average"}
 
 
 @pytest.mark.parametrize("name", ["probabilities", "head_probabilities"])

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import write_json
+from buffycoat.core.settings import Statistics
 from buffycoat.data.methods import RECIPE_NAMES
 from buffycoat.data.tables.classify import LOGITS, PROBABILITIES
 from buffycoat.data.tables.index import CLASSES, FOLDS, TEST_LABELS
@@ -61,13 +62,14 @@ def compare(
 ) -> Path:  # fmt: skip
     compare_recipes(
         images=folder / "images.parquet", labels=folder / "labels.parquet", test_labels=folder / "test_labels.parquet",
-        classes=folder / "classes.parquet", folds=folder / "folds.parquet", recipes=list(recipes),
+        classes=folder / "classes.parquet", folds=folder / "folds.parquet", recipe=recipes[0],
         probabilities=[folder / "focal.parquet", folder / "ldam.parquet"],
         logits=[folder / f"logits_{fold}.parquet" for fold in (0, 1)], calibration=folder / "calibration.json",
-        alternatives=folder / "after.parquet", restorations=list(restorations),
+        alternatives=folder / "after.parquet", restoration="pix2pix",
         restored=[folder / f"{name}.parquet" for name in restored],
         ablation=folder / f"{out}.parquet", csv=folder / f"{out}.csv", page=folder / f"{out}.html", seed=1,
-        settings=CompareRecipes(resamples=150),
+        statistics=Statistics(resamples=150),
+        settings=CompareRecipes(recipes=list(recipes), restorations=list(restorations)),  # type: ignore[arg-type]
     )  # fmt: skip
     return folder / f"{out}.parquet"
 

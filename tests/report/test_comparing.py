@@ -6,8 +6,8 @@ import pytest
 from scipy.special import softmax
 from sklearn import metrics as sk
 
-from buffycoat.report.comparing import (
-    COMPARED_SCORES,
+from buffycoat.core.settings import Statistics
+from buffycoat.report.compare_recipes import (
     Way,
     best_classes,
     one_view_of_all_folds,
@@ -15,10 +15,10 @@ from buffycoat.report.comparing import (
     score_single_folds,
     score_ways,
 )
-from buffycoat.report.settings import CompareRecipes
+from buffycoat.stats.scores import COMPARED_SCORES
 
 CODES = ["BA", "LY", "PC"]
-SETTINGS = CompareRecipes(resamples=200)
+STATISTICS = Statistics(resamples=200)
 
 
 def labelled(n: int = 120, seed: int = 0) -> pd.DataFrame:
@@ -63,7 +63,7 @@ def test_differences_are_paired_and_taken_from_the_first_way_with_all_views() ->
     good, bad = guess(rows, 0.9, 1), guess(rows, 0.4, 2)
     ways = [Way("focal", "one_view", bad), Way("focal", "all_views", good), Way("ldam", "all_views", good.copy()),
             Way("crt", "all_views", bad)]  # fmt: skip
-    found = score_ways("out_of_fold", rows, ways, CODES, 1, SETTINGS)
+    found = score_ways("out_of_fold", rows, ways, CODES, 1, STATISTICS)
     for recipe in ("focal", "ldam"):
         same = picked(found, recipe=recipe, variant="all_views", metric="macro_f1")
         assert same["difference"] == same["difference_low"] == same["difference_high"] == 0
@@ -81,7 +81,7 @@ def test_differences_are_paired_and_taken_from_the_first_way_with_all_views() ->
 def test_scores_of_each_way_are_scikit_learns() -> None:
     rows = labelled()
     numbers = guess(rows, 0.7, 3)
-    found = score_ways("test", rows, [Way("focal", "all_views", numbers)], CODES, 1, SETTINGS)
+    found = score_ways("test", rows, [Way("focal", "all_views", numbers)], CODES, 1, STATISTICS)
     predicted = [CODES[k] for k in numbers]
     overall = {entry["metric"]: entry["value"] for entry in found if entry["class"] == "all"}
     assert overall == {

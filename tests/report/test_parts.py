@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from buffycoat.report.parts import PHASES, clusters_of, part_of, rows_of_parts
+from buffycoat.data.labels import clusters_of, rows_of_parts
+from buffycoat.report.score_labels import PHASES, part_of
 
 
 def rows(groups: list[str | None]) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from buffycoat.cli import headline
 from buffycoat.core.files import read_json, write_json
+from buffycoat.core.settings import Statistics
 from buffycoat.data.images import BACKGROUND, CYTOPLASM, NUCLEUS, ShardWriter
 from buffycoat.data.pages import outlined, sized, with_window
 from buffycoat.data.tables.classify import PROBABILITIES, TRAINING_HISTORY
@@ -24,7 +25,6 @@ from buffycoat.data.tables.report import CONFUSION, METRICS, PREDICTIONS
 from buffycoat.data.tables.restore import CELLS, REFUSED
 from buffycoat.report.draw_figures import draw_figures
 from buffycoat.report.score_labels import score_labels
-from buffycoat.report.settings import DrawFigures, ScoreLabels, WritePredictions, WriteReport
 from buffycoat.report.write_predictions import write_predictions
 from buffycoat.report.write_report import write_report
 from tests.index_tables import write_index
@@ -163,25 +163,25 @@ def _run(folder: Path) -> None:
     score_labels(
         **pick("images", "labels", "test_labels", "classes", "folds", "refined_labels"), **branches,
         metrics=folder / "m.parquet", confusions=folder / "c.parquet", summary=folder / "s.json", seed=1,
-        settings=ScoreLabels(resamples=200),
+        statistics=Statistics(resamples=200),
     )  # fmt: skip
     write_predictions(
         **pick("images", "labels", "classes", "crops", "noise", "cells", "refined_labels"),
         probabilities=folder / "a.parquet", predictions=folder / "p.parquet",
-        submission=folder / "submission.csv", settings=WritePredictions(),
+        submission=folder / "submission.csv",
     )  # fmt: skip
     draw_figures(
         **pick("images", "labels", "classes", "test_labels"), threshold=folder / "t.json",
         histories=[folder / "history.parquet"],
         confusions=folder / "c.parquet", summary=folder / "s.json", calibration=folder / "calibration.json",
-        figures=folder / "figures", settings=DrawFigures(dpi=60),
+        figures=folder / "figures",
     )  # fmt: skip
     write_report(
         **pick("images", "labels", "test_labels", "classes", "crops", "cells", "refused", "refined_labels"), **branches,
         index_summary=folder / "index.json", receipt=folder / "receipt.json", rules=folder / "rules.json",
         metrics=folder / "m.parquet", summary=folder / "s.json", predictions=folder / "p.parquet",
         calibration=folder / "calibration.json", figures=folder / "figures", config=json.dumps(CONFIG),
-        report=folder / "report.html", settings=WriteReport(),
+        report=folder / "report.html",
     )  # fmt: skip
 
 

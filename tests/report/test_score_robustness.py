@@ -8,11 +8,11 @@ import pytest
 from sklearn.metrics import f1_score
 
 from buffycoat.core.errors import InputError
+from buffycoat.core.settings import Statistics
 from buffycoat.data.tables.classify import DEGRADED
 from buffycoat.data.tables.index import CLASSES
 from buffycoat.data.tables.report import ROBUSTNESS
 from buffycoat.report.score_robustness import score_robustness
-from buffycoat.report.settings import ScoreRobustness
 from tests.index_tables import write_index
 
 CODES = ["BA", "<b>LY", "PC"]
@@ -48,7 +48,7 @@ def score(folder: Path, paths: list[Path]) -> pd.DataFrame:
     score_robustness(
         labels=folder / "labels.parquet", classes=folder / "classes.parquet", degraded=paths,
         robustness=folder / "robustness.parquet", page=folder / "robustness.html", seed=1,
-        settings=ScoreRobustness(resamples=200),
+        statistics=Statistics(resamples=200),
     )  # fmt: skip
     return ROBUSTNESS.read(folder / "robustness.parquet")
 

@@ -15,7 +15,7 @@ from buffycoat.data.images import BACKGROUND, CYTOPLASM, ShardWriter
 from buffycoat.data.pages import disarmed
 from buffycoat.data.tables.restore import CELLS
 from buffycoat.data.tables.review import SUSPECTS
-from buffycoat.review.settings import WriteSuspects
+from buffycoat.review import write_suspects as module
 from buffycoat.review.write_suspects import KINDS, of_kind, write_suspects
 
 EVIL = '"><script>alert(1)</script>'
@@ -42,7 +42,7 @@ def table() -> pd.DataFrame:
     return frame
 
 
-def write(folder: Path, frame: pd.DataFrame, **settings: int) -> str:
+def write(folder: Path, frame: pd.DataFrame) -> str:
     """Run the step on drawn cells; return the page."""
     rows = []
     with ShardWriter(folder / "shards", 32) as writer:
@@ -56,7 +56,7 @@ def write(folder: Path, frame: pd.DataFrame, **settings: int) -> str:
     SUSPECTS.write(frame, folder / "suspects.parquet")
     write_suspects(
         suspects=folder / "suspects.parquet", cells=folder / "c.parquet", page=folder / "suspects.html",
-        csv=folder / "suspects.csv", settings=WriteSuspects(**settings),
+        csv=folder / "suspects.csv",
     )  # fmt: skip
     return (folder / "suspects.html").read_text()
 
@@ -85,13 +85,14 @@ def test_the_page_shows_every_kind_and_escapes_what_it_shows(tmp_path: Path) -> 
     assert "test image" in page and ">11.png<" not in page
 
 
-def test_the_most_suspect_come_first_and_classes_take_turns(tmp_path: Path) -> None:
+def test_the_most_suspect_come_first_and_classes_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frame = table()
     assert of_kind(frame, "label").index.tolist() == [0, 1, 5, 2, 7, 3, 4]
     assert of_kind(frame, "energy").index.tolist() == [8, 9]
     assert of_kind(frame, "disagreement").index.tolist() == [9, 6]
     assert of_kind(frame, "distance").index.tolist() == [7, 10], "a gap comes last"
-    page = write(tmp_path, frame, most=1)
+    monkeypatch.setattr(module, "MOST", 1)
+    page = write(tmp_path, frame)
     assert Tags(page).tags.count("img") == 4 and "the first 1 are shown" in page
 
 

@@ -80,7 +80,7 @@ def test_the_interval_holds_the_score_and_shrinks_with_more_images() -> None:
     widths = []
     for n in (100, 1600):
         true, predicted = guesses(n)
-        low, high = score_intervals(drawn(true, predicted, np.arange(n)), np.bincount(true, minlength=4) > 0, 0.95)[
+        low, high = score_intervals(drawn(true, predicted, np.arange(n)), np.bincount(true, minlength=4) > 0)[
             "accuracy"
         ]
         score = float(overall_scores(confusion(true, predicted, 4))["accuracy"])
@@ -98,8 +98,8 @@ def test_correlated_cells_of_a_patient_widen_the_interval() -> None:
     right = rng.random(40)[patients] < 0.7
     predicted = np.where(right, true, 1 - true)
     present = np.array([True, True, False, False])
-    by_image = score_intervals(drawn(true, predicted, np.arange(1000)), present, 0.95)["accuracy"]
-    by_patient = score_intervals(drawn(true, predicted, patients), present, 0.95)["accuracy"]
+    by_image = score_intervals(drawn(true, predicted, np.arange(1000)), present)["accuracy"]
+    by_patient = score_intervals(drawn(true, predicted, patients), present)["accuracy"]
     assert by_patient[1] - by_patient[0] > 2 * (by_image[1] - by_image[0])
 
 
@@ -126,5 +126,5 @@ def test_a_class_missed_by_a_resample_is_not_counted_as_a_mistake() -> None:
     assert (matrices[:, 1].sum(axis=1) == 0).any()
     with_class = matrices[:, 1].sum(axis=1) > 0
     assert macro[with_class] == pytest.approx(2 / 4) and macro[~with_class] == pytest.approx(1 / 3)
-    assert class_intervals(matrices, 0.95)["recall"][1] == (1, 1)
-    assert class_intervals(matrices, 0.95)["recall"][3] == (0, 0)
+    assert class_intervals(matrices)["recall"][1] == (1, 1)
+    assert class_intervals(matrices)["recall"][3] == (0, 0)

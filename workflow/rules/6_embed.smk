@@ -34,7 +34,7 @@ rule embed_cells:
         "python -m buffycoat.embed.embed_cells"
         " --cells {input.cells:q} --classes {input.classes:q}"
         " --embeddings {output.embeddings:q} --prompts {output.prompts:q} --portion {wildcards.scatteritem:q}"
-        " --settings {params.settings:q} 2>&1 | tee {log:q}"
+        " --settings {params.settings:q} --runtime {RUNTIME:q} 2>&1 | tee {log:q}"
 
 
 rule train_head:
@@ -89,10 +89,8 @@ rule score_baselines:
     threads: 8
     params:
         code=code_of("buffycoat.embed.score_baselines"),
-        settings=settings_of("embed.score_baselines"),
     shell:
         "python -m buffycoat.embed.score_baselines"
         " --images {input.images:q} --labels {input.labels:q} --classes {input.classes:q} --folds {input.folds:q}"
         " --embeddings {input.embeddings:q} --prompts {input.prompts:q}"
-        " --knn {output.knn:q} --baselines {output.baselines:q}"
-        " --settings {params.settings:q} 2>&1 | tee {log:q}"
+        " --knn {output.knn:q} --baselines {output.baselines:q} 2>&1 | tee {log:q}"

@@ -57,13 +57,12 @@ rule refine_labels:
     threads: 1
     params:
         code=code_of("buffycoat.refine.refine_labels"),
-        settings=settings_of("refine.refine_labels"),
     shell:
         "python -m buffycoat.refine.refine_labels"
         " --images {input.images:q} --classes {input.classes:q} --folds {input.folds:q}"
         " --probabilities {input.probabilities:q} --head-probabilities {input.head_probabilities:q}"
         " --morphology {input.morphology:q} --rules {input.rules:q} --refined-labels {output.refined_labels:q}"
-        " --settings {params.settings:q} 2>&1 | tee {log:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule try_alternatives:
@@ -88,10 +87,9 @@ rule try_alternatives:
     threads: 1
     params:
         code=code_of("buffycoat.refine.try_alternatives"),
-        settings=settings_of("refine.try_alternatives"),
     shell:
         "python -m buffycoat.refine.try_alternatives"
         " --images {input.images:q} --labels {input.labels:q} --classes {input.classes:q} --folds {input.folds:q}"
         " --probabilities {input.probabilities:q} --head-probabilities {input.head_probabilities:q}"
         " --morphology {input.morphology:q} --refined-labels {input.refined_labels:q} --alternatives {output.alternatives:q}"
-        " --settings {params.settings:q} 2>&1 | tee {log:q}"
+        " 2>&1 | tee {log:q}"

@@ -61,7 +61,6 @@ rule write_suspects:
     threads: 1
     params:
         code=code_of("buffycoat.review.write_suspects"),
-        settings=settings_of("review.write_suspects"),
     shell:
         "python -m buffycoat.review.write_suspects --suspects {input.suspects:q} --cells {input.cells:q}"
-        " --page {output.page:q} --csv {output.csv:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
+        " --page {output.page:q} --csv {output.csv:q} 2>&1 | tee {log:q}"

@@ -44,17 +44,18 @@ rule compare_recipes:
     params:
         code=code_of("buffycoat.report.compare_recipes"),
         settings=settings_of("report.compare_recipes"),
-        recipes=COMPARED,
-        restorations=OTHERWISE,
+        statistics=settings_of("statistics"),
+        recipe=MAIN_RECIPE,
+        restoration=RESTORATION,
         seed=SEED,
     shell:
         "python -m buffycoat.report.compare_recipes"
         " --images {input.images:q} --labels {input.labels:q} --test-labels {input.test_labels:q} --classes {input.classes:q}"
-        " --folds {input.folds:q} --recipes {params.recipes:q} --probabilities {input.probabilities:q}"
+        " --folds {input.folds:q} --recipe {params.recipe:q} --probabilities {input.probabilities:q}"
         " --logits {input.logits:q} --calibration {input.calibration:q} --alternatives {input.alternatives:q}"
-        " --restorations {params.restorations:q} --restored {input.restored:q}"
+        " --restoration {params.restoration:q} --restored {input.restored:q}"
         " --ablation {output.ablation:q} --csv {output.csv:q} --page {output.page:q} --seed {params.seed}"
-        " --settings {params.settings:q} 2>&1 | tee {log:q}"
+        " --statistics {params.statistics:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
 rule score_robustness:
@@ -78,10 +79,10 @@ rule score_robustness:
     threads: 1
     params:
         code=code_of("buffycoat.report.score_robustness"),
-        settings=settings_of("report.score_robustness"),
+        statistics=settings_of("statistics"),
         seed=SEED,
     shell:
         "python -m buffycoat.report.score_robustness"
         " --labels {input.labels:q} --classes {input.classes:q} --degraded {input.degraded:q}"
         " --robustness {output.robustness:q} --page {output.page:q} --seed {params.seed}"
-        " --settings {params.settings:q} 2>&1 | tee {log:q}"
+        " --statistics {params.statistics:q} 2>&1 | tee {log:q}"

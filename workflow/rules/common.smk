@@ -96,7 +96,7 @@ RUNTIME = runtime_json(CONFIG)
 LISTS = lists_of(CONFIG.data)
 FOLDS = list(range(CONFIG.index.make_folds.folds))
 MAIN_RECIPE = CONFIG.classify.recipe
-COMPARED = list(dict.fromkeys([MAIN_RECIPE, *CONFIG.report.compare_recipes.recipes]))
+COMPARED = CONFIG.report.compare_recipes.with_main(MAIN_RECIPE)
 # Cropping uses a GPU unless it is classical; a segmenter is trained only where masks are named.
 CROP_GPU = int(CONFIG.crop.crop_cells.chosen_method() != "stain")
 MASK_SETS = list(CONFIG.crop.train_segmenter.masks)
@@ -107,9 +107,7 @@ RESTORED = f"results/4_restore/{RESTORATION}"
 CELLS = f"{RESTORED}/cells.parquet"
 CELL_SHARDS = f"{RESTORED}/shards"
 CLASSIFIED = f"results/5_classify/{RESTORATION}/{MAIN_RECIPE}"
-OTHERWISE = [
-    name for name in CONFIG.report.compare_recipes.restorations if name != RESTORATION
-]
+OTHERWISE = CONFIG.report.compare_recipes.others_than(RESTORATION)
 # Files of Pix2Pix, needed only where it is the method.
 PIX2PIX = RESTORATION == "pix2pix"
 TRAINED_GENERATOR = ["results/4_restore/generator.safetensors"]

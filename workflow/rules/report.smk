@@ -31,7 +31,7 @@ rule score_labels:
     threads: 1
     params:
         code=code_of("buffycoat.report.score_labels"),
-        settings=settings_of("report.score_labels"),
+        statistics=settings_of("statistics"),
         seed=SEED,
     shell:
         "python -m buffycoat.report.score_labels"
@@ -39,7 +39,7 @@ rule score_labels:
         " --folds {input.folds:q} --probabilities {input.probabilities:q}"
         " --head-probabilities {input.head_probabilities:q} --refined-labels {input.refined_labels:q}"
         " --metrics {output.metrics:q} --confusions {output.confusions:q} --summary {output.summary:q}"
-        " --seed {params.seed} --settings {params.settings:q} 2>&1 | tee {log:q}"
+        " --seed {params.seed} --statistics {params.statistics:q} 2>&1 | tee {log:q}"
 
 
 rule write_predictions:
@@ -65,13 +65,11 @@ rule write_predictions:
     threads: 1
     params:
         code=code_of("buffycoat.report.write_predictions"),
-        settings=settings_of("report.write_predictions"),
     shell:
         "python -m buffycoat.report.write_predictions"
         " --images {input.images:q} --labels {input.labels:q} --classes {input.classes:q} --crops {input.crops:q} --noise {input.noise:q}"
         " --cells {input.cells:q} --probabilities {input.probabilities:q} --refined-labels {input.refined_labels:q}"
-        " --predictions {output.predictions:q} --submission {output.submission:q}"
-        " --settings {params.settings:q} 2>&1 | tee {log:q}"
+        " --predictions {output.predictions:q} --submission {output.submission:q} 2>&1 | tee {log:q}"
 
 
 rule draw_figures:
@@ -101,13 +99,12 @@ rule draw_figures:
     threads: 1
     params:
         code=code_of("buffycoat.report.draw_figures"),
-        settings=settings_of("report.draw_figures"),
     shell:
         "python -m buffycoat.report.draw_figures"
         " --images {input.images:q} --labels {input.labels:q} --classes {input.classes:q} --test-labels {input.test_labels:q}"
         " --threshold {input.threshold:q} --gan-history {input.gan_history:q} --histories {input.histories:q}"
         " --confusions {input.confusions:q} --summary {input.summary:q} --calibration {input.calibration:q}"
-        " --figures {output.figures:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
+        " --figures {output.figures:q} 2>&1 | tee {log:q}"
 
 
 rule write_report:
@@ -145,7 +142,6 @@ rule write_report:
     threads: 1
     params:
         code=code_of("buffycoat.report.write_report"),
-        settings=settings_of("report.write_report"),
         config=CONFIG_JSON,
     shell:
         "python -m buffycoat.report.write_report"
@@ -155,7 +151,7 @@ rule write_report:
         " --probabilities {input.probabilities:q} --head-probabilities {input.head_probabilities:q}"
         " --refined-labels {input.refined_labels:q} --rules {input.rules:q} --metrics {input.metrics:q} --summary {input.summary:q}"
         " --predictions {input.predictions:q} --calibration {input.calibration:q} --figures {input.figures:q}"
-        " --config {params.config:q} --report {output.report:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
+        " --config {params.config:q} --report {output.report:q} 2>&1 | tee {log:q}"
 
 
 rule write_provenance:
@@ -184,11 +180,9 @@ rule write_provenance:
     threads: 1
     params:
         code=code_of("buffycoat.report.write_provenance"),
-        settings=settings_of("report.write_provenance"),
         config=CONFIG_JSON,
         steps=code_of_all,
     shell:
         "python -m buffycoat.report.write_provenance"
         " --images {input.images:q} --sources {input.sources:q} --results {input.results:q}"
-        " --config {params.config:q} --steps {params.steps:q} --provenance {output.provenance:q}"
-        " --settings {params.settings:q} 2>&1 | tee {log:q}"
+        " --config {params.config:q} --steps {params.steps:q} --provenance {output.provenance:q} 2>&1 | tee {log:q}"

@@ -26,15 +26,12 @@ HEADS, FAMILIAR, SEGMENTER, GENERATOR = (
 ARCHITECTURE = "config.json"
 """timm's configuration of a backbone that was named by folder or hub id."""
 SETTINGS = (
-    "index.make_index",
     "crop.crop_cells",
-    "partition.measure_noise",
     "restore.restore_cells",
     "classify.predict_fold",
     "embed.embed_cells",
     "embed.train_head",
     "measure.measure_cells",
-    "refine.refine_labels",
     "review.find_suspects",
 )
 """The rules whose settings a prediction needs."""
@@ -91,7 +88,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Return a bundle's manifest; raises InputError where it is missing, damaged or of another form."""
     path = folder / MANIFEST
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; a bundle is the folder that `snakemake bundle` writes")
+        raise InputError(f"{folder}: no such folder; a bundle is the folder that `snakemake pack_bundle` writes")
     content = read_json(path)
     if isinstance(content, dict) and isinstance(content.get("format"), int) and content["format"] > 1:
         raise InputError(f"{path}: format {content['format']} is newer than this version of buffycoat; update it")

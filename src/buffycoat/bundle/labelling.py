@@ -23,7 +23,6 @@ from buffycoat.data.tables.refine import REFINED_LABELS
 from buffycoat.data.tables.restore import CELLS
 from buffycoat.data.tables.review import SUSPECTS
 from buffycoat.embed import embed_cells, train_head
-from buffycoat.embed.embed_cells import Embedder
 from buffycoat.measure import measure_cells
 from buffycoat.partition import flag_noisy, measure_noise
 from buffycoat.refine import refine_labels
@@ -76,13 +75,12 @@ def stage_frames(images: pd.DataFrame, models: Models, folder: Path, exact: bool
     folds = models.folds if exact else [replace(model, batch=min(model.batch, len(ids))) for model in models.folds]
     logits = pd.concat([LOGITS.cast(predict_fold.apply(rows, model, restored)) for model in folds], ignore_index=True)
     branch_a = PROBABILITIES.cast(combine_folds.apply(logits, models.ensemble, ids))
-    embedder = models.embedder if exact else with_batch(models.embedder, len(ids))
+    embedder = models.embedder if exact else replace(models.embedder, batch=min(models.embedder.batch, len(ids)))
     vectors = EMBEDDINGS.cast(embed_cells.apply(cells, embedder, restored))
     branch_b = PROBABILITIES.cast(train_head.apply(rows.merge(vectors, on="image_id"), models.heads))
     shapes = MORPHOLOGY.cast(measure_cells.apply(cells, models.cell_meter, crops, restored))
     labels = REFINED_LABELS.cast(refine_labels.apply(rows, models.refiner, Inputs(branch_a, branch_b, shapes)))
-    temperature = models.finder.settings.energy_temperature
-    energies = find_suspects.mean_energies(logits, models.codes, temperature).loc[ids].to_numpy()
+    energies = find_suspects.mean_energies(logits, models.codes).loc[ids].to_numpy()
     unlearned = find_suspects.new_rows(ids).assign(energy=energies)
     suspects = SUSPECTS.cast(find_suspects.apply(unlearned, models.finder, vectors, branch_a, branch_b))
     return Frames(crops, noise, cells, branch_a, labels, suspects)
@@ -94,12 +92,6 @@ def cut_out(images: pd.DataFrame, models: Models, folder: Path) -> pd.DataFrame:
     crops = crop_cells.apply(images, models.cropper, folder / "crops", folder / "crops.parquet")
     torch.set_num_threads(threads)
     return crops
-
-
-def with_batch(model: Embedder, most: int) -> Embedder:
-    """Return the encoder with batches of at most `most` images, so that none is filled up."""
-    settings = model.settings.model_copy(update={"batch": min(model.settings.batch, most)})
-    return replace(model, settings=settings)
 
 
 def joined(frames: Frames, codes: list[str]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Everything that a bundle holds, loaded once: what each step's `apply` needs."""
+"""Everything that a bundle holds, loaded once: what each step's `apply` needs, and one fold's model as ONNX."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from buffycoat.bundle import form
 from buffycoat.bundle.form import Manifest
+from buffycoat.classify.backbones import normalise
 from buffycoat.classify.combine_folds import FoldEnsemble, ensemble_of
 from buffycoat.classify.predict_fold import FoldModel, load_fold_model
 from buffycoat.classify.settings import PredictFold
 from buffycoat.core.errors import InputError
-from buffycoat.core.files import read_json
+from buffycoat.core.files import read_json, whole_file
 from buffycoat.core.settings import Settings
 from buffycoat.core.steps import describe_validation
 from buffycoat.crop.crop_cells import Cropper, load_cropper
@@ -32,11 +34,9 @@ from buffycoat.embed.train_head import Heads
 from buffycoat.measure.measure_cells import CellMeter
 from buffycoat.measure.settings import MeasureCells
 from buffycoat.nets.weights import read_weights
+from buffycoat.partition.flag_noisy import Levels, levels_of
 from buffycoat.partition.measure_noise import NoiseMeter
-from buffycoat.partition.settings import MeasureNoise
-from buffycoat.partition.verdicts import Levels, levels_of
 from buffycoat.refine.refine_labels import Refiner, load_refiner
-from buffycoat.refine.settings import RefineLabels
 from buffycoat.restore.restore_cells import Restorer, load_restorer
 from buffycoat.restore.settings import RestoreCells
 from buffycoat.review.find_suspects import SuspectFinder
@@ -117,7 +117,6 @@ class Models:
     @cached_property
     def noise_meter(self) -> NoiseMeter:
         """What scores noise."""
-        self.of("partition.measure_noise", MeasureNoise)
         return NoiseMeter(self.threads)
 
     @cached_property
@@ -174,7 +173,7 @@ class Models:
     @cached_property
     def refiner(self) -> Refiner:
         """The refinement's rules."""
-        return load_refiner(self.folder / form.RULES, self.codes, self.of("refine.refine_labels", RefineLabels))
+        return load_refiner(self.folder / form.RULES, self.codes)
 
     @cached_property
     def finder(self) -> SuspectFinder:
@@ -191,3 +190,54 @@ class Models:
     def fingerprint(self) -> str:
         """Return a text that tells this bundle, with its weights and settings, from every other."""
         return json.dumps([self.manifest.model_dump(mode="json"), self.settings], sort_keys=True)
+
+
+class WithNormalisation(nn.Module):
+    """A fold's network that takes pixels (n, 3, S, S) in 0..1 as they are: RGB, resized and composited."""
+
+    def __init__(self, network: nn.Module) -> None:
+        """Keep the network."""
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (n, K)."""
+        logits: Tensor = self.network(normalise(images, self.network))
+        return logits
+
+
+def export_fold(bundle: Path, fold: int, out: Path) -> str:
+    """Write the ONNX file and return a sentence on how to use it; raises InputError where something is missing.
+
+    Resizing is not part of the file: it differs between libraries (crops are resized bilinearly with antialiasing). The
+    classes and the settings of the crops are in its metadata.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401
+    except ImportError as problem:
+        raise InputError(f"ONNX is not installed ({problem}): pip install 'buffycoat[onnx]'") from None
+    # They tell every node that they rewrite.
+    for name in ("onnxscript", "onnx_ir"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    manifest = form.read_manifest(bundle)
+    form.check_parts(bundle, manifest)
+    if fold not in manifest.folds:
+        raise InputError(f"{bundle}: has no fold {fold}; its folds are {', '.join(map(str, manifest.folds))}")
+    architecture = bundle if (bundle / form.ARCHITECTURE).exists() else None
+    network, trained = load_fold_model(bundle / form.fold_file(fold), list(manifest.classes), architecture)
+    example = torch.rand(2, 3, trained.size_px, trained.size_px)
+    made = torch.onnx.export(
+        WithNormalisation(network).eval(), (example,), input_names=["images"], output_names=["logits"],
+        dynamic_shapes=({0: torch.export.Dim("n", min=1)},), dynamo=True, verbose=False,
+    )  # fmt: skip
+    if made is None:
+        raise InputError(f"{bundle}: torch could not export fold {fold}")
+    model = made.model_proto
+    about = {"classes": list(manifest.classes), "background": trained.background, "size_px": trained.size_px,
+             "temperature": "see calibration.json of the bundle", "bundle": manifest.name, "fold": fold}  # fmt: skip
+    onnx.helper.set_model_props(model, {"buffycoat": json.dumps(about)})
+    with whole_file(out) as partial:
+        onnx.save(model, str(partial))
+    side, count = trained.size_px, len(manifest.classes)
+    return f"{out}: images (n, 3, {side}, {side}) float32 RGB in 0..1 to logits (n, {count})"

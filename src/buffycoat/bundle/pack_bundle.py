@@ -161,11 +161,8 @@ def header_of(path: Path) -> dict[str, Any]:
 
 
 def chosen_settings(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the settings that a prediction needs, by rule; paths of your data are left out."""
-    found = {key: dict(config[key.split(".")[0]][key.split(".")[1]]) for key in form.SETTINGS}
-    limits = ("max_pixels", "max_megabytes")
-    found["index.make_index"] = {name: found["index.make_index"][name] for name in limits}
-    return found
+    """Return the settings that a prediction needs, by rule."""
+    return {key: dict(config[key.split(".")[0]][key.split(".")[1]]) for key in form.SETTINGS}
 
 
 def architecture_of(model: Path) -> Path | None:

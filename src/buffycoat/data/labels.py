@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from buffycoat.core.errors import InputError
@@ -14,6 +16,11 @@ from buffycoat.data.tables.schema import require_same_keys
 def class_numbers(codes: Sequence[str]) -> dict[str, int]:
     """Return the number of each class, from 0 in the order of `codes`."""
     return {code: number for number, code in enumerate(codes)}
+
+
+def numbers_of(labels: pd.Series, codes: list[str]) -> npt.NDArray[np.int64]:
+    """Return class numbers (n,) int64 of class codes."""
+    return np.asarray(labels.map(class_numbers(codes)), np.int64)
 
 
 def labelled(images: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
@@ -61,3 +68,26 @@ def embedded_rows(
         )
     frame = seen.merge(rows, on="image_id", how="left")
     return frame.merge(embeddings, on="image_id", validate="one_to_one")
+
+
+def clusters_of(rows: pd.DataFrame) -> tuple[npt.NDArray[np.int64], str]:
+    """Return a cluster number per row (from 0) and what a cluster is.
+
+    An image without a group is a cluster of its own; those that have one still stay together.
+    """
+    known = rows["group"].notna()
+    # Marked, so that a patient and an image of the same name are two clusters.
+    names = ("patient " + rows["group"].astype("str")).where(known, "image " + rows["image_id"].astype("str"))
+    units = "patients" if known.all() else "patients where known, otherwise images" if known.any() else "images"
+    return pd.factorize(names)[0].astype(np.int64), units
+
+
+def rows_of_parts(frame: pd.DataFrame, images: pd.DataFrame, folds: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the rows, with their true label, of 'out_of_fold' (all folds pooled) and of 'test' where any is known."""
+    held = frame.merge(folds, on="image_id", validate="one_to_one")
+    held = held.assign(true=held["image_id"].map(images.set_index("image_id")["label"]))
+    tested = frame[frame["answer"].notna() & (frame["role"] == "test")]
+    found = {"out_of_fold": held}
+    if not tested.empty:
+        found["test"] = tested.assign(true=tested["answer"])
+    return found

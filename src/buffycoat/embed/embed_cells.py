@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from buffycoat.core.errors import InputError
 from buffycoat.core.progress import Progress
+from buffycoat.core.settings import Runtime
 from buffycoat.core.steps import run
 from buffycoat.data.cell_types import name_of
 from buffycoat.data.gather_portions import ALL, rows_of_portion
@@ -28,6 +29,8 @@ from buffycoat.nets.batches import Prefetched, in_pieces
 from buffycoat.nets.device import mixed_precision, pick_device
 
 log = logging.getLogger("buffycoat")
+EMBED_BATCH = 64
+"""Images per forward pass, halved by itself where the GPU's memory does not suffice; ours."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,10 @@ class Embedder:
     encoder: Encoder
     """Images to vectors, and how its images are normalised."""
     settings: EmbedCells
-    """Size of an image, pixels; background, views, images per batch."""
+    """Size of an image, pixels; background."""
+    runtime: Runtime = Runtime()
+    batch: int = EMBED_BATCH
+    """Images per forward pass."""
 
 
 def prepare(pixels: Tensor, encoder: Encoder, size_px: int) -> Tensor:
@@ -59,40 +65,36 @@ def unit(vectors: Tensor) -> Tensor:
     return functional.normalize(vectors.float(), dim=1)
 
 
-def turned(images: Tensor, view: int) -> Tensor:
-    """Return images under element `view` of D4: quarter turns, from 4 on mirrored first."""
-    return torch.rot90(images.flip(3) if view >= 4 else images, view % 4, (2, 3))
-
-
 def crops_of(cells: CellImages, places: range, background: str) -> Pixels:
     """Return the crops (n, H, W, 3) uint8 of some cells; `white` paints what is outside the cell."""
     white = background == "white"
     return np.stack([on_white(cells.crop(p), cells.mask(p)) if white else cells.crop(p) for p in places])
 
 
-def embed(cells: CellImages, encoder: Encoder, settings: EmbedCells) -> np.ndarray:
-    """Return (n, D) float32 unit vectors of all cells, averaged over views."""
-    device = pick_device()
+def embed(cells: CellImages, embedder: Embedder) -> np.ndarray:
+    """Return (n, D) float32 unit vectors of all cells."""
+    device, encoder, settings = pick_device(), embedder.encoder, embedder.settings
     network = encoder.network.to(device)
     progress, started = Progress("embed_cells", len(cells)), time.perf_counter()
 
     def forward(pixels: Tensor) -> Tensor:
         images = prepare(pixels.to(device, non_blocking=True), encoder, settings.size_px)
-        with torch.inference_mode(), mixed_precision(device, settings.bf16_on_cpu):
-            views = [unit(network(turned(images, view))) for view in range(settings.views)]
-        return unit(torch.stack(views).mean(dim=0)).cpu()
+        with torch.inference_mode(), mixed_precision(device, embedder.runtime.bf16_on_cpu):
+            vectors = unit(network(images.contiguous()))
+        # Once more: after one division a length is 1 but for the last digit.
+        return unit(vectors).cpu()
 
-    starts = range(0, len(cells), settings.batch)
-    parts = [range(start, min(start + settings.batch, len(cells))) for start in starts]
+    starts = range(0, len(cells), embedder.batch)
+    parts = [range(start, min(start + embedder.batch, len(cells))) for start in starts]
     batches = Prefetched(lambda number: crops_of(cells, parts[number], settings.background), range(len(parts)))
-    vectors, size = [], settings.batch
+    vectors, size = [], embedder.batch
     for pixels in batches:
         made, size = in_pieces(forward, torch.from_numpy(np.ascontiguousarray(pixels)), size, "embed.embed_cells")
         vectors.append(made)
         progress.step(len(pixels))
     seconds = max(time.perf_counter() - started, 1e-9)
-    told = (len(cells), settings.size_px, settings.views, seconds, len(cells) / seconds, size, batches.waited_s)
-    log.info("embed_cells: %d images, %d px, %d views: %.1f s, %.1f images/s; batch %d, %.1f s waited for crops", *told)
+    told = (len(cells), settings.size_px, seconds, len(cells) / seconds, size, batches.waited_s)
+    log.info("embed_cells: %d images, %d px: %.1f s, %.1f images/s; batch %d, %.1f s waited for crops", *told)
     stacked: np.ndarray = torch.cat(vectors).numpy() if vectors else np.zeros((0, 0), np.float32)
     return stacked
 
@@ -112,7 +114,7 @@ def apply(rows: pd.DataFrame, embedder: Embedder, cells: CellImages) -> pd.DataF
 
     Parameters: cells, the pixels of `rows`. Raises InputError where a vector is not of length one.
     """
-    vectors = embed(cells, embedder.encoder, embedder.settings)
+    vectors = embed(cells, embedder)
     require_unit(vectors, rows["image_id"])
     column = pd.Series(list(vectors), index=rows.index, dtype=object)
     return pd.DataFrame({"image_id": rows["image_id"], "embedding": column})
@@ -130,16 +132,17 @@ def prompts_of(classes: list[str], encoder: Encoder, settings: EmbedCells) -> pd
 
 def embed_cells(
     *, cells: Path, classes: Path, embeddings: Path, prompts: Path, portion: str = ALL, settings: EmbedCells,
+    runtime: Runtime = Runtime(),
 ) -> None:  # fmt: skip
     """Embed every cell, and every class name where the encoder has text; write the tables of both.
 
     With `portion`, of these cells alone.
     """
-    rows = rows_of_portion(CELLS.read(cells), portion, settings.batch)
+    rows = rows_of_portion(CELLS.read(cells), portion, EMBED_BATCH)
     encoder = load_encoder(settings)
     # Texts first, on the CPU, before the image side moves to a GPU.
     texts = prompts_of(class_codes(CLASSES.read(classes)), encoder, settings)
-    table = apply(rows, Embedder(encoder, settings), CellImages(rows, cells))
+    table = apply(rows, Embedder(encoder, settings, runtime, EMBED_BATCH), CellImages(rows, cells))
     PROMPTS.write(texts, prompts)
     EMBEDDINGS.write(table, embeddings)
 

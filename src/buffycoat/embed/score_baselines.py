@@ -15,38 +15,38 @@ from buffycoat.data.labels import embedded_rows
 from buffycoat.data.tables.classify import PROBABILITIES
 from buffycoat.data.tables.embed import BASELINES, EMBEDDINGS, PROMPTS
 from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABELS, class_codes
-from buffycoat.embed.settings import ScoreBaselines
 
 log = logging.getLogger("buffycoat")
 
 Floats = npt.NDArray[np.float64]
 Vectors = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
+NEIGHBOURS = 10
+"""Nearest neighbours that vote, by cosine similarity; ours."""
 NEAREST = 1e-4
 """Smallest cosine distance of a vote: a copy of the cell outvotes all others, but by a finite weight."""
 
 
-def votes(known: Vectors, labels: Numbers, asked: Vectors, classes: int, settings: ScoreBaselines) -> Floats:
+def votes(known: Vectors, labels: Numbers, asked: Vectors, classes: int) -> Floats:
     """Return the share of the votes (m, K) that each class has among the neighbours of `asked` (m, D).
 
-    `known` (n, D) and `labels` (n,) are those that vote; all vectors are of length one.
+    `known` (n, D) and `labels` (n,) are those that vote; all vectors are of length one. A vote weighs 1 / (cosine
+    distance x cells of the voter's class), so that a rare class is not outvoted by being rare (benchmarks/embed.json).
     """
     from sklearn.neighbors import NearestNeighbors
 
-    index = NearestNeighbors(n_neighbors=min(settings.neighbours, len(known)), metric="cosine", algorithm="brute")
+    index = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(known)), metric="cosine", algorithm="brute")
     nearness, places = index.fit(known).kneighbors(asked)
     distances = nearness.astype(np.float64)
-    weight = np.ones_like(distances) if settings.vote == "uniform" else 1 / np.maximum(distances, NEAREST)
     voters = labels[places]
-    if settings.vote == "balanced":
-        weight = weight / np.bincount(labels, minlength=classes)[voters]
+    weight = 1 / np.maximum(distances, NEAREST) / np.bincount(labels, minlength=classes)[voters]
     counted = np.zeros((len(asked), classes))
     np.add.at(counted, (np.arange(len(asked))[:, None], voters), weight)
     shares: Floats = counted / counted.sum(axis=1, keepdims=True)
     return shares
 
 
-def knn_probabilities(rows: pd.DataFrame, codes: list[str], settings: ScoreBaselines) -> pd.DataFrame:
+def knn_probabilities(rows: pd.DataFrame, codes: list[str]) -> pd.DataFrame:
     """Return the table of probabilities by neighbours: a labelled row asks those of other folds alone.
 
     `rows` are those of `embedded_rows`. The rows without a label get the mean over the folds.
@@ -59,7 +59,7 @@ def knn_probabilities(rows: pd.DataFrame, codes: list[str], settings: ScoreBasel
     for one in folds:
         voters, own = learned & (fold != one), fold == one
         asked = own | ~learned
-        shares = votes(vectors[voters], numbers[voters], vectors[asked], len(codes), settings)
+        shares = votes(vectors[voters], numbers[voters], vectors[asked], len(codes))
         # An own row is asked about once, one without a label by each fold.
         values[asked] += shares * np.where(learned[asked], 1.0, 1 / len(folds))[:, None]
     table = pd.DataFrame(values, columns=codes)
@@ -103,14 +103,14 @@ def nearest_prompts(vectors: Floats, prompts: pd.DataFrame, codes: list[str]) ->
 
 def score_baselines(
     *, images: Path, labels: Path, classes: Path, folds: Path, embeddings: Path, prompts: Path, knn: Path,
-    baselines: Path, settings: ScoreBaselines,
+    baselines: Path,
 ) -> None:  # fmt: skip
     """Judge the embeddings by neighbours and, where there are prompts, by class names; write both tables."""
     codes = class_codes(CLASSES.read(classes))
     rows = embedded_rows(
         IMAGES.read(images), LABELS.read(labels), FOLDS.read(folds), EMBEDDINGS.read(embeddings), codes
     )
-    neighbours = knn_probabilities(rows, codes, settings)
+    neighbours = knn_probabilities(rows, codes)
     labelled = rows["fold"].notna().to_numpy()
     true = rows.loc[labelled, "number"].to_numpy(np.int64)
     parts = [scores("knn", true, neighbours.loc[labelled, codes].to_numpy().argmax(axis=1), codes)]

@@ -25,9 +25,6 @@ class EmbedCells(Settings):
     )
     size_px: int = Field(default=448, ge=32, description="Side that crops are resized to (MedSigLIP: 448).")
     background: Literal["keep", "white"] = Field(default="white", description="`white`: outside the cell is 255.")
-    views: int = Field(default=1, ge=1, le=8, description="Elements of D4 whose embeddings are averaged (paper: 1).")
-    batch: int = Field(default=64, ge=1, description="Images per forward pass; halved where a GPU's memory ends.")
-    bf16_on_cpu: bool = Field(default=False, description="bfloat16 on CPUs too (GPUs that have it always use it).")
     prompt: str = Field(
         default="a microscope image of a white blood cell of the type <name>",
         pattern=r"^[^<>{}]*<name>[^<>{}]*$",  # braces would be wildcards to Snakemake
@@ -39,17 +36,8 @@ class TrainHead(Settings):
     """The contrastive head (arXiv 2603.16249), fitted on the same folds as branch A."""
 
     hidden: tuple[int, ...] = Field(default=(1024, 512), min_length=1, description="Widths of the hidden layers.")
-    projection: int = Field(default=256, ge=2, description="Width of the unit-length projection.")
-    dropout: float = Field(default=0.05, ge=0, lt=1, description="After each hidden layer.")
-    temperature: float = Field(default=0.07, gt=0, description="Of the supervised contrastive loss.")
-    contrastive_share: float = Field(
-        default=0.3, ge=0, le=1, description="Weight of the contrastive loss; the focal loss has the rest."
-    )
-    gamma: float = Field(default=2.0, ge=0, description="Focusing of the focal loss.")
     epochs: int = Field(default=15, ge=1, description="Passes (paper: 15; public implementation: 150).")
-    batch: int = Field(default=256, ge=2, description="Embeddings per step.")
     learning_rate: float = Field(default=1e-4, gt=0, description="Of AdamW, cosine to zero.")
-    weight_decay: float = Field(default=1e-5, ge=0, description="Of AdamW.")
     noise: float = Field(
         default=0.0, ge=0, description="Gaussian noise per dimension on the unit vectors (public implementation: 0.06)."
     )
@@ -70,19 +58,8 @@ class TrainHead(Settings):
     )
 
 
-class ScoreBaselines(Settings):
-    """What the embeddings are worth without training: nearest neighbours, and class names as prompts."""
-
-    neighbours: int = Field(default=10, ge=1, description="Nearest neighbours that vote, by cosine similarity.")
-    vote: Literal["distance", "uniform", "balanced"] = Field(
-        default="balanced",
-        description="Weight of a vote: 1 / cosine distance, 1, or 1 / (cosine distance x cells of the voter's class).",
-    )
-
-
 class Embed(Settings):
     """Settings of the stage."""
 
     embed_cells: EmbedCells = EmbedCells()
     train_head: TrainHead = TrainHead()
-    score_baselines: ScoreBaselines = ScoreBaselines()

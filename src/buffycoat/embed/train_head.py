@@ -27,6 +27,14 @@ from buffycoat.nets.training import Checkpoint, fingerprint, seed_torch
 from buffycoat.nets.weights import write_weights
 
 log = logging.getLogger("buffycoat")
+PROJECTION, DROPOUT = 256, 0.05
+"""Width of the unit-length projection, and the share dropped after each hidden layer (arXiv 2603.16249)."""
+TEMPERATURE, GAMMA = 0.07, 2.0
+"""Of the supervised contrastive loss (arXiv 2004.11362), and the focusing of the focal loss (arXiv 1708.02002)."""
+CONTRASTIVE_SHARE = 0.3
+"""Weight of the contrastive loss; the focal loss has the rest (arXiv 2603.16249)."""
+BATCH, WEIGHT_DECAY = 256, 1e-5
+"""Embeddings per step, and AdamW's decay (public implementation of arXiv 2603.16249)."""
 
 
 class Head(nn.Module):
@@ -38,10 +46,10 @@ class Head(nn.Module):
         layers: list[nn.Module] = []
         before = dimensions
         for width in settings.hidden:
-            layers += [nn.Linear(before, width), nn.LayerNorm(width), nn.ReLU(), nn.Dropout(settings.dropout)]
+            layers += [nn.Linear(before, width), nn.LayerNorm(width), nn.ReLU(), nn.Dropout(DROPOUT)]
             before = width
         self.body = nn.Sequential(*layers)
-        self.projection = nn.Linear(before, settings.projection)
+        self.projection = nn.Linear(before, PROJECTION)
         self.classifier = nn.Linear(before, classes)
 
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,11 +80,10 @@ def focal(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
     return ((1 - torch.exp(-loss)) ** gamma * loss).mean()
 
 
-def head_loss(projection: Tensor, logits: Tensor, labels: Tensor, settings: TrainHead) -> Tensor:
+def head_loss(projection: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
     """Return the weighted sum of both losses."""
-    contrast = supervised_contrast(projection, labels, settings.temperature)
-    share = settings.contrastive_share
-    return share * contrast + (1 - share) * focal(logits, labels, settings.gamma)
+    contrast = supervised_contrast(projection, labels, TEMPERATURE)
+    return CONTRASTIVE_SHARE * contrast + (1 - CONTRASTIVE_SHARE) * focal(logits, labels, GAMMA)
 
 
 def chances(labels: np.ndarray, codes: list[str], settings: TrainHead) -> np.ndarray:
@@ -102,8 +109,8 @@ def fit_head(
     seed_torch(seed, "head", fold)
     head = Head(vectors.shape[1], len(codes), settings).train()
     mean, spread = scaling(vectors, settings)
-    optimiser = torch.optim.AdamW(head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    steps = max(1, len(labels) // settings.batch)
+    optimiser = torch.optim.AdamW(head.parameters(), lr=settings.learning_rate, weight_decay=WEIGHT_DECAY)
+    steps = max(1, len(labels) // BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.epochs * steps)
     numbers = torch.from_numpy(labels)
     p = chances(labels, codes, settings)
@@ -111,12 +118,12 @@ def fit_head(
     for epoch in range(settings.epochs):
         rng = stream(seed, "head", fold, epoch)
         losses = []
-        for drawn in rng.choice(len(labels), (steps, min(settings.batch, len(labels))), p=p):
+        for drawn in rng.choice(len(labels), (steps, min(BATCH, len(labels))), p=p):
             batch = vectors[drawn]
             if settings.noise:
                 batch = batch + settings.noise * torch.from_numpy(rng.standard_normal(batch.shape, dtype=np.float32))
             projection, logits = head((batch - mean) / spread)
-            loss = head_loss(projection, logits, numbers[drawn], settings)
+            loss = head_loss(projection, logits, numbers[drawn])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

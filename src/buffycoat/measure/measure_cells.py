@@ -47,6 +47,8 @@ from buffycoat.measure.morphology import (
 from buffycoat.measure.settings import MeasureCells
 
 log = logging.getLogger("buffycoat")
+MIN_AREA_PX = 50.0
+"""Cells whose outline encloses less are not measured, pixels of the source image (arXiv 2603.16249)."""
 Measured = dict[str, Any]
 RIM, CHROMATIN_SCALE, GRANULE_SCALE = 0.06, 0.1, 0.08
 """Width of the rim that textures leave out, and the size below which dye counts as texture, in radii of the part."""
@@ -57,7 +59,7 @@ class CellMeter:
     """What measuring needs."""
 
     settings: MeasureCells
-    """Where the nucleus is taken from, and the least area of a cell, pixels of the source image."""
+    """Where the nucleus is taken from."""
     threads: int
     """How many cells are measured side by side."""
 
@@ -84,8 +86,8 @@ def measure_cell(crop: Pixels, mask: Pixels, source_px: float, settings: Measure
     cell = mask != BACKGROUND
     contour = outline(cell)
     enclosed = enclosed_area(contour) * source_px**2
-    if enclosed < settings.min_area_px:
-        return unmeasured(f"the outline encloses {enclosed:.0f} pixels, fewer than {settings.min_area_px:g}")
+    if enclosed < MIN_AREA_PX:
+        return unmeasured(f"the outline encloses {enclosed:.0f} pixels, fewer than {MIN_AREA_PX:g}")
     grey = grey_of(crop)
     nucleus, nucleus_from = find_nucleus(grey, mask, settings.nucleus)
     if not nucleus.any():

@@ -17,11 +17,6 @@ class MeasureCells(Settings):
         description="`carried`: the nucleus of the mask, and `grey` where the mask has none; `grey`: pixels darker than"
         " the midpoint of a 2-means split of the cell's grey levels (public implementation).",
     )
-    min_area_px: float = Field(
-        default=50.0,
-        ge=1,
-        description="Cells whose outline encloses less are not measured, pixels of the source image (paper: 50).",
-    )
 
 
 class Measure(Settings):

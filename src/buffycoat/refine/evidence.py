@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from buffycoat.core.errors import InputError
+from buffycoat.data.labels import clusters_of
 from buffycoat.data.tables.classify import PROBABILITIES, read_probabilities
 from buffycoat.data.tables.index import CLASSES, class_codes
 from buffycoat.data.tables.measure import MORPHOLOGY
@@ -95,12 +95,6 @@ def require_out_of_fold(path: Path, ids: pd.Series) -> None:
         )
 
 
-def patients_of(rows: pd.DataFrame) -> npt.NDArray[np.int64]:
-    """Return the number of each row's patient, (n,); a row without one counts as one of its own."""
-    names = ("patient " + rows["group"].astype("str")).where(rows["group"].notna(), "image " + rows["image_id"])
-    return np.asarray(pd.factorize(names)[0], np.int64)
-
-
 def training_cells(ids: pd.Series, evidence: Evidence, rows: pd.DataFrame) -> tuple[Training, Flags]:
     """Return the training cells among the images `ids`, whose evidence is in their order, and which they are.
 
@@ -108,4 +102,4 @@ def training_cells(ids: pd.Series, evidence: Evidence, rows: pd.DataFrame) -> tu
     """
     chosen = ids.isin(rows["image_id"]).to_numpy(bool)
     labels, own = rows["label"].to_numpy(dtype=np.str_), rows["fold"].to_numpy(np.int64)
-    return Training(evidence.rows(chosen), labels, own, patients_of(rows)), chosen
+    return Training(evidence.rows(chosen), labels, own, clusters_of(rows)[0]), chosen

@@ -12,11 +12,20 @@ import numpy.typing as npt
 from buffycoat.refine.algorithm import Evidence, Labels, suppress
 from buffycoat.refine.gates import Flags, Values, distances
 from buffycoat.refine.rules import BOX_FEATURES, DISTANCE_FEATURES, LIKENESS_FEATURES, Likeness, Reference
-from buffycoat.refine.settings import FitRules, Rule
+from buffycoat.refine.settings import Rule
 
 Folds = npt.NDArray[np.int64]
-ROBUST_CELLS = 10
-"""Fewest cells per feature for the covariance `robust`: half of them may be set aside."""
+MIN_CELLS = 5
+"""Fewest training cells of the rescued class that anything is fitted on; ours."""
+OWN_CELLS = 40
+"""From so many cells on a covariance is the class's own; with n fewer, n / OWN_CELLS of it is, and the rest is the
+pooled within-class covariance of all classes; ours, about two cells per entry of a covariance of six features."""
+DISTANCE_QUANTILE = 0.95
+"""Gate `mahalanobis`: share of training cells of the rescued class, each measured from a reference fitted without its
+fold, that lie within the largest distance; ours, the paper states none."""
+BOX_QUANTILE, BOX_MARGIN = 0.99, 0.5
+"""Gate `box`: central share of the training cells that each range holds, and by how many within-class standard
+deviations it is widened, as a few cells do not show the whole range; ours."""
 
 
 @dataclass(frozen=True)
@@ -72,54 +81,44 @@ def shrunk_covariance(deviations: Values) -> Values:
     return np.asarray(covariance) + 1e-6 * np.eye(deviations.shape[1])
 
 
-def own_mean_and_covariance(values: Values, settings: FitRules) -> tuple[Values, Values]:
-    """Return the mean (k,) and covariance (k, k) of standardised rows (n, k), by the way that is set."""
-    if settings.covariance == "robust" and len(values) >= ROBUST_CELLS * values.shape[1]:
-        from sklearn.covariance import MinCovDet
-
-        found = MinCovDet(random_state=0).fit(values)
-        return found.location_, found.covariance_ + 1e-6 * np.eye(values.shape[1])
-    mean = values.mean(axis=0)
-    return mean, shrunk_covariance(values - mean)
-
-
-def mean_and_covariance(values: Values, pooled: Values, settings: FitRules) -> tuple[Values, Values]:
+def mean_and_covariance(values: Values, pooled: Values) -> tuple[Values, Values]:
     """Return the mean (k,) and covariance (k, k) of standardised rows (n, k); few rows borrow from `pooled` (k, k)."""
-    mean, own = own_mean_and_covariance(values, settings)
-    share = min(1.0, len(values) / settings.own_cells)
+    mean = values.mean(axis=0)
+    own = shrunk_covariance(values - mean)
+    share = min(1.0, len(values) / OWN_CELLS)
     return mean, share * own + (1 - share) * pooled
 
 
 def largest_distance(
-    values: Values, folds: Folds, pooled: Values, settings: FitRules
+    values: Values, folds: Folds, pooled: Values
 ) -> tuple[float, Literal["cross_fitted", "chi_squared"]]:
     """Return the quantile of the distances of cells (n, k) from references fitted without their fold.
 
-    With fewer than min_cells such distances it is the quantile of the chi distribution, which normal cells follow.
+    With fewer than MIN_CELLS such distances it is the quantile of the chi distribution, which normal cells follow.
     """
     found: list[Values] = []
     for fold in np.unique(folds):
         held_out = folds == fold
-        if (~held_out).sum() >= settings.min_cells:
-            mean, covariance = mean_and_covariance(values[~held_out], pooled, settings)
+        if (~held_out).sum() >= MIN_CELLS:
+            mean, covariance = mean_and_covariance(values[~held_out], pooled)
             found.append(distances(values[held_out] - mean, covariance))
     measured = np.concatenate(found) if found else np.zeros(0)
-    if len(measured) >= settings.min_cells:
-        return float(np.quantile(measured, settings.distance_quantile)), "cross_fitted"
+    if len(measured) >= MIN_CELLS:
+        return float(np.quantile(measured, DISTANCE_QUANTILE)), "cross_fitted"
     from scipy.stats import chi
 
-    return float(chi.ppf(settings.distance_quantile, values.shape[1])), "chi_squared"
+    return float(chi.ppf(DISTANCE_QUANTILE, values.shape[1])), "chi_squared"
 
 
-def fit_box(values: Values, scale: Values, settings: FitRules) -> dict[str, tuple[float, float]]:
+def fit_box(values: Values, scale: Values) -> dict[str, tuple[float, float]]:
     """Return the widened quantile range of each column of cells (n, 5), by the names of BOX_FEATURES."""
-    tail = (1 - settings.box_quantile) / 2
+    tail = (1 - BOX_QUANTILE) / 2
     low, high = np.quantile(values, [tail, 1 - tail], axis=0)
-    low, high = low - settings.box_margin * scale, high + settings.box_margin * scale
+    low, high = low - BOX_MARGIN * scale, high + BOX_MARGIN * scale
     return {name: (float(low[i]), float(high[i])) for i, name in enumerate(BOX_FEATURES)}
 
 
-def reference_fitter(training: Training, settings: FitRules) -> Callable[[Flags, bool], Reference]:
+def reference_fitter(training: Training) -> Callable[[Flags, bool], Reference]:
     """Return a function that fits a reference on some of the (complete) cells; units come from all of them."""
     vectors, boxes = training.features(DISTANCE_FEATURES), training.features(BOX_FEATURES)
     centred = within_class(vectors, training.labels)
@@ -129,41 +128,39 @@ def reference_fitter(training: Training, settings: FitRules) -> Callable[[Flags,
 
     def fit(chosen: Flags, of_host: bool) -> Reference:
         values = vectors[chosen] / scale
-        mean, covariance = mean_and_covariance(values, pooled, settings)
-        most, most_from = largest_distance(values, training.folds[chosen], pooled, settings)
+        mean, covariance = mean_and_covariance(values, pooled)
+        most, most_from = largest_distance(values, training.folds[chosen], pooled)
         return Reference(
             cells=int(chosen.sum()),
             cells_of="host" if of_host else "all_hosts",
-            own_share=min(1.0, float(chosen.sum()) / settings.own_cells),
+            own_share=min(1.0, float(chosen.sum()) / OWN_CELLS),
             mean=dict(zip(DISTANCE_FEATURES, (mean * scale).tolist(), strict=True)),
             scale=dict(zip(DISTANCE_FEATURES, scale.tolist(), strict=True)),
             covariance=tuple(tuple(row) for row in covariance.tolist()),
             max_distance=most,
             max_distance_from=most_from,
-            box=fit_box(boxes[chosen], box_scale, settings),
+            box=fit_box(boxes[chosen], box_scale),
         )
 
     return fit
 
 
-def fit_references(
-    training: Training, rule: Rule, suppressed: list[str], settings: FitRules
-) -> dict[str, Reference] | None:
-    """Return a reference per host, or None where the rescued class has fewer than min_cells measured cells.
+def fit_references(training: Training, rule: Rule, suppressed: list[str]) -> dict[str, Reference] | None:
+    """Return a reference per host, or None where the rescued class has fewer than MIN_CELLS measured cells.
 
     A host's reference is fitted on training cells of the rescued class that branch A, out of fold and with all of
     `suppressed` taken out, gives to that host; where they are too few, on all cells of the rescued class.
     """
     cells = training.rows(training.complete())
     true = cells.labels == rule.rescued
-    if true.sum() < settings.min_cells:
+    if true.sum() < MIN_CELLS:
         return None
     y0, _ = suppress(cells.evidence, suppressed)
-    fit = reference_fitter(cells, settings)
+    fit = reference_fitter(cells)
     references = {}
     for host in rule.hides_in:
         hiding = true & (y0 == host)
-        enough = bool(hiding.sum() >= settings.min_cells)
+        enough = bool(hiding.sum() >= MIN_CELLS)
         references[host] = fit(hiding if enough else true, enough)
     return references
 

@@ -26,7 +26,6 @@ from buffycoat.refine.algorithm import (
 )
 from buffycoat.refine.evidence import Inputs, evidence_of, read_inputs
 from buffycoat.refine.rules import FittedRule, Rulebook, read_rulebook
-from buffycoat.refine.settings import RefineLabels
 
 log = logging.getLogger("buffycoat")
 
@@ -37,17 +36,12 @@ class Refiner:
 
     codes: list[str]
     """The classes, in the order of the probabilities."""
-    rulebook: Rulebook | None
-    """The fitted rules; None where the refinement is off."""
+    rulebook: Rulebook
+    """The fitted rules."""
 
 
-def load_refiner(path: Path, codes: list[str], settings: RefineLabels) -> Refiner:
-    """Return the rules of the file `path` that the settings leave on; raises InputError where it holds none."""
-    return Refiner(codes, None if settings.mode == "off" else rulebook_for(path, codes))
-
-
-def rulebook_for(path: Path, codes: list[str]) -> Rulebook:
-    """Return the rules; raises InputError where one is of a class that the data set does not have."""
+def load_refiner(path: Path, codes: list[str]) -> Refiner:
+    """Return the rules of the file `path`; raises InputError where one is of a class that the data set lacks."""
     rulebook = read_rulebook(path)
     for fitted in rulebook.rules:
         log.info("rule %s is %s: %s", fitted.rule.rescued, fitted.state, fitted.reason)
@@ -55,7 +49,7 @@ def rulebook_for(path: Path, codes: list[str]) -> Rulebook:
         unknown = {fitted.rule.rescued, *fitted.rule.hides_in} - set(codes)
         if unknown:
             raise InputError(f"{path}: rules for {sorted(unknown)}, which are no classes here; run it again")
-    return rulebook
+    return Refiner(codes, rulebook)
 
 
 def labels_table(ids: pd.Series, outcome: Outcome) -> pd.DataFrame:
@@ -106,14 +100,12 @@ def log_changes(outcomes: list[Outcome]) -> None:
     log.info("%d of %d labels changed", changed, sum(len(outcome.label) for outcome in outcomes))
 
 
-def rules_by_fold(folds: np.ndarray, rulebook: Rulebook | None) -> list[tuple[np.ndarray, list[FittedRule]]]:
+def rules_by_fold(folds: np.ndarray, rulebook: Rulebook) -> list[tuple[np.ndarray, list[FittedRule]]]:
     """Return which rows (n,) bool are judged by which rules, every row once.
 
     Parameters: folds (n,) float64, NaN for a cell that no rule learned from: all rules that are on judge it. Raises
     InputError where a fold has no rules.
     """
-    if rulebook is None:
-        return [(np.ones(len(folds), bool), [])]
     unknown = sorted(set(folds[~np.isnan(folds)].astype(int).tolist()) - set(rulebook.by_fold))
     if unknown:
         raise InputError(f"the fitted rules hold none for fold {unknown[0]}; run fit_rules again")
@@ -134,14 +126,13 @@ def apply(rows: pd.DataFrame, refiner: Refiner, inputs: Inputs) -> pd.DataFrame:
         outcome = apply_rules(evidence.rows(chosen), rules)
         outcomes.append(outcome)
         parts.append(labels_table(ids[chosen], outcome))
-    if refiner.rulebook is not None:
-        log_changes(outcomes)
+    log_changes(outcomes)
     return pd.concat(parts, ignore_index=True).set_index("image_id").loc[ids].reset_index()
 
 
 def refine_labels(
     *, images: Path, classes: Path, folds: Path, probabilities: Path, head_probabilities: Path, morphology: Path,
-    rules: Path, refined_labels: Path, settings: RefineLabels,
+    rules: Path, refined_labels: Path,
 ) -> None:  # fmt: skip
     """Apply the rules that are on to every decodable image; without any, branch A's labels stay.
 
@@ -156,7 +147,7 @@ def refine_labels(
         head_probabilities=head_probabilities,
         morphology=morphology,
     )
-    REFINED_LABELS.write(apply(rows, load_refiner(rules, codes, settings), inputs), refined_labels)
+    REFINED_LABELS.write(apply(rows, load_refiner(rules, codes), inputs), refined_labels)
 
 
 if __name__ == "__main__":

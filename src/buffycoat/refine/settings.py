@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -10,8 +10,6 @@ from buffycoat.core.settings import Settings
 
 Gate = Literal["spikiness", "box", "mahalanobis", "likeness"]
 """Biological filters of phase 3; host class and host probability are always checked."""
-AlternativeWay = Literal["branch_b", "average", "prior_correction", "count_matching", "stacking"]
-Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class Rule(Settings):
@@ -55,27 +53,12 @@ class FitRules(Settings):
     rules: Literal["found"] | tuple[Rule, ...] = Field(
         default="found",
         description="`found`: a rule for each rare class that branch A, out of fold, takes for others; or a list, in"
-        " order: the first rule that a cell passes labels it (Algorithm 1 of the paper).",
-    )
-    rare_below: float = Field(
-        default=0.03, gt=0, le=1, description="`found`: share of the labelled images below which a class is rare."
-    )
-    host_share: float = Field(
-        default=0.1,
-        gt=0,
-        le=1,
-        description="`found`: share of a rare class's mistaken cells from which on a class is one that it hides in.",
+        " order: the first rule that a cell passes labels it (Algorithm 1 of the paper); []: branch A's labels stay.",
     )
     thresholds: Literal["given", "fitted"] = Field(
         default="fitted",
         description="`given`: a rule's own (paper); `fitted`: beta, tau and the gates `mahalanobis` and `likeness` are"
         " chosen out of fold, beside a rule's own host probability, spikiness and box.",
-    )
-    kept_shares: tuple[Share, ...] = Field(
-        default=(1.0, 0.9, 0.75, 0.5, 0.25),
-        min_length=1,
-        description="`fitted`: shares of the class's mistaken cells that a threshold may let pass; one share per check"
-        " is chosen, or the check is left out.",
     )
     max_harm: float = Field(
         default=0.01, ge=0, le=1, description="`fitted`: largest fall of another class's F1, out of fold."
@@ -84,47 +67,6 @@ class FitRules(Settings):
         default="when_it_helps",
         description="`always`: every rule that could be fitted is on (paper); `when_it_helps`: a rule is on if it"
         " raises the out-of-fold macro-F1, all of it fitted on the other folds, surely enough and harming no class.",
-    )
-    min_gain: float = Field(
-        default=0.001, ge=0, lt=1, description="`when_it_helps`: the rise of macro-F1 that must be exceeded."
-    )
-    level: float = Field(
-        default=0.1,
-        gt=0,
-        le=1,
-        description="`when_it_helps`: largest share of resamples of patients, of those that hold the class, in which"
-        " macro-F1 does not rise by a rule alone; shared among the rules that are tried (Holm).",
-    )
-    resamples: int = Field(default=1000, ge=100, description="Bootstrap resamples of patients.")
-    min_groups: int = Field(
-        default=2, ge=1, description="Fewest patients, where they are known, that hold the class in training."
-    )
-    min_cells: int = Field(
-        default=5, ge=2, description="Fewest training cells of the rescued class that a reference is fitted on."
-    )
-    covariance: Literal["ledoit_wolf", "robust"] = Field(
-        default="ledoit_wolf",
-        description="`robust`: least covariance determinant (doi 10.1080/00401706.1999.10485670), where the class has"
-        " ten cells per feature; outlying cells of the class then do not widen it.",
-    )
-    own_cells: int = Field(
-        default=40,
-        ge=2,
-        description="From so many cells on a covariance is the class's own (Ledoit-Wolf); with n fewer, n / own_cells"
-        " of it is, and the rest is the pooled within-class covariance of all classes.",
-    )
-    distance_quantile: float = Field(
-        default=0.95,
-        gt=0,
-        lt=1,
-        description="Gate `mahalanobis`: share of training cells of the rescued class, each measured from a reference"
-        " fitted without its fold, that lie within the largest distance.",
-    )
-    box_quantile: float = Field(
-        default=0.99, gt=0, lt=1, description="Gate `box`: central share of the training cells that each range holds."
-    )
-    box_margin: float = Field(
-        default=0.5, ge=0, description="Gate `box`: each range is widened by so many within-class standard deviations."
     )
 
     @model_validator(mode="after")
@@ -149,28 +91,7 @@ class FitRules(Settings):
         return self
 
 
-class RefineLabels(Settings):
-    """Whether the fitted rules are applied."""
-
-    mode: Literal["algorithm_1", "off"] = Field(
-        default="algorithm_1",
-        description="`algorithm_1`: the rules that fit_rules switched on; `off`: branch A's label stays.",
-    )
-
-
-class TryAlternatives(Settings):
-    """Which simple ways are tried beside the rules (`snakemake ablation`)."""
-
-    ways: tuple[AlternativeWay, ...] = Field(
-        default=("branch_b", "average", "prior_correction", "count_matching", "stacking"),
-        description="`branch_b` alone; `average` of both branches; branch A with `prior_correction` (logit adjustment"
-        " after training) or `count_matching`; `stacking` of both by logistic regression.",
-    )
-
-
 class Refine(Settings):
     """Settings of the stage."""
 
     fit_rules: FitRules = FitRules()
-    refine_labels: RefineLabels = RefineLabels()
-    try_alternatives: TryAlternatives = TryAlternatives()

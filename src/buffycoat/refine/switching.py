@@ -8,13 +8,19 @@ import numpy as np
 
 from buffycoat.data.labels import class_numbers
 from buffycoat.refine.algorithm import Labels, apply_rules
-from buffycoat.refine.find_rules import fit_every_rule
 from buffycoat.refine.fitting import Folds, Training
 from buffycoat.refine.rules import FittedRule
 from buffycoat.refine.settings import FitRules
 from buffycoat.stats.bootstrap import cluster_matrices, resample, resampled_scores
 from buffycoat.stats.scores import class_scores, overall_scores
 
+RESAMPLES = 1000
+"""Bootstrap resamples of patients: shares of them are then sure to about 0.01."""
+MIN_GAIN = 0.001
+"""The rise of macro-F1 that must be exceeded; ours."""
+LEVEL = 0.1
+"""Largest share of resamples of patients, of those that hold the class, in which macro-F1 does not rise by a rule
+alone; shared among the rules that are tried (Holm). Ours: rare classes have few patients, who prove little."""
 SEED = 0
 """Of the resampled patients: a decision is no matter of the run's seed."""
 
@@ -45,7 +51,7 @@ def clusters_of(training: Training) -> Folds:
     return np.asarray(np.unique(training.patients, return_inverse=True)[1], np.int64)
 
 
-def compare(training: Training, before: Labels, after: Labels, spared: str, settings: FitRules) -> Comparison:
+def compare(training: Training, before: Labels, after: Labels, spared: str) -> Comparison:
     """Return what changing labels (n,) does; `spared` is the class whose own F1 is not looked at."""
     classes, patients = training.evidence.classes, clusters_of(training)
     own, count, true = classes.index(spared), len(classes), numbers(training.labels, classes)
@@ -53,7 +59,7 @@ def compare(training: Training, before: Labels, after: Labels, spared: str, sett
     whole = [table.sum(axis=0).reshape(count, count) for table in tables]
     present = whole[0].sum(axis=1) > 0
     scores = [float(overall_scores(matrix)["macro_f1"]) for matrix in whole]
-    resampled = resample(tables, settings.resamples, SEED, "switch")
+    resampled = resample(tables, RESAMPLES, SEED, "switch")
     # A resample without the class says nothing of it.
     held = resampled[0][:, own].sum(axis=1) > 0
     drawn = [resampled_scores(sums[held], present)["macro_f1"] for sums in resampled]
@@ -64,13 +70,6 @@ def compare(training: Training, before: Labels, after: Labels, spared: str, sett
         without_rise=float((drawn[1] <= drawn[0]).mean()) if held.any() else 1.0,
         harmed=classes[int(fall.argmax())], harm=float(fall.max()), changed=int((before != after).sum()),
     )  # fmt: skip
-
-
-def cross_fitted_rules(training: Training, settings: FitRules) -> dict[int, list[FittedRule]]:
-    """Return, for each fold, the rules as found and fitted on all other folds."""
-    return {
-        int(fold): fit_every_rule(training.rows(training.folds != fold), settings) for fold in np.unique(training.folds)
-    }
 
 
 def cross_fitted_labels(training: Training, by_fold: dict[int, list[FittedRule]], rescued: set[str]) -> Labels:
@@ -108,7 +107,7 @@ def decide(found: Comparison, alone: float, allowed: float, settings: FitRules) 
     )
     if settings.switch == "always":
         return True, f"always on; {measured}"
-    if found.after - found.before <= settings.min_gain:
+    if found.after - found.before <= MIN_GAIN:
         return False, f"it does not help: {measured}"
     if found.harm > settings.max_harm:
         return False, f"it lowers the F1 of {found.harmed} by {found.harm:.4f}: {measured}"
@@ -132,17 +131,17 @@ def switch_rules(
 ) -> list[FittedRule]:
     """Return the rules with their state decided, in order, each beside those already on.
 
-    `by_fold` are those of `cross_fitted_rules`. How sure a rule's rise is, is judged by itself, so that the levels of
-    all rules can be set together.
+    `by_fold` are the rules of each fold, found and fitted on all others. How sure a rule's rise is, is judged by
+    itself, so that the levels of all rules can be set together.
     """
     base, fitted_ones = training.evidence.base_labels(), [one.rule.rescued for one in rules if one.state == "on"]
 
     def comparison(before: Labels, rescued: set[str], spared: str) -> tuple[Labels, Comparison]:
         given = cross_fitted_labels(training, by_fold, rescued)
-        return given, compare(training, before, given, spared, settings)
+        return given, compare(training, before, given, spared)
 
     alone = {code: comparison(base, {code}, code)[1].without_rise for code in fitted_ones}
-    allowed = holm(alone, settings.level)
+    allowed = holm(alone, LEVEL)
     accepted, labels, decided = set[str](), base, []
     for fitted in rules:
         code = fitted.rule.rescued

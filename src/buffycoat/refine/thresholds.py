@@ -15,11 +15,16 @@ import numpy as np
 
 from buffycoat.refine import gates
 from buffycoat.refine.algorithm import Labels, suppress
-from buffycoat.refine.fitting import Training, fit_likeness, fit_references
+from buffycoat.refine.fitting import MIN_CELLS, Training, fit_likeness, fit_references
 from buffycoat.refine.gates import Flags, Values, log_odds, stacked
 from buffycoat.refine.rules import FittedRule, Likeness, Reference
 from buffycoat.refine.settings import FitRules, Rule
 
+KEPT_SHARES = (1.0, 0.9, 0.75, 0.5, 0.25)
+"""Shares of the class's mistaken cells that a threshold may let pass; one share per check is chosen, or the check is
+left out. Ours: a few, far apart, for a handful of cells cannot tell finer ones apart."""
+MIN_GROUPS = 2
+"""Fewest patients, where they are known, that hold the mistaken cells: what one shows may be that patient; ours."""
 CHECKS = ("beta", "tau", "mahalanobis", "likeness")
 """What is fitted, in the order in which it is asked."""
 Shares = tuple[float | None, ...]
@@ -43,16 +48,16 @@ def pool_of(training: Training, rule: Rule, suppressed: list[str]) -> Pool:
     return Pool(cells, y0[hosted], np.asarray(cells.labels == rule.rescued))
 
 
-def discriminant(pool: Pool, training: Training, rule: Rule, settings: FitRules) -> Likeness | None:
+def discriminant(pool: Pool, training: Training, rule: Rule) -> Likeness | None:
     """Return the discriminant of the class's cells against the pool's others; None where either are too few.
 
     Its cells are the mistaken ones, or, where too few of those are measured, all of the class.
     """
     values = stacked(pool.cells.evidence.features)
     own, others = _whole(values[pool.mistaken]), _whole(values[~pool.mistaken])
-    if len(own) < settings.min_cells:
+    if len(own) < MIN_CELLS:
         own = _whole(stacked(training.evidence.features)[training.labels == rule.rescued])
-    if min(len(own), len(others)) < settings.min_cells:
+    if min(len(own), len(others)) < MIN_CELLS:
         return None
     rows = np.concatenate([own, others])
     return fit_likeness(rows, np.arange(len(rows)) < len(own))
@@ -78,9 +83,7 @@ def morphology_values(
     return distance, gap if likeness is None else log_odds(features, likeness), inside
 
 
-def values_of(
-    pool: Pool, rule: Rule, suppressed: list[str], training: Training, settings: FitRules
-) -> tuple[Values, Flags]:
+def values_of(pool: Pool, rule: Rule, suppressed: list[str], training: Training) -> tuple[Values, Flags]:
     """Return (n, 4), in the order of CHECKS: what each check looks at, more being more like the rescued class.
 
     And which cells (n,) pass what the rule asks for in any case: an embedding, its host's probability, its own gates.
@@ -98,8 +101,8 @@ def values_of(
         passed &= gates.spikiness_gate(evidence.features["spikiness"], rule.min_spikiness).passed()
     for fold in np.unique(pool.cells.folds):
         rest = training.rows(training.folds != fold)
-        references = fit_references(rest, rule, suppressed, settings)
-        likeness = discriminant(pool_of(rest, rule, suppressed), rest, rule, settings)
+        references = fit_references(rest, rule, suppressed)
+        likeness = discriminant(pool_of(rest, rule, suppressed), rest, rule)
         rows = np.asarray(pool.cells.folds == fold)
         found[rows, 2], found[rows, 3], inside = morphology_values(pool, rows, rule, references, likeness)
         passed[rows] &= inside
@@ -202,16 +205,16 @@ def off(rule: Rule, reason: str) -> FittedRule:
     return FittedRule(rule=rule, state="off", reason=reason)
 
 
-def too_few(pool: Pool, rule: Rule, settings: FitRules) -> str:
+def too_few(pool: Pool, rule: Rule) -> str:
     """Return why the mistaken cells are too few to choose thresholds on; '' where they are enough."""
     count, folds = int(pool.mistaken.sum()), len(np.unique(pool.cells.folds[pool.mistaken]))
-    if count < settings.min_cells:
-        return f"branch A mistakes {count} training cells of {rule.rescued}, fewer than {settings.min_cells}"
+    if count < MIN_CELLS:
+        return f"branch A mistakes {count} training cells of {rule.rescued}, fewer than {MIN_CELLS}"
     if folds < 2:
         return f"all mistaken training cells of {rule.rescued} are in one fold, so nothing can be chosen out of fold"
     patients = pool.cells.patients
-    if patients is not None and len(np.unique(patients[pool.mistaken])) < settings.min_groups:
-        return f"the mistaken training cells of {rule.rescued} are of fewer than {settings.min_groups} patients"
+    if patients is not None and len(np.unique(patients[pool.mistaken])) < MIN_GROUPS:
+        return f"the mistaken training cells of {rule.rescued} are of fewer than {MIN_GROUPS} patients"
     return ""
 
 
@@ -222,18 +225,18 @@ def fit_thresholds(training: Training, rule: Rule, settings: FitRules) -> Fitted
     """
     suppressed = [rule.rescued] if rule.suppress else []
     pool = pool_of(training, rule, suppressed)
-    if problem := too_few(pool, rule, settings):
+    if problem := too_few(pool, rule):
         return off(rule, problem)
-    values, allowed = values_of(pool, rule, suppressed, training, settings)
-    passed = list(passed_by_share(pool, values, settings.kept_shares))
+    values, allowed = values_of(pool, rule, suppressed, training)
+    passed = list(passed_by_share(pool, values, KEPT_SHARES))
     passed[0] = {share: flags & allowed for share, flags in passed[0].items()}
     shares = best_shares(passed, Scorer(pool, training, rule, suppressed), settings)
     if shares is None:
         return off(rule, f"no thresholds for {rule.rescued} would have raised macro-F1 out of fold")
     fitted, distance, least = with_thresholds(rule, shares, values[pool.mistaken])
     referred = bool({"box", "mahalanobis"} & set(fitted.gates))
-    references = fit_references(training, rule, suppressed, settings) if referred else None
-    likeness = discriminant(pool, training, rule, settings) if "likeness" in fitted.gates else None
+    references = fit_references(training, rule, suppressed) if referred else None
+    likeness = discriminant(pool, training, rule) if "likeness" in fitted.gates else None
     if (referred and references is None) or ("likeness" in fitted.gates and likeness is None):
         return off(rule, f"too few training cells of {rule.rescued} are measured")
     return FittedRule(

@@ -17,7 +17,6 @@ from buffycoat.refine.algorithm import Evidence, Labels
 from buffycoat.refine.evidence import read_evidence, require_out_of_fold, seen_in_training, training_cells
 from buffycoat.refine.fitting import Training
 from buffycoat.refine.gates import Values
-from buffycoat.refine.settings import TryAlternatives
 from buffycoat.stats.scores import confusion, overall_scores
 
 log = logging.getLogger("buffycoat")
@@ -68,11 +67,6 @@ def best_of(training: Training, options: tuple[float, ...], scores: Callable[[fl
     return max(options, key=macro_f1)
 
 
-def branch_a(training: Training, asked: Evidence) -> Labels:
-    """Return branch A's labels."""
-    return asked.base_labels()
-
-
 def branch_b(training: Training, asked: Evidence) -> Labels:
     """Return branch B's labels."""
     return named(asked, logs(asked)[1])
@@ -120,14 +114,13 @@ def stacking(training: Training, asked: Evidence) -> Labels:
 
 
 WAYS: dict[str, Way] = {
-    "branch_a": branch_a,
     "branch_b": branch_b,
     "average": average,
     "prior_correction": prior_correction,
     "count_matching": count_matching,
     "stacking": stacking,
 }
-"""Every way by its name."""
+"""Every way by its name, in the order of the table."""
 
 
 def cross_fitted(training: Training, way: Way) -> Labels:
@@ -140,18 +133,18 @@ def cross_fitted(training: Training, way: Way) -> Labels:
     return labels
 
 
-def ways_of(head_probabilities: Path, ids: pd.Series, settings: TryAlternatives) -> list[str]:
+def ways_of(head_probabilities: Path, ids: pd.Series) -> list[str]:
     """Return the ways that can be tried: without those of a branch B that has seen the training images `ids`."""
     if not seen_in_training(head_probabilities, ids):
-        return list(settings.ways)
-    left_out = [name for name in settings.ways if name in OF_BRANCH_B]
+        return list(WAYS)
+    left_out = [name for name in WAYS if name in OF_BRANCH_B]
     log.warning("left out, since branch B has seen the training cells (cross_fit: false): %s", ", ".join(left_out))
-    return [name for name in settings.ways if name not in left_out]
+    return [name for name in WAYS if name not in left_out]
 
 
 def try_alternatives(
     *, images: Path, labels: Path, classes: Path, folds: Path, probabilities: Path, head_probabilities: Path,
-    morphology: Path, refined_labels: Path, alternatives: Path, settings: TryAlternatives,
+    morphology: Path, refined_labels: Path, alternatives: Path,
 ) -> None:  # fmt: skip
     """Label every decodable image by every way; write a row per image and way."""
     image_rows = IMAGES.read(images)
@@ -164,7 +157,7 @@ def try_alternatives(
     training, chosen = training_cells(ids, evidence, rows)
     refined = REFINED_LABELS.read(refined_labels).set_index("image_id").loc[ids]
     found = {way: refined[column].to_numpy(object) for way, column in PHASES.items()}
-    for name in ways_of(head_probabilities, rows["image_id"], settings):
+    for name in ways_of(head_probabilities, rows["image_id"]):
         made = np.empty(len(ids), object)
         made[chosen] = cross_fitted(training, WAYS[name])
         if not chosen.all():

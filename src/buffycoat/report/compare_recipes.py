@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_json, whole_file
+from buffycoat.core.settings import Statistics
 from buffycoat.core.steps import run
 from buffycoat.data.cell_types import name_of
-from buffycoat.data.labels import class_numbers, labelled
+from buffycoat.data.labels import class_numbers, clusters_of, labelled, numbers_of, rows_of_parts
 from buffycoat.data.methods import RESTORATION_NAMES, WAY_NAMES
 from buffycoat.data.pages import write_page
 from buffycoat.data.tables.classify import LOGITS, PROBABILITIES
@@ -20,19 +24,17 @@ from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABELS, TEST_LAB
 from buffycoat.data.tables.refine import ALTERNATIVES
 from buffycoat.data.tables.report import ABLATION
 from buffycoat.data.tables.schema import require_same_keys
-from buffycoat.report.comparing import (
-    COMPARED_SCORES,
-    Way,
-    best_classes,
-    one_view_of_all_folds,
-    one_view_of_each_fold,
-    score_single_folds,
-    score_ways,
-)
-from buffycoat.report.parts import clusters_of, rows_of_parts
 from buffycoat.report.sections import recipe_words
 from buffycoat.report.settings import CompareRecipes
-from buffycoat.stats.scores import DEFINITIONS
+from buffycoat.stats.bootstrap import (
+    CONFIDENCE,
+    class_intervals,
+    cluster_matrices,
+    interval,
+    resample,
+    resampled_scores,
+)
+from buffycoat.stats.scores import COMPARED_SCORES, DEFINITIONS, Values, class_scores, confusion, overall_scores
 
 log = logging.getLogger("buffycoat")
 VARIANT_NAMES = {
@@ -42,6 +44,108 @@ VARIANT_NAMES = {
     "restored": "the main recipe, on cells restored so",
     "after": "after the main recipe",
 }
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to label images: `numbers` holds the class number by image_id."""
+
+    recipe: str
+    variant: str
+    """'one_view' or 'all_views' of a recipe; 'restored': the main one, on cells restored as `recipe` says;
+    'after': made of the main recipe's predictions."""
+    numbers: pd.Series
+
+
+def best_classes(table: pd.DataFrame, codes: list[str]) -> pd.Series:
+    """Return the number of the greatest class column by image_id."""
+    return pd.Series(table[codes].to_numpy().argmax(axis=1), index=table["image_id"])
+
+
+def one_view_of_each_fold(logits: pd.DataFrame, codes: list[str]) -> dict[int, pd.Series]:
+    """Return, by fold, the class that the fold's model alone gives to each image it may judge, as it is (view 0)."""
+    plain = logits[logits["view"] == 0]
+    return {int(str(fold)): best_classes(rows, codes) for fold, rows in plain.groupby("fold")}
+
+
+def one_view_of_all_folds(logits: pd.DataFrame, codes: list[str], temperature: float) -> pd.Series:
+    """Return the class by image_id from one view: of the fold that held an image out, or of the mean over folds."""
+    plain = logits[logits["view"] == 0]
+    chances = softmax(plain[codes].to_numpy(np.float64) / temperature, axis=1)
+    frame = pd.DataFrame(chances, columns=codes).assign(image_id=plain["image_id"].to_numpy(object))
+    return best_classes(frame.groupby("image_id", sort=False)[codes].mean().reset_index(), codes)
+
+
+def score_ways(
+    part: str, rows: pd.DataFrame, ways: list[Way], codes: list[str], seed: int, statistics: Statistics
+) -> list[dict[str, Any]]:
+    """Return the scores of each way with intervals, and its differences from the main one.
+
+    `rows` (columns image_id, group, true) are the images of the part; the main way is the first with all views.
+    """
+    true = numbers_of(rows["true"], codes)
+    clusters, count = clusters_of(rows)[0], len(codes)
+    present = np.bincount(true, minlength=count) > 0
+    guesses = [way.numbers.loc[rows["image_id"]].to_numpy(np.int64) for way in ways]
+    # Named like the resamples of score_labels: the same draws, so the same intervals as in the report.
+    drawn = resample(
+        [cluster_matrices(true, guessed, clusters, count) for guessed in guesses], statistics.resamples, seed, part
+    )
+    main = next(place for place, way in enumerate(ways) if way.variant == "all_views")
+    base, base_drawn = overall_scores(confusion(true, guesses[main], count)), resampled_scores(drawn[main], present)
+    found = []
+    for way, guessed, matrices in zip(ways, guesses, drawn, strict=True):
+        matrix, about = confusion(true, guessed, count), {"recipe": way.recipe, "variant": way.variant, "part": part}
+        values, resampled = overall_scores(matrix), resampled_scores(matrices, present)
+        for name in COMPARED_SCORES:
+            entry = _entry(about, "all", name, float(values[name]), len(rows))
+            entry |= _bounds("", resampled[name])
+            entry["difference"] = float(values[name] - base[name])
+            entry |= _bounds("difference_", resampled[name] - base_drawn[name])
+            found.append(entry)
+        found += _class_rows(about, matrix, matrices, codes)
+    return found
+
+
+def score_single_folds(
+    part: str, recipe: str, rows: pd.DataFrame, of_fold: dict[int, pd.Series], codes: list[str]
+) -> list[dict[str, Any]]:
+    """Return mean and SD over folds of the overall scores of each fold's model by itself, as Table 1 of the paper.
+
+    Out of fold, a model is judged on the images that its fold held out (column `fold`); otherwise on all rows.
+    """
+    values: dict[str, list[float]] = {name: [] for name in COMPARED_SCORES}
+    for fold, numbers in of_fold.items():
+        judged = rows[rows["fold"] == fold] if part == "out_of_fold" else rows
+        guessed = numbers.loc[judged["image_id"]].to_numpy(np.int64)
+        scores = overall_scores(confusion(numbers_of(judged["true"], codes), guessed, len(codes)))
+        for name in COMPARED_SCORES:
+            values[name].append(float(scores[name]))
+    about = {"recipe": recipe, "variant": "single_folds", "part": part}
+    return [
+        _entry(about, "all", name, float(np.mean(found)), len(rows))
+        | {"sd": float(np.std(found, ddof=1)) if len(found) > 1 else None}
+        for name, found in values.items()
+    ]
+
+
+def _class_rows(about: dict[str, str], matrix: Values, matrices: Values, codes: list[str]) -> list[dict[str, Any]]:
+    scores, bounds = class_scores(matrix)["f1"], class_intervals(matrices)["f1"]
+    support = matrix.sum(axis=1)
+    return [
+        _entry(about, code, "f1", float(scores[k]), int(support[k])) | {"low": bounds[k][0], "high": bounds[k][1]}
+        for k, code in enumerate(codes)
+    ]
+
+
+def _entry(about: dict[str, str], code: str, metric: str, value: float, support: int) -> dict[str, Any]:
+    gaps = dict.fromkeys(("sd", "low", "high", "difference", "difference_low", "difference_high"))
+    return {**about, "class": code, "metric": metric, "value": value, **gaps, "support": support}
+
+
+def _bounds(prefix: str, values: Values) -> dict[str, float]:
+    low, high = interval(values)
+    return {f"{prefix}low": low, f"{prefix}high": high}
 
 
 def score_text(row: dict[Any, Any]) -> str:
@@ -108,7 +212,7 @@ def by_class(table: pd.DataFrame, part: str, recipes: list[str], codes: list[str
 
 
 def content(
-    table: pd.DataFrame, ways: list[Way], codes: list[str], units: dict[str, str], settings: CompareRecipes
+    table: pd.DataFrame, ways: list[Way], codes: list[str], units: dict[str, str], statistics: Statistics
 ) -> dict[str, Any]:
     """Return everything that the page shows; `units`: what was resampled, by part."""
     parts = list(units)
@@ -127,8 +231,8 @@ def content(
         "score_names": [name.replace("_", " ").replace("f1", "F1") for name in COMPARED_SCORES],
         "definitions": [DEFINITIONS[name] for name in COMPARED_SCORES],
         "units": units,
-        "resamples": settings.resamples,
-        "percent": f"{100 * settings.confidence:.0f}",
+        "resamples": statistics.resamples,
+        "percent": f"{100 * CONFIDENCE:.0f}",
         "comparisons": {part: comparison(table, part, recipes[0]) for part in parts},
         "classes": {part: by_class(table, part, recipes, codes) for part in parts},
         "classes_restored": {part: by_class(table, part, [recipes[0], *restored], codes) for part in parts},
@@ -203,35 +307,36 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare_recipes(
-    *, images: Path, labels: Path, test_labels: Path, classes: Path, folds: Path, recipes: list[str],
+    *, images: Path, labels: Path, test_labels: Path, classes: Path, folds: Path, recipe: str,
     probabilities: list[Path], logits: list[Path], calibration: Path, alternatives: Path,
-    restorations: list[str] | None = None, restored: list[Path] | None = None, ablation: Path, csv: Path, page: Path,
-    seed: int, settings: CompareRecipes,
+    restoration: str, restored: list[Path] | None = None, ablation: Path, csv: Path, page: Path, seed: int,
+    statistics: Statistics, settings: CompareRecipes,
 ) -> None:  # fmt: skip
-    """Score each recipe out of fold and on the test images whose label is known; the first recipe is the main one.
+    """Score each recipe out of fold and on the test images whose label is known; `recipe` is the main one.
 
-    `probabilities`: a table per recipe, in the same order; `logits` (one per fold) and `calibration`: the main one's;
-    `alternatives`: what is done after it; `restored`: the main recipe's table by restoration that is not the run's.
+    `probabilities`: a table per recipe, the main one first; `logits` (one per fold) and `calibration`: the main one's;
+    `alternatives`: what is done after it; `restored`: the main recipe's table by restoration other than `restoration`.
     """
+    recipes, restorations = settings.with_main(recipe), settings.others_than(restoration)
     codes = class_codes(CLASSES.read(classes))
     rows_of_logits = pd.concat([LOGITS.read(path) for path in logits], ignore_index=True)
     temperature = float(read_json(calibration).get("temperature", 1.0))
     ways = read_ways(recipes, probabilities, rows_of_logits, temperature, codes)
     ids = pd.Series(ways[0].numbers.index)
-    ways += read_restorations(restorations or [], restored or [], ids, codes)
+    ways += read_restorations(restorations, restored or [], ids, codes)
     ways += read_alternatives(alternatives, ids, codes)
     of_fold = one_view_of_each_fold(rows_of_logits, codes)
     parts = labelled_parts(images, labels, test_labels, folds, ids)
     scored = []
     for part, rows in parts.items():
-        scored += score_single_folds(part, recipes[0], rows, of_fold, codes)
-        scored += score_ways(part, rows, ways, codes, seed, settings)
+        scored += score_single_folds(part, recipe, rows, of_fold, codes)
+        scored += score_ways(part, rows, ways, codes, seed, statistics)
     table = pd.DataFrame(scored)
     ABLATION.write(table, ablation)
     with whole_file(csv) as partial:
         wide(table).to_csv(partial, index=False)
     units = {part: clusters_of(rows)[1] for part, rows in parts.items()}
-    write_page("ablation.html.j2", content(table, ways, codes, units, settings), page)
+    write_page("ablation.html.j2", content(table, ways, codes, units, statistics), page)
     log.info("ablation: %d lines: %s", len(ways) + 1, page)
 
 

@@ -19,12 +19,13 @@ from buffycoat.data.tables.classify import TRAINING_HISTORY
 from buffycoat.data.tables.index import CLASSES, IMAGES, LABELS, TEST_LABELS, class_codes
 from buffycoat.data.tables.report import CONFUSION
 from buffycoat.data.tables.restore import GAN_HISTORY
-from buffycoat.report.settings import DrawFigures
 
 matplotlib.use("Agg")
 # A user's class may be called anything, also '$': labels are text, never formulas.
 matplotlib.rcParams["text.parse_math"] = False
 
+DPI = 110
+"""Resolution of the figures, dots per inch: sharp on the page, and the page stays small."""
 INK, BLUE, ORANGE, GREY = "#22303c", "#35618f", "#c8722c", "#9aa5b1"
 
 
@@ -210,7 +211,6 @@ def robustness_curves(table: pd.DataFrame) -> Figure:
 def draw_figures(
     *, images: Path, labels: Path, classes: Path, test_labels: Path, threshold: Path, histories: list[Path],
     confusions: Path, summary: Path, calibration: Path, gan_history: list[Path] | None = None, figures: Path,
-    settings: DrawFigures,
 ) -> None:  # fmt: skip
     """Draw every figure into the folder `figures`, as PNG."""
     codes = class_codes(CLASSES.read(classes))
@@ -228,7 +228,7 @@ def draw_figures(
         drawn["gan_curves"] = gan_curves(GAN_HISTORY.read(path))
     with whole_folder(figures) as folder:
         for name, figure in drawn.items():
-            figure.savefig(folder / f"{name}.png", dpi=settings.dpi)
+            figure.savefig(folder / f"{name}.png", dpi=DPI)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,15 @@ import numpy as np
 import pandas as pd
 
 from buffycoat.core.files import write_json
+from buffycoat.core.settings import Statistics
 from buffycoat.core.steps import run
-from buffycoat.data.labels import labelled
+from buffycoat.data.labels import class_numbers, clusters_of, labelled, rows_of_parts
 from buffycoat.data.tables.classify import PROBABILITIES
 from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABELS, TEST_LABELS, class_codes
 from buffycoat.data.tables.refine import REFINED_LABELS
 from buffycoat.data.tables.report import CONFUSION, METRICS
-from buffycoat.report.parts import STEPS, Part, joined_rows, part_of, rows_of_parts
-from buffycoat.report.settings import ScoreLabels
 from buffycoat.stats.bootstrap import (
+    CONFIDENCE,
     class_intervals,
     cluster_matrices,
     interval,
@@ -26,6 +27,7 @@ from buffycoat.stats.bootstrap import (
     resampled_scores,
     score_intervals,
 )
+from buffycoat.stats.calibration import BINS
 from buffycoat.stats.scores import (
     DEFINITIONS,
     OVERALL,
@@ -37,24 +39,73 @@ from buffycoat.stats.scores import (
 )
 
 log = logging.getLogger("buffycoat")
+PHASES = {
+    "branch_a": "base_label",
+    "branch_b": "head_label",
+    "suppressed": "suppressed_label",
+    "phase_1": "phase_1",
+    "phase_2": "phase_2",
+    "phase_3": "label",
+}
+"""Each phase and the column that holds its labels; phase_3 is the final one."""
+STEPS = (("suppressed", "branch_a"), ("phase_1", "suppressed"), ("phase_2", "phase_1"), ("phase_3", "phase_2"),
+         ("phase_3", "branch_a"))  # fmt: skip
+"""Pairs of phases whose difference is reported; the last is the whole refinement."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The images of one part with known labels: class numbers, one column per phase, and clusters."""
+
+    name: str
+    true: np.ndarray
+    predicted: dict[str, np.ndarray]
+    clusters: np.ndarray
+    units: str
+    """What a cluster is: 'patients', 'images', or 'patients where known, otherwise images'."""
+
+
+def part_of(name: str, rows: pd.DataFrame, codes: list[str]) -> Part:
+    """Return the part made of labelled rows (columns true, group, and one per phase)."""
+    number = class_numbers(codes)
+    predicted = {phase: rows[column].map(number).to_numpy(np.int64) for phase, column in PHASES.items()}
+    return Part(name, rows["true"].map(number).to_numpy(np.int64), predicted, *clusters_of(rows))
+
+
+def joined_rows(
+    images: pd.DataFrame, test_labels: pd.DataFrame, refined: pd.DataFrame, head: pd.DataFrame, codes: list[str]
+) -> pd.DataFrame:
+    """Return every predicted image with its group, its known label where there is one, and each phase's label.
+
+    `images` are those of `data.labels.labelled`, `refined` are the refined labels.
+    """
+    head_label = pd.Series(np.array(codes, object)[head[codes].to_numpy().argmax(axis=1)], index=head["image_id"])
+    # Without the traces, which are most of the table: they would be copied with every join.
+    phases = [column for column in dict.fromkeys(PHASES.values()) if column in refined]
+    frame = refined[["image_id", *phases]].merge(
+        images[["image_id", "group", "role"]], on="image_id", validate="one_to_one"
+    )
+    frame["head_label"] = frame["image_id"].map(head_label)
+    answers = test_labels.set_index("image_id")["label"]
+    return frame.assign(answer=frame["image_id"].map(answers))
 
 
 def score_part(
-    part: Part, codes: list[str], seed: int, settings: ScoreLabels
+    part: Part, codes: list[str], seed: int, statistics: Statistics
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Return the metric rows of a part with intervals, and the paired differences between phases."""
     count = len(codes)
     present = np.bincount(part.true, minlength=count) > 0
     matrices = [cluster_matrices(part.true, guessed, part.clusters, count) for guessed in part.predicted.values()]
-    drawn = dict(zip(part.predicted, resample(matrices, settings.resamples, seed, part.name), strict=True))
+    drawn = dict(zip(part.predicted, resample(matrices, statistics.resamples, seed, part.name), strict=True))
     rows: list[dict[str, Any]] = []
     for phase, guessed in part.predicted.items():
         matrix = confusion(part.true, guessed, count)
-        rows += _overall_rows(phase, part.name, matrix, score_intervals(drawn[phase], present, settings.confidence))
-        rows += _class_rows(phase, part.name, matrix, codes, class_intervals(drawn[phase], settings.confidence))
+        rows += _overall_rows(phase, part.name, matrix, score_intervals(drawn[phase], present))
+        rows += _class_rows(phase, part.name, matrix, codes, class_intervals(drawn[phase]))
     gains = {}
     for later, earlier in STEPS:
-        gains[f"{later} - {earlier}"] = _difference(part, drawn, later, earlier, present, count, settings)
+        gains[f"{later} - {earlier}"] = _difference(part, drawn, later, earlier, present, count)
     return rows, gains
 
 
@@ -65,14 +116,13 @@ def _difference(
     earlier: str,
     present: np.ndarray,
     count: int,
-    settings: ScoreLabels,
 ) -> dict[str, float]:
     value = [
         float(overall_scores(confusion(part.true, part.predicted[phase], count))["macro_f1"])
         for phase in (later, earlier)
     ]
     resampled = [resampled_scores(drawn[phase], present)["macro_f1"] for phase in (later, earlier)]
-    low, high = interval(resampled[0] - resampled[1], settings.confidence)
+    low, high = interval(resampled[0] - resampled[1])
     return {"macro_f1": value[0] - value[1], "low": low, "high": high}
 
 
@@ -164,25 +214,25 @@ def over_folds(metrics: pd.DataFrame) -> dict[str, Any]:
 
 
 def calibration_of(
-    parts: list[Part], rows: dict[str, pd.DataFrame], chances: pd.DataFrame, codes: list[str], bins: int
+    parts: list[Part], rows: dict[str, pd.DataFrame], chances: pd.DataFrame, codes: list[str]
 ) -> dict[str, Any]:
     """Return the calibration error of branch A and its bins, per part."""
     found = {}
     for part in parts:
         values = chances.loc[rows[part.name]["image_id"], codes].to_numpy(np.float64)
-        error, table = calibration_error(values, part.true, bins)
+        error, table = calibration_error(values, part.true, BINS)
         found[part.name] = {"expected_calibration_error": error, "bins": table}
     return found
 
 
-def circumstances(parts: list[Part], codes: list[str], settings: ScoreLabels) -> dict[str, Any]:
+def circumstances(parts: list[Part], codes: list[str], statistics: Statistics) -> dict[str, Any]:
     """Return what a reader must know to judge the scores: clusters, absent classes, definitions."""
     absent = {part.name: [code for k, code in enumerate(codes) if not (part.true == k).any()] for part in parts}
     return {
         "absent_classes": absent,
         "clusters": {part.name: part.units for part in parts},
-        "resamples": settings.resamples,
-        "confidence": settings.confidence,
+        "resamples": statistics.resamples,
+        "confidence": CONFIDENCE,
         "definition": DEFINITIONS["macro_f1"],
         "definitions": DEFINITIONS,
     }
@@ -191,7 +241,7 @@ def circumstances(parts: list[Part], codes: list[str], settings: ScoreLabels) ->
 def score_labels(
     *, images: Path, labels: Path, test_labels: Path, classes: Path, folds: Path, probabilities: Path,
     head_probabilities: Path, refined_labels: Path, metrics: Path, confusions: Path, summary: Path, seed: int,
-    settings: ScoreLabels,
+    statistics: Statistics,
 ) -> None:  # fmt: skip
     """Score every phase on the pooled out-of-fold images, on each fold, and on the test images whose label is known."""
     codes = class_codes(CLASSES.read(classes))
@@ -202,7 +252,7 @@ def score_labels(
     parts = [part_of(name, rows, codes) for name, rows in of_parts.items()]
     scored, gains = fold_rows(of_parts["out_of_fold"], codes), {}
     for part in parts:
-        rows, gains[part.name] = score_part(part, codes, seed, settings)
+        rows, gains[part.name] = score_part(part, codes, seed, statistics)
         scored += rows
     table = pd.DataFrame(scored)
     METRICS.write(table, metrics)
@@ -212,8 +262,8 @@ def score_labels(
         "headline": headline(table),
         "gains": gains,
         "folds": over_folds(table),
-        **circumstances(parts, codes, settings),
-        "calibration": calibration_of(parts, of_parts, chances, codes, settings.calibration_bins),
+        **circumstances(parts, codes, statistics),
+        "calibration": calibration_of(parts, of_parts, chances, codes),
         "in_sample_head": bool((head["source"] == "in_sample").any()),
         "test_labels_without_pixels": len(set(answers["image_id"]) - set(frame["image_id"])),
     }

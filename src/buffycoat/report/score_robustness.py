@@ -10,18 +10,17 @@ import numpy as np
 import pandas as pd
 
 from buffycoat.core.errors import InputError
+from buffycoat.core.settings import Statistics
 from buffycoat.core.steps import run
+from buffycoat.data.labels import clusters_of, numbers_of
 from buffycoat.data.pages import figure_address, write_page
 from buffycoat.data.tables.classify import DEGRADED
 from buffycoat.data.tables.index import CLASSES, LABELS, class_codes
 from buffycoat.data.tables.report import ROBUSTNESS
 from buffycoat.data.tables.schema import require_same_keys
-from buffycoat.report.comparing import COMPARED_SCORES, numbers_of
 from buffycoat.report.draw_figures import robustness_curves
-from buffycoat.report.parts import clusters_of
-from buffycoat.report.settings import ScoreRobustness
-from buffycoat.stats.bootstrap import cluster_matrices, interval, resample, resampled_scores
-from buffycoat.stats.scores import DEFINITIONS, confusion, overall_scores
+from buffycoat.stats.bootstrap import CONFIDENCE, cluster_matrices, interval, resample, resampled_scores
+from buffycoat.stats.scores import COMPARED_SCORES, DEFINITIONS, confusion, overall_scores
 
 log = logging.getLogger("buffycoat")
 AS_IT_IS = ("none", 0.0)
@@ -46,7 +45,7 @@ def labels_by_way(table: pd.DataFrame) -> dict[tuple[str, float], pd.Series]:
 
 def score_degraded(
     rows: pd.DataFrame, labels: dict[tuple[str, float], pd.Series], codes: list[str], seed: int,
-    settings: ScoreRobustness,
+    statistics: Statistics,
 ) -> pd.DataFrame:  # fmt: skip
     """Return the table of scores: of each way with interval, and its paired difference from crops as they are.
 
@@ -56,13 +55,13 @@ def score_degraded(
     present = np.bincount(true, minlength=count) > 0
     guesses = [numbers_of(given.loc[rows["image_id"]], codes) for given in labels.values()]
     per_cluster = [cluster_matrices(true, guessed, clusters, count) for guessed in guesses]
-    drawn = [resampled_scores(one, present) for one in resample(per_cluster, settings.resamples, seed, "degraded")]
+    drawn = [resampled_scores(one, present) for one in resample(per_cluster, statistics.resamples, seed, "degraded")]
     values = [overall_scores(confusion(true, guessed, count)) for guessed in guesses]
     found = []
     for (kind, severity), value, sample in zip(labels, values, drawn, strict=True):
         for metric in COMPARED_SCORES:
-            low, high = interval(sample[metric], settings.confidence)
-            least, most = interval(sample[metric] - drawn[0][metric], settings.confidence)
+            low, high = interval(sample[metric])
+            least, most = interval(sample[metric] - drawn[0][metric])
             found.append({
                 "kind": kind, "severity": severity, "metric": metric, "value": float(value[metric]),
                 "low": low, "high": high, "difference": float(value[metric] - values[0][metric]),
@@ -91,7 +90,7 @@ def lines_of(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def score_robustness(
     *, labels: Path, classes: Path, degraded: list[Path], robustness: Path, page: Path, seed: int,
-    settings: ScoreRobustness,
+    statistics: Statistics,
 ) -> None:  # fmt: skip
     """Score the held-out images of all folds together, as they are and degraded; write the table and the page."""
     codes = class_codes(CLASSES.read(classes))
@@ -101,13 +100,13 @@ def score_robustness(
     predicted = labels_by_way(table)
     frame = LABELS.read(labels)
     rows = frame.loc[frame["image_id"].isin(predicted[AS_IT_IS].index), ["image_id", "group", "label"]]
-    scored = score_degraded(rows, predicted, codes, seed, settings)
+    scored = score_degraded(rows, predicted, codes, seed, statistics)
     ROBUSTNESS.write(scored, robustness)
     content = {
         "images": len(rows),
         "units": clusters_of(rows)[1],
-        "resamples": settings.resamples,
-        "percent": f"{100 * settings.confidence:.0f}",
+        "resamples": statistics.resamples,
+        "percent": f"{100 * CONFIDENCE:.0f}",
         "curves": figure_address(robustness_curves(scored)),
         "lines": lines_of(scored),
         "score_names": [name.replace("_", " ").replace("f1", "F1") for name in COMPARED_SCORES],

@@ -13,10 +13,13 @@ from buffycoat.data.images import CellImages, Pixels, decode_image, on_white
 from buffycoat.data.labels import class_numbers
 from buffycoat.data.methods import BODY_OF, RECIPE_NAMES
 from buffycoat.data.pages import data_address, outlined, sized, with_window
-from buffycoat.report.parts import PHASES, STEPS
-from buffycoat.report.settings import WriteReport
+from buffycoat.report.score_labels import PHASES, STEPS
 from buffycoat.stats.scores import OVERALL
 
+THUMBNAIL_PX = 120
+"""Side of the pictures, pixels."""
+RESTORATIONS = 12
+"""Restorations shown, at most: this many of the worst kept, and of the refused."""
 PHASE_NAMES = {
     "branch_a": "Branch A: fold ensemble, test-time augmentation",
     "branch_b": "Branch B: embedding and contrastive head",
@@ -122,20 +125,18 @@ def _pair(image_id: str, reason: str, before: Pixels, after: Pixels, mask: Pixel
     }
 
 
-def content(
-    cells: pd.DataFrame, pictures: Cells, refused: pd.DataFrame, refused_table: Path, settings: WriteReport
-) -> dict[str, Any]:
+def content(cells: pd.DataFrame, pictures: Cells, refused: pd.DataFrame, refused_table: Path) -> dict[str, Any]:
     """Return counts and before-and-after pairs for the template."""
-    side = settings.thumbnail_px
+    side = THUMBNAIL_PX
     kept_pairs = []
-    for row in worst_kept(cells, settings.restorations).itertuples():
+    for row in worst_kept(cells, RESTORATIONS).itertuples():
         k, final = pictures.place[str(row.image_id)], pictures.final[str(row.image_id)]
         before, after, mask = pictures.crops.crop(k), pictures.cells.crop(final), pictures.crops.mask(k)
         kept_pairs.append(_pair(str(row.image_id), str(row.reason), before, after, mask, side))
     restored = CellImages(refused, refused_table)
     places = {image_id: k for k, image_id in enumerate(restored.ids)}
     refused_pairs = []
-    for row in worst_refused(cells, settings.restorations).itertuples():
+    for row in worst_refused(cells, RESTORATIONS).itertuples():
         k, there = pictures.place[str(row.image_id)], places[str(row.image_id)]
         before, after, mask = pictures.crops.crop(k), restored.crop(there), pictures.crops.mask(k)
         refused_pairs.append(_pair(str(row.image_id), str(row.reason), before, after, mask, side))

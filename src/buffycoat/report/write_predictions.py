@@ -21,7 +21,6 @@ from buffycoat.data.tables.refine import REFINED_LABELS
 from buffycoat.data.tables.report import PREDICTIONS
 from buffycoat.data.tables.restore import CELLS
 from buffycoat.data.tables.schema import require_same_keys
-from buffycoat.report.settings import WritePredictions
 
 log = logging.getLogger("buffycoat")
 
@@ -84,7 +83,7 @@ def write_submission(rows: list[tuple[str, str]], path: Path) -> None:
 
 def write_predictions(
     *, images: Path, labels: Path, classes: Path, crops: Path, noise: Path, cells: Path, probabilities: Path,
-    refined_labels: Path, predictions: Path, submission: Path, settings: WritePredictions,
+    refined_labels: Path, predictions: Path, submission: Path,
 ) -> None:  # fmt: skip
     """Write the table of predictions and the submission; every image of the data set has exactly one row."""
     class_table = CLASSES.read(classes)

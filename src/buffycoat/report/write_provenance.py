@@ -18,7 +18,6 @@ from buffycoat.core.errors import InputError
 from buffycoat.core.files import sha256_of, write_json
 from buffycoat.core.steps import run
 from buffycoat.data.tables.index import IMAGES
-from buffycoat.report.settings import WriteProvenance
 
 NETWORKS = ("backbone", "encoder")
 """Settings that name a network; a folder or an id of the hub brings its own weights."""
@@ -120,7 +119,7 @@ def parsed(text: str, option: str) -> dict[str, Any]:
 
 def write_provenance(
     *, images: Path, sources: list[Path] | None = None, results: list[Path], config: str, steps: str,
-    provenance: Path, settings: WriteProvenance,
+    provenance: Path,
 ) -> None:  # fmt: skip
     """Write the file; `steps` are the digests of the code of the steps, `results` the files that are vouched for."""
     configuration, code = parsed(config, "--config"), parsed(steps, "--steps")

@@ -23,9 +23,14 @@ from buffycoat.data.tables.report import METRICS, PREDICTIONS
 from buffycoat.data.tables.restore import CELLS, REFUSED
 from buffycoat.report import sections
 from buffycoat.report.cards import Cards
-from buffycoat.report.settings import WriteReport
 
 log = logging.getLogger("buffycoat")
+SAMPLE_CELLS = 10
+"""Cells shown on their way through the pipeline."""
+CHANGED_CARDS, NEAR_MISSES = 60, 12
+"""Changed labels shown with picture and reason, and unchanged ones that one check alone kept from a change, at most."""
+GALLERY = 40
+"""Wrongly labelled cells shown, at most."""
 SOFTWARE = (
     "buffycoat",
     "torch",
@@ -112,20 +117,20 @@ def data_content(predictions: pd.DataFrame, index_summary: dict[str, Any], recei
 
 def cell_content(
     images: pd.DataFrame, known: pd.Series, cells: sections.Cells, cell_table: pd.DataFrame, labels: pd.DataFrame,
-    branches: list[pd.DataFrame], codes: list[str], settings: WriteReport,
+    branches: list[pd.DataFrame], codes: list[str],
 ) -> dict[str, Any]:  # fmt: skip
     """Return the pictures: cells on their way, changed labels and near misses, wrong labels."""
-    side = settings.thumbnail_px
-    samples = sections.choose_samples(images, cell_table, settings.sample_cells)
+    side = sections.THUMBNAIL_PX
+    samples = sections.choose_samples(images, cell_table, SAMPLE_CELLS)
     reasons = cell_table.set_index("image_id")["reason"]
     cards = Cards(known, branches, codes, cells, side)
     return {
         "samples": sections.pipeline_rows(samples, images, cells, reasons, side),
-        "cards": cards.changed(labels, settings.changed_cards),
-        "nearly": cards.near_misses(labels, settings.near_misses),
+        "cards": cards.changed(labels, CHANGED_CARDS),
+        "nearly": cards.near_misses(labels, NEAR_MISSES),
         "near_misses": int(labels["near_miss"].notna().sum()),
-        "wrong": sections.wrong_cells(labels, known, branches[0], codes, cells, settings.gallery, side),
-        "uncertain": sections.uncertain_cells(labels, known, branches[0], codes, cells, settings.gallery, side),
+        "wrong": sections.wrong_cells(labels, known, branches[0], codes, cells, GALLERY, side),
+        "uncertain": sections.uncertain_cells(labels, known, branches[0], codes, cells, GALLERY, side),
     }
 
 
@@ -133,7 +138,7 @@ def write_report(
     *, images: Path, labels: Path, test_labels: Path, classes: Path, index_summary: Path, receipt: Path, crops: Path,
     cells: Path, refused: Path, probabilities: Path, head_probabilities: Path, refined_labels: Path, rules: Path,
     metrics: Path, summary: Path, predictions: Path, calibration: Path, figures: Path,
-    gan_samples: list[Path] | None = None, config: str, report: Path, settings: WriteReport,
+    gan_samples: list[Path] | None = None, config: str, report: Path,
 ) -> None:  # fmt: skip
     """Write the report as one HTML file."""
     codes = class_codes(CLASSES.read(classes))
@@ -155,8 +160,8 @@ def write_report(
         "versions": versions(),
         **score_content(METRICS.read(metrics), read_json(summary), codes),
         **data_content(PREDICTIONS.read(predictions), read_json(index_summary), read_json(receipt)),
-        **cell_content(image_rows, known, pictures, cell_rows, label_rows, branches, codes, settings),
-        **sections.content(cell_rows, pictures, REFUSED.read(refused), refused, settings),
+        **cell_content(image_rows, known, pictures, cell_rows, label_rows, branches, codes),
+        **sections.content(cell_rows, pictures, REFUSED.read(refused), refused),
     }
     write_page("report.html.j2", content, report)
     log.info("report: %s (%.1f MB)", report, report.stat().st_size / 1e6)

@@ -37,6 +37,9 @@ Values = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
 Verdicts = npt.NDArray[np.bool_]
 
+MIN_DISAGREEMENT = 0.8
+"""Suspect if the Jensen-Shannon divergence of the branches reaches this, bits. 0.8: both are about 97 % sure, each of
+another class (0.5: about 89 %)."""
 KINDS = ("label", "disagreement", "energy", "distance")
 """Kinds of suspicion, in the order in which a sentence names them: from what a person can settle to what is odd."""
 
@@ -50,7 +53,7 @@ class SuspectFinder:
     codes: list[str]
     """The classes, in the order of the probabilities."""
     settings: FindSuspects
-    """From which quantiles and divergence on an image is suspect."""
+    """From which quantile on an image is suspect."""
 
 
 def suspicions(frame: pd.DataFrame, settings: FindSuspects) -> pd.DataFrame:
@@ -58,9 +61,9 @@ def suspicions(frame: pd.DataFrame, settings: FindSuspects) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "label": frame["contradicted"].astype(bool),
-            "disagreement": frame["disagreement"] >= settings.min_disagreement,
-            "energy": frame["energy_quantile"] >= settings.energy_quantile,
-            "distance": frame["feature_distance_quantile"] >= settings.distance_quantile,
+            "disagreement": frame["disagreement"] >= MIN_DISAGREEMENT,
+            "energy": frame["energy_quantile"] >= settings.quantile,
+            "distance": frame["feature_distance_quantile"] >= settings.quantile,
         }
     )
 
@@ -214,19 +217,19 @@ def new_rows(ids: pd.Series) -> pd.DataFrame:
     return ids.to_frame("image_id").assign(role="test", given_label=None, fold=-1, number=-1)
 
 
-def energies_of(logits: pd.DataFrame, codes: list[str], temperature: float) -> pd.Series:
+def energies_of(logits: pd.DataFrame, codes: list[str]) -> pd.Series:
     """Return the energy of the mean over views, by image_id and fold, of a table of logits."""
     means = logits.astype(dict.fromkeys(codes, np.float64)).groupby(["image_id", "fold"])[codes].mean()
-    return pd.Series(energy_of(means.to_numpy(), temperature), index=means.index)
+    return pd.Series(energy_of(means.to_numpy()), index=means.index)
 
 
-def mean_energies(logits: pd.DataFrame, codes: list[str], temperature: float) -> pd.Series:
+def mean_energies(logits: pd.DataFrame, codes: list[str]) -> pd.Series:
     """Return the energy of each image, by image_id, the mean over folds of what `energies_of` returns."""
-    means: pd.Series = energies_of(logits, codes, temperature).groupby("image_id").mean()
+    means: pd.Series = energies_of(logits, codes).groupby("image_id").mean()
     return means
 
 
-def read_energies(logits: list[Path], rows: pd.DataFrame, codes: list[str], temperature: float) -> pd.Series:
+def read_energies(logits: list[Path], rows: pd.DataFrame, codes: list[str]) -> pd.Series:
     """Return the energy of each image of `rows`, in their order: of the mean over views, then the mean over folds.
 
     Energies are averaged, not logits: the energy of mean logits is higher wherever folds differ, so that images that
@@ -238,7 +241,7 @@ def read_energies(logits: list[Path], rows: pd.DataFrame, codes: list[str], temp
         frame = LOGITS.read(path)
         if sorted(LOGITS.class_columns([str(name) for name in frame.columns])) != sorted(codes):
             raise InputError(f"{path}: its classes are not {codes}; delete it and run again")
-        of_fold.append(energies_of(frame, codes, temperature))
+        of_fold.append(energies_of(frame, codes))
     energies = pd.concat(of_fold).reset_index(name="energy")
     held = energies["image_id"].map(rows.set_index("image_id")["fold"])
     if ((held >= 0) & (held != energies["fold"])).any():
@@ -363,9 +366,9 @@ def find_suspects(
     codes = class_codes(CLASSES.read(classes))
     image_rows = IMAGES.read(images)
     rows = rows_of(image_rows, LABELS.read(labels), FOLDS.read(folds), codes)
-    rows["energy"] = read_energies(logits, rows, codes, settings.energy_temperature).to_numpy(np.float64)
+    rows["energy"] = read_energies(logits, rows, codes).to_numpy(np.float64)
     vectors = EMBEDDINGS.read(embeddings)
-    finder = SuspectFinder(fit_familiar(rows, vectors, settings.components), codes, settings)
+    finder = SuspectFinder(fit_familiar(rows, vectors), codes, settings)
     branch_a, branch_b = read_branch_a(probabilities, rows, codes), read_probabilities(head_probabilities, codes)
     table = apply(rows, finder, vectors, branch_a, branch_b)
     log_gaps(table, vectors)

@@ -26,16 +26,19 @@ Vectors = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
 
 PARTS = ("centre", "axes", "whitening", "means")
+COMPONENTS = 64
+"""Principal components of the embeddings that distances are measured in, at most: more than a rare class has cells, few
+enough that the shared covariance is well known; ours."""
 NUDGE = 1e-9
 """Added to the covariance's diagonal, as a share of its mean: shrinkage alone may leave a few cells' singular."""
 
 
-def energy_of(logits: Values, temperature: float = 1.0) -> Values:
-    """Return -T logsumexp(logits / T) of logits (n, K): (n,), in the unit of the logits.
+def energy_of(logits: Values) -> Values:
+    """Return -logsumexp(logits) of logits (n, K): (n,), in the unit of the logits.
 
-    The higher, the less evidence there is for any class (arXiv 2010.03759, equation 4).
+    The higher, the less evidence there is for any class (arXiv 2010.03759, equation 4, at T = 1, as there).
     """
-    lowered: Values = -temperature * logsumexp(logits / temperature, axis=1)
+    lowered: Values = -logsumexp(logits, axis=1)
     return lowered
 
 
@@ -192,15 +195,12 @@ def distances_of(rows: pd.DataFrame, embeddings: pd.DataFrame, familiar: Familia
     return distances
 
 
-def fit_familiar(rows: pd.DataFrame, embeddings: pd.DataFrame, components: int) -> Familiar:
-    """Return what new images are compared with: of the rows that are learned from, with image_id, fold, number, energy.
-
-    `components`: principal components of the embeddings that the class models use.
-    """
+def fit_familiar(rows: pd.DataFrame, embeddings: pd.DataFrame) -> Familiar:
+    """Return what new images are compared with, of the learned ones of rows (image_id, fold, number, energy)."""
     learned = rows[rows["fold"] >= 0]
     known, vectors = embedded(learned, embeddings)
     numbers, folds = (learned.loc[known, name].to_numpy(np.int64) for name in ("number", "fold"))
-    fitted = models_without(vectors, numbers, folds, components)
+    fitted = models_without(vectors, numbers, folds, COMPONENTS)
     models = {fold: model for fold, model in fitted.items() if model is not None}
     unmeasured = Familiar(models, learned["energy"].to_numpy(np.float64), np.full(len(learned), np.nan))
     return replace(unmeasured, distances=distances_of(learned, embeddings, unmeasured))

@@ -15,9 +15,10 @@ from buffycoat.data.pages import data_address, outlined, write_page, write_sprea
 from buffycoat.data.tables.restore import CELLS
 from buffycoat.data.tables.review import SUSPECTS
 from buffycoat.data.tables.schema import require_same_keys
-from buffycoat.review.settings import WriteSuspects
 
 log = logging.getLogger("buffycoat")
+MOST, THUMBNAIL_PX = 24, 120
+"""Cells shown of each kind of suspicion, at most, and the side of their pictures, pixels; the CSV has all cells."""
 
 KINDS: dict[str, tuple[str, list[str], str]] = {
     "label": (
@@ -86,13 +87,13 @@ def cards(rows: pd.DataFrame, cells: CellImages, side: int) -> list[dict[str, An
     ]
 
 
-def sections(table: pd.DataFrame, cells: CellImages, settings: WriteSuspects) -> list[dict[str, Any]]:
+def sections(table: pd.DataFrame, cells: CellImages) -> list[dict[str, Any]]:
     """Return, per kind, its heading and meaning, how many there are, and the cards of the first of them."""
     found = []
     for kind, (title, _, meaning) in KINDS.items():
         rows = of_kind(table, kind)
         learned = int((rows["source"] == "out_of_fold").sum())
-        shown = cards(rows.head(settings.most), cells, settings.thumbnail_px)
+        shown = cards(rows.head(MOST), cells, THUMBNAIL_PX)
         counts = {"training": learned, "others": len(rows) - learned}
         found.append({"kind": kind, "title": title, "meaning": meaning, "cards": shown, "rows": len(rows), **counts})
     return found
@@ -106,13 +107,13 @@ def spreadsheet_rows(table: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(many=many).sort_values(order, ascending=False, kind="stable").drop(columns="many")
 
 
-def write_suspects(*, suspects: Path, cells: Path, page: Path, csv: Path, settings: WriteSuspects) -> None:
+def write_suspects(*, suspects: Path, cells: Path, page: Path, csv: Path) -> None:
     """Write the page and the CSV of all suspects; no label is changed, and nothing is left out of any score."""
     table, cell_rows = SUSPECTS.read(suspects), CELLS.read(cells)
     require_same_keys(cell_rows["image_id"], table["image_id"], str(cells))
     classes = sorted({*table["branch_a_label"], *table["given_label"].dropna()})
     content = {
-        "sections": sections(table, CellImages(cell_rows, cells), settings),
+        "sections": sections(table, CellImages(cell_rows, cells)),
         "names": {code: name_of(code) for code in classes if name_of(code) != code},
         "images": len(table),
         "suspects": int(table["suspect"].sum()),

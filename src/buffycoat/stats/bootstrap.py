@@ -9,6 +9,8 @@ from buffycoat.data.random import stream
 from buffycoat.stats.scores import OVERALL, Values, class_scores, overall_scores
 
 Labels = npt.NDArray[np.int64]
+CONFIDENCE = 0.95
+"""Coverage of intervals, as is usual."""
 
 
 def cluster_matrices(true: Labels, predicted: Labels, clusters: Labels, classes: int) -> Values:
@@ -35,7 +37,7 @@ def resample(per_cluster: list[Values], resamples: int, seed: int, name: str) ->
     return [np.concatenate(parts) for parts in sums]
 
 
-def interval(values: Values, confidence: float) -> tuple[float, float]:
+def interval(values: Values, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Return the percentile interval of resampled values (resamples,)."""
     tail = (1 - confidence) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
@@ -52,21 +54,18 @@ def resampled_scores(matrices: Values, present: npt.NDArray[np.bool_]) -> dict[s
     return overall_scores(matrices, ~missed)
 
 
-def score_intervals(
-    matrices: Values, present: npt.NDArray[np.bool_], confidence: float
-) -> dict[str, tuple[float, float]]:
+def score_intervals(matrices: Values, present: npt.NDArray[np.bool_]) -> dict[str, tuple[float, float]]:
     """Return the interval of each overall score."""
     scores = resampled_scores(matrices, present)
-    return {name: interval(scores[name], confidence) for name in OVERALL}
+    return {name: interval(scores[name]) for name in OVERALL}
 
 
-def class_intervals(matrices: Values, confidence: float) -> dict[str, list[tuple[float, float]]]:
+def class_intervals(matrices: Values) -> dict[str, list[tuple[float, float]]]:
     """Return the interval of each per-class score, K of them; resamples without the class are left out."""
     drawn = matrices.sum(axis=-1) > 0
     found: dict[str, list[tuple[float, float]]] = {}
     for name, values in class_scores(matrices).items():
         found[name] = [
-            interval(values[drawn[:, k], k], confidence) if drawn[:, k].any() else (0.0, 0.0)
-            for k in range(values.shape[1])
+            interval(values[drawn[:, k], k]) if drawn[:, k].any() else (0.0, 0.0) for k in range(values.shape[1])
         ]
     return found

@@ -13,6 +13,8 @@ import numpy.typing as npt
 Values = npt.NDArray[np.float64]
 
 PER_CLASS = ("precision", "recall", "f1", "specificity")
+COMPARED_SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
+"""Overall scores that recipes, restorations and degradations are compared by."""
 OVERALL = ("macro_f1", "balanced_accuracy", "macro_precision", "macro_specificity", "accuracy")
 DEFINITIONS = {
     "macro_f1": "macro-F1: mean F1 over all classes of the data set; a class absent from a part counts 0",
