@@ -47,8 +47,8 @@ from buffycoat.data.tables.restore import GAN_HISTORY
 from buffycoat.nets.training import Checkpoint
 from buffycoat.nets.weights import read_weights, write_weights
 from buffycoat.restore.gan import Gan, Judge, checkerboard, generator_of, restored_by
-from buffycoat.restore.guard import judge_restoration
 from buffycoat.restore.pairs import CleanCrops, psnr, ssim, training_batch
+from buffycoat.restore.restore_cells import judge_restoration
 from buffycoat.restore.settings import TrainGan
 from buffycoat.restore.train_gan import JUDGED, train
 

@@ -44,7 +44,7 @@ MOST_RULES = 34
 MOST_MODULES = 120
 """Besides __init__.py."""
 MOST_SETTINGS = 100
-MOST_LINES_OF_COMMON = 130
+MOST_LINES_OF_COMMON = 135
 
 
 def test_every_stage_has_its_four_places() -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from buffycoat.bundle import predictor
 from buffycoat.bundle.predictor import checked, listed, shown
 from buffycoat.core.errors import InputError
-from buffycoat.index.checking import check_file
+from buffycoat.index.make_index import check_file
 
 
 def picture(path: Path, side: int = 8) -> Path:

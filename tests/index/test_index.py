@@ -17,10 +17,9 @@ from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_json
 from buffycoat.core.steps import run
 from buffycoat.data.tables.index import FOLDS, IMAGES, TEST_LABELS, decodable
-from buffycoat.index.checking import check_file, inside_root
 from buffycoat.index.lists import class_folders, folders_of, kind_of
 from buffycoat.index.make_folds import assign_folds, make_folds, receipt_of
-from buffycoat.index.make_index import make_index
+from buffycoat.index.make_index import check_file, inside_root, make_index
 from buffycoat.index.overview import describe, look_at
 from buffycoat.index.settings import Columns, Index, MakeFolds, MakeIndex, MakeLabels
 from buffycoat.index.sources import read_csv

@@ -8,8 +8,8 @@ from buffycoat.data.cell_types import CELL_TYPES
 from buffycoat.data.degradations import DEGRADATIONS
 from buffycoat.data.images import BACKGROUND, CYTOPLASM, NUCLEUS, Pixels
 from buffycoat.data.random import stream
-from buffycoat.restore import guard
-from buffycoat.restore.guard import area_changes, judge_restoration
+from buffycoat.restore import restore_cells
+from buffycoat.restore.restore_cells import area_changes, judge_restoration
 from buffycoat.simulate.painting import draw_field, draw_slide
 
 SIDE = 64
@@ -117,8 +117,8 @@ def test_looser_limits_never_refuse_more(monkeypatch: pytest.MonkeyPatch) -> Non
     limits = [0.01, 0.1, 0.3, 1.0, 3.0]
     kept = []
     for limit in limits:
-        monkeypatch.setattr(guard, "MAX_NUCLEUS_CHANGE", limit)
-        monkeypatch.setattr(guard, "MAX_CELL_CHANGE", limit)
+        monkeypatch.setattr(restore_cells, "MAX_NUCLEUS_CHANGE", limit)
+        monkeypatch.setattr(restore_cells, "MAX_CELL_CHANGE", limit)
         kept.append(judge_restoration(noisy, grown, mask, guard=True).restored)
     assert kept == sorted(kept) and kept[-1]
 

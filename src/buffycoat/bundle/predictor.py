@@ -23,7 +23,7 @@ from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_json, write_json
 from buffycoat.data.pages import write_spreadsheet
 from buffycoat.data.tables.review import NEW_IMAGES
-from buffycoat.index.checking import Finding, check_file
+from buffycoat.index.make_index import Finding, check_file
 from buffycoat.index.sources import read_table
 
 log = logging.getLogger("buffycoat")

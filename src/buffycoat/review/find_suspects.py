@@ -22,14 +22,7 @@ from buffycoat.data.tables.embed import EMBEDDINGS
 from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABELS, class_codes, decodable
 from buffycoat.data.tables.review import SUSPECTS
 from buffycoat.data.tables.schema import require_same_keys
-from buffycoat.review.outliers import (
-    Familiar,
-    distances_of,
-    energy_of,
-    fit_familiar,
-    share_below,
-    write_familiar,
-)
+from buffycoat.review.outliers import Familiar, distances_of, energy_of, fit_familiar, share_below, write_familiar
 from buffycoat.review.settings import FindSuspects
 
 log = logging.getLogger("buffycoat")
