@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 import buffycoat.data.tables
 from buffycoat.config import Config
@@ -40,41 +41,64 @@ def _is_settings(annotation: Any) -> TypeGuard[type[BaseModel]]:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
+BASIC = (
+    "preset", "data", "seed", "index.columns.label", "index.columns.split", "index.columns.group",
+    "index.make_labels.label_aliases", "index.make_labels.classes", "index.make_folds.folds", "crop.crop_cells.method",
+    "crop.crop_cells.window_px", "crop.crop_cells.size_px", "restore.restore_cells.method", "classify.recipe",
+    "classify.train_fold.backbone", "classify.train_fold.weights", "classify.train_fold.epochs",
+    "classify.train_fold.batch", "embed.embed_cells.encoder", "embed.embed_cells.weights", "refine.fit_rules.rules",
+    "statistics.resamples",
+)  # fmt: skip
+"""Settings of a first run on one's own images, in the order of the stages."""
+HEADER = ["", "| setting | type | default | meaning |", "|---|---|---|---|"]
+
+
+def settings_in(kind: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:
+    """Return every setting below a class of settings, by its keys joined by dots."""
+    fields: dict[str, FieldInfo] = {}
+    for name, field in kind.model_fields.items():
+        key = f"{prefix}{name}"
+        fields |= settings_in(field.annotation, f"{key}.") if _is_settings(field.annotation) else {key: field}
+    return fields
+
+
+def _line(key: str, field: FieldInfo) -> str:
+    shown = _shown_type(field.annotation), _shown_default(field.get_default(call_default_factory=True))
+    return f"| {key} | `{_cell(shown[0])}` | `{_cell(shown[1])}` | {_cell(field.description or '')} |"
+
+
 def configuration_page() -> str:
     """Return docs/configuration.md: every setting with its type, default and meaning."""
-    overall = [name for name, field in Config.model_fields.items() if not _is_settings(field.annotation)]
+    every = settings_in(Config)
     lines = [
         "# Every setting",
         "",
-        "Written by `make docs` from `src/buffycoat/<stage>/settings.py`. A configuration has three layers: defaults",
-        "below, which are those of full-size data; the preset (`workflow/presets/`); your one file. Each replaces what",
-        "it names: dictionaries are merged key by key, lists are replaced. An unknown key or a wrong type stops the",
-        "dry run.",
+        "Written by `make docs` from `src/buffycoat/<stage>/settings.py`.",
+        "A configuration has three layers: the defaults below, which are those of full-size data; the preset",
+        "(`workflow/presets/`); your one file. Each replaces what it names: dictionaries are merged key by key, lists",
+        "are replaced. An unknown key or a wrong type stops the dry run.",
+        "`crop.crop_cells.window_px` is written `crop: {crop_cells: {window_px: 280}}` in YAML.",
         "",
-        *(
-            f"- `{name}` ({_shown_type(field.annotation)}, default `{_shown_default(field.default)}`):"
-            f" {field.description}"
-            for name, field in Config.model_fields.items()
-            if name in overall
-        ),
+        "What no scientist changes is a named constant in the module that uses it, with its source beside it.",
+        "",
+        "## Basic settings",
+        "",
+        "These are enough for a first run on your own images.",
+        *HEADER,
+        *(_line(key, every[key]) for key in BASIC),
+        "",
+        "## Settings of the machine",
+        "",
+        "They are no part of a result: a change runs nothing again and keeps the checkpoints of trainings.",
+        *HEADER,
+        *(_line(key, field) for key, field in every.items() if key.startswith("runtime.")),
+        "",
+        "## Advanced settings, by stage",
     ]
     for stage, section in Config.model_fields.items():
-        if stage in overall:
-            continue
-        lines += ["", f"## {stage}"]
-        for rule, field in getattr(section.annotation, "model_fields", {}).items():
-            holder = field.annotation
-            if not _is_settings(holder):
-                lines += [
-                    "",
-                    f"`{stage}.{rule}` ({_shown_type(holder)}, default `{_shown_default(field.default)}`):"
-                    f" {field.description}",
-                ]
-                continue
-            lines += ["", f"### {stage}.{rule}", "", "| setting | type | default | meaning |", "|---|---|---|---|"]
-            for name, setting in holder.model_fields.items():
-                row = (_shown_type(setting.annotation), _shown_default(setting.get_default(call_default_factory=True)))
-                lines.append(f"| {name} | `{_cell(row[0])}` | `{_cell(row[1])}` | {_cell(setting.description or '')} |")
+        if _is_settings(section.annotation) and stage != "runtime":
+            left = {k: f for k, f in settings_in(section.annotation, f"{stage}.").items() if k not in BASIC}
+            lines += ["", f"### {stage}", *HEADER, *(_line(key, field) for key, field in left.items())] if left else []
     return "\n".join(lines) + "\n"
 
 

@@ -30,6 +30,7 @@ from buffycoat.config import (
 )
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_yaml
+from buffycoat.embed import train_head
 from tests.conftest import REPOSITORY
 
 FOLDER = REPOSITORY / "workflow" / "presets"
@@ -216,7 +217,8 @@ def test_the_paper_preset_holds_the_papers_constants() -> None:
     assert (fold.imbalance, fold.rebalance, fold.focal_p, fold.choose) == ("both", "log", "weighted", "best")
     assert (gan.depth, gan.widths, gan.norm, gan.upsampling, gan.lambda_l1) == (8, (64, 64), "batch", "transposed", 100)
     assert gan.schedule == (0.0, 0.5)
-    assert (head.hidden, head.projection, head.temperature, head.contrastive_share) == ((1024, 512), 256, 0.07, 0.3)
+    assert head.hidden == (1024, 512)
+    assert (train_head.PROJECTION, train_head.TEMPERATURE, train_head.CONTRASTIVE_SHARE) == (256, 0.07, 0.3)
     assert config.partition.flag_noisy.level == 20 and not config.restore.restore_cells.guard
     rules = {rule.rescued: rule for rule in config.refine.fit_rules.rules}
     assert (rules["PC"].beta, rules["PC"].tau, rules["PLY"].beta, rules["PLY"].tau) == (3750, 0.01, 150, 0.35)
