@@ -30,11 +30,11 @@ log = logging.getLogger("buffycoat")
 PROJECTION, DROPOUT = 256, 0.05
 """Width of the unit-length projection, and the share dropped after each hidden layer (arXiv 2603.16249)."""
 TEMPERATURE, GAMMA = 0.07, 2.0
-"""Of the supervised contrastive loss (arXiv 2004.11362), and the focusing of the focal loss (arXiv 1708.02002)."""
+"""Temperature of the contrastive loss and focusing of the focal loss (arXiv 2603.16249)."""
 CONTRASTIVE_SHARE = 0.3
 """Weight of the contrastive loss; the focal loss has the rest (arXiv 2603.16249)."""
 BATCH, WEIGHT_DECAY = 256, 1e-5
-"""Embeddings per step, and AdamW's decay (public implementation of arXiv 2603.16249)."""
+"""Embeddings per step, and AdamW's weight decay (arXiv 2603.16249)."""
 
 
 class Head(nn.Module):

@@ -38,7 +38,7 @@ SHARPEST = 1e-3
 """Least sharpness (1 - blur score) that is told from none."""
 BLUR_SPREAD = 3.5
 """A crop is blurred when the logarithm of 1 / (1 - blur score) lies this many robust standard deviations above that of
-clean crops; the usual bound of robust statistics for an outlier (Iglewicz and Hoaglin 1993, How to Detect Outliers)."""
+clean crops. Ours; it is also the bound of Iglewicz and Hoaglin (1993, How to Detect and Handle Outliers)."""
 LIGHT_SPREAD = 3.5
 """A crop is badly lit when level, gradient or colour of its background lies this many robust standard deviations from
 the usual one; the same bound."""
