@@ -19,6 +19,7 @@ from buffycoat.config import (
     check_config,
     check_run,
     find_gpu,
+    hand_on_runtime,
     keep_warnings_for_trainings,
     missing_sources,
     missing_weights,
@@ -30,6 +31,7 @@ from buffycoat.config import (
 )
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_yaml
+from buffycoat.core.settings import RUNTIME_VARIABLE, Runtime
 from buffycoat.embed import train_head
 from tests.conftest import REPOSITORY
 
@@ -295,3 +297,9 @@ def test_the_shells_of_a_job_outlive_the_warning_that_is_for_its_training() -> N
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert shown.stdout == "alive\n"
+
+
+def test_a_run_hands_the_settings_of_the_machine_to_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(RUNTIME_VARIABLE, "")
+    hand_on_runtime(read_layers({"preset": "demo", "runtime": {"micro_batch": 4}})[0])
+    assert Runtime.model_validate_json(os.environ[RUNTIME_VARIABLE]) == Runtime(micro_batch=4)

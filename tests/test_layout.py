@@ -86,7 +86,6 @@ def test_a_rule_is_a_module_a_function_and_a_key(stage: str, rule: str, body: st
     assert f'code_of("buffycoat.{stage}.{rule}")' in body
     takes_settings = "settings" in inspect.signature(step).parameters
     assert (f"{stage}.{rule}" in step_settings()) == takes_settings == _names_its_settings(body, f"{stage}.{rule}")
-    assert ("runtime" in inspect.signature(step).parameters) == ("--runtime {RUNTIME:q}" in body)
     assert f"python -m buffycoat.{stage}.{rule}" in body
 
 

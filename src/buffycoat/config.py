@@ -24,7 +24,7 @@ from buffycoat.classify.settings import Classify
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import line_of_key, read_yaml
 from buffycoat.core.provenance import ROOT
-from buffycoat.core.settings import Runtime, Settings, Statistics
+from buffycoat.core.settings import RUNTIME_VARIABLE, Runtime, Settings, Statistics
 from buffycoat.crop.settings import Crop
 from buffycoat.embed.settings import Embed
 from buffycoat.index.lists import SMEARS, folders_of, kind_of, lists_of, rows_digest
@@ -152,9 +152,12 @@ def science_json(config: Config) -> str:
     return json.dumps(config.model_dump(mode="json", exclude={"runtime"}), sort_keys=True)
 
 
-def runtime_json(config: Config) -> str:
-    """Return the settings of the machine as canonical JSON, which rules hand on outside their params."""
-    return json.dumps(config.runtime.model_dump(mode="json"), sort_keys=True)
+def hand_on_runtime(config: Config) -> None:
+    """Give the settings of the machine to the steps by an environment variable: in no rule, and so counted nowhere.
+
+    A job on another machine has a Snakemake of its own, which reads the same files and sets it there.
+    """
+    os.environ[RUNTIME_VARIABLE] = json.dumps(config.runtime.model_dump(mode="json"), sort_keys=True)
 
 
 def use_own_python() -> None:

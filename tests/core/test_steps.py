@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from buffycoat.core.errors import InputError
-from buffycoat.core.settings import Settings
+from buffycoat.core.settings import RUNTIME_VARIABLE, Runtime, Settings
 from buffycoat.core.steps import _repeat_option_names, run
 
 
@@ -75,3 +75,30 @@ def test_lists_are_repeated_and_empty_ones_dropped() -> None:
     assert _repeat_option_names(["--a", "1", "2", "--b", "--c", json.dumps({})]) == [
         "--a", "1", "--a", "2", "--c", "{}",
     ]  # fmt: skip
+
+
+def heeds(*, out: Path, runtime: Runtime = Runtime()) -> None:  # noqa: B008
+    """Write what the machine is told."""
+    out.write_text(runtime.model_dump_json())
+
+
+@pytest.mark.parametrize(
+    ("variable", "option", "expected"),
+    [
+        (None, None, 5.0),
+        ('{"checkpoint_minutes": 7}', None, 7.0),
+        ('{"checkpoint_minutes": 7}', '{"checkpoint_minutes": 9}', 9.0),
+    ],
+)
+def test_settings_of_the_machine_come_by_the_environment_or_by_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str | None, option: str | None, expected: float
+) -> None:
+    monkeypatch.delenv(RUNTIME_VARIABLE, raising=False)
+    if variable:
+        monkeypatch.setenv(RUNTIME_VARIABLE, variable)
+    arguments = ["step", "--out", str(tmp_path / "out"), *(["--runtime", option] if option else [])]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as ended:
+        run(heeds)
+    assert ended.value.code == 0
+    assert Runtime.model_validate_json((tmp_path / "out").read_text()).checkpoint_minutes == expected

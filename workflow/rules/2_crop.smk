@@ -29,7 +29,7 @@ rule train_segmenter:
     shell:
         "python -m buffycoat.crop.train_segmenter"
         " --masks {input.masks:q} --segmenter {output.segmenter:q} --history {output.history:q}"
-        " --seed {params.seed} --settings {params.settings:q} --runtime {RUNTIME:q} 2>&1 | tee {log:q}"
+        " --seed {params.seed} --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
 rule crop_cells:

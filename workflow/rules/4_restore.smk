@@ -39,7 +39,7 @@ rule train_gan:
         "python -m buffycoat.restore.train_gan"
         " --images {input.images:q} --labels {input.labels:q} --noise {input.noise:q} --crops {input.crops:q}"
         " --pairs {output.pairs:q} --generator {output.generator:q} --history {output.history:q}"
-        " --samples {output.samples:q} --seed {params.seed} --settings {params.settings:q} --runtime {RUNTIME:q}"
+        " --samples {output.samples:q} --seed {params.seed} --settings {params.settings:q}"
         " 2>&1 | tee {log:q}"
 
 

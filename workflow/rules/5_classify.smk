@@ -39,7 +39,7 @@ rule train_fold:
         " --images {input.images:q} --labels {input.labels:q} --classes {input.classes:q} --folds {input.folds:q} --cells {input.cells:q}"
         " --fold {wildcards.fold:q} --recipe {wildcards.recipe:q} --body {input.body:q}"
         " --model {output.model:q} --history {output.history:q}"
-        " --seed {params.seed} --settings {params.settings:q} --runtime {RUNTIME:q} 2>&1 | tee {log:q}"
+        " --seed {params.seed} --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
 rule predict_fold:
@@ -71,7 +71,7 @@ rule predict_fold:
         " --images {input.images:q} --classes {input.classes:q} --folds {input.folds:q} --cells {input.cells:q}"
         " --model {input.model:q} --fold {wildcards.fold:q} --recipe {wildcards.recipe:q}"
         " --logits {output.logits:q}"
-        " --settings {params.settings:q} --runtime {RUNTIME:q} 2>&1 | tee {log:q}"
+        " --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
 rule combine_folds:
@@ -137,4 +137,4 @@ rule predict_degraded:
         " --images {input.images:q} --classes {input.classes:q} --folds {input.folds:q} --noise {input.noise:q}"
         " --cells {input.cells:q} --model {input.model:q} --fold {wildcards.fold:q}"
         " --degraded {output.degraded:q} --seed {params.seed}"
-        " --settings {params.settings:q} --runtime {RUNTIME:q} 2>&1 | tee {log:q}"
+        " --settings {params.settings:q} 2>&1 | tee {log:q}"

@@ -34,7 +34,7 @@ rule embed_cells:
         "python -m buffycoat.embed.embed_cells"
         " --cells {input.cells:q} --classes {input.classes:q}"
         " --embeddings {output.embeddings:q} --prompts {output.prompts:q} --portion {wildcards.scatteritem:q}"
-        " --settings {params.settings:q} --runtime {RUNTIME:q} 2>&1 | tee {log:q}"
+        " --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
 rule train_head:

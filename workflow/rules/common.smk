@@ -6,10 +6,10 @@ from snakemake.exceptions import WorkflowError
 
 from buffycoat.config import (
     check_workflow,
+    hand_on_runtime,
     keep_warnings_for_trainings,
     listed_rows,
     lists_are_drawn,
-    runtime_json,
     science_json,
     settings_json,
     use_own_python,
@@ -28,6 +28,7 @@ try:
     CONFIG = check_workflow(config, workflow.configfiles, workflow.is_main_process)
 except InputError as problem:
     raise WorkflowError(str(problem)) from None
+hand_on_runtime(CONFIG)
 
 
 def settings_of(key):
@@ -37,7 +38,9 @@ def settings_of(key):
 
 def columns_of(*names):
     """Return the names of some of a table's columns as JSON, for `params`: a step runs again for its own alone."""
-    return json.dumps(CONFIG.index.columns.model_dump(include=set(names)), sort_keys=True)
+    return json.dumps(
+        CONFIG.index.columns.model_dump(include=set(names)), sort_keys=True
+    )
 
 
 def data_of(_):
@@ -91,8 +94,6 @@ def shown(path, category, pattern=None):
 
 SEED = CONFIG.seed
 CONFIG_JSON = science_json(CONFIG)
-# Settings of the machine stand in the shell commands, where Snakemake does not count a change.
-RUNTIME = runtime_json(CONFIG)
 LISTS = lists_of(CONFIG.data)
 FOLDS = list(range(CONFIG.index.make_folds.folds))
 MAIN_RECIPE = CONFIG.classify.recipe

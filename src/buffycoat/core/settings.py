@@ -24,6 +24,10 @@ Options = Annotated[dict[str, Any], Emptied]
 """Options that are passed on as they are."""
 
 
+RUNTIME_VARIABLE = "BUFFYCOAT_RUNTIME"
+"""The environment variable by which a run hands its `Runtime` to its steps, as JSON."""
+
+
 class Runtime(Settings):
     """What depends on the machine and is no part of a result: a change runs nothing again and keeps checkpoints.
 

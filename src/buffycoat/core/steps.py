@@ -7,6 +7,7 @@ import functools
 import inspect
 import json
 import logging
+import os
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 
 from buffycoat.core.errors import InputError, Interrupted
 from buffycoat.core.progress import start_logging
-from buffycoat.core.settings import Settings
+from buffycoat.core.settings import RUNTIME_VARIABLE, Runtime, Settings
 
 log = logging.getLogger("buffycoat")
 
@@ -74,6 +75,8 @@ def _as_command(step: Callable[..., None]) -> Callable[..., None]:
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         if isinstance(default, Settings):
             default = default.model_dump_json()
+        if kind is Runtime:
+            default = os.environ.get(RUNTIME_VARIABLE, default)
         option = typer.Option(default, f"--{parameter.name.replace('_', '-')}")
         parameters.append(parameter.replace(annotation=shown, default=option))
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
