@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -66,6 +67,16 @@ def test_init_says_what_it_understood_and_writes_what_runs(here: Path) -> None:
     written = read_yaml(here / "run.yaml")
     assert written == {"preset": "laptop", "data": "my cells"}
     assert check_run(written).data == "my cells"
+
+
+def test_what_init_writes_elsewhere_runs_from_there(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders(here / "cells")
+    (here / "my runs").mkdir()
+    assert "next: buffycoat run 'my runs/my.yaml'" in invoke("init", "cells", "--out", "my runs/my.yaml")
+    monkeypatch.chdir(here / "my runs")
+    assert check_run(read_yaml(Path("my.yaml"))).data == str(here / "cells")
+    with pytest.raises(InputError, match="my runs: a folder; name a file with --out"):
+        invoke("init", str(here / "cells"), "--out", str(here / "my runs"), "--force")
 
 
 def test_what_init_writes_is_valid_with_every_comment_taken_off(here: Path) -> None:
@@ -158,13 +169,60 @@ def test_without_a_file_it_is_config_yaml_or_the_demo(
 
 
 @pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--config", "data=cells.csv"], ["--config", "data=cells.csv"]),
+        (["--config", "preset=paper", "seed=2"], ["--config", "preset=paper", "seed=2"]),
+        (["--config", "seed=2", "-n"], ["--config", "preset=demo", "seed=2", "-n"]),
+        (["--configfile", "a.yaml", "-n"], ["-n", "--configfile", "a.yaml"]),
+        (["--configfile=a.yaml"], ["--configfile", "a.yaml"]),
+        (["a.yaml", "-n", "--configfile", "b.yaml"], ["-n", "--configfile", "a.yaml", "b.yaml"]),
+    ],
+)
+def test_what_is_named_anywhere_is_what_runs(
+    here: Path, commands: list[list[str]], words: list[str], expected: list[str]
+) -> None:
+    for name in ("a", "b"):
+        (here / f"{name}.yaml").write_text("preset: demo\n")
+    invoke("run", "--", *words)
+    assert commands[0][6:] == ["--cores", "all", *expected], "the later file goes over the earlier"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-n", "a.yaml"], "a.yaml: name the run's file first: buffycoat run a.yaml"),
+        (["--cores", "2", "a.yaml", "-n"], "name the run's file first"),
+        (["cells"], "cells: a folder; write the run's file by: buffycoat init cells"),
+        (["ablation"], "ablation: no such file; name the run's file first"),
+    ],
+)
+def test_a_file_in_another_place_is_no_target_of_the_demo(
+    here: Path, commands: list[list[str]], words: list[str], message: str
+) -> None:
+    (here / "a.yaml").write_text("preset: demo\n")
+    (here / "cells").mkdir()
+    with pytest.raises(InputError, match=re.escape(message)):
+        invoke("run", "--", *words)
+    assert commands == []
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
-    [(None, r"my\.yaml: no such file"), ("a: [1\n", r"my\.yaml, line 2: not valid YAML"), ("text", "found str")],
+    [
+        (None, r"my\.yaml: no such file"),
+        ("", r"my\.yaml: names nothing"),
+        ("# data: x\n", r"my\.yaml: names nothing"),
+        ("data: a\nseed: 1\ndata: b\n", r"my\.yaml, line 3: data is named twice \(first: line 1\); keep one"),
+        ("crop: {crop_cells: {size_px: 1}}\ncrop: {}\n", r"line 2: crop is named twice"),
+        ("a: [1\n", r"my\.yaml, line 2: not valid YAML"),
+        ("text", "found str"),
+    ],
 )
 def test_a_broken_file_is_named_before_anything_starts(
     here: Path, commands: list[list[str]], text: str | None, message: str
 ) -> None:
-    if text:
+    if text is not None:
         (here / "my.yaml").write_text(text)
     with pytest.raises(InputError, match=message):
         invoke("run", "my.yaml")

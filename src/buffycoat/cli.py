@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -31,6 +33,8 @@ BundleOption = Annotated[Path, typer.Option("--bundle", help="The folder that `s
 SUMMARY, REPORT = Path("results/report/summary.json"), Path("results/report/report.html")
 CORES = ("-c", "--cores", "-j", "--jobs", "-e", "--executor", "--profile", "--workflow-profile")
 """Options of Snakemake that say, or may say, how many cores are used."""
+TAKE_FILES = ("-s", "--snakefile", "--profile", "--workflow-profile")
+"""Options of Snakemake that a file follows, besides --configfile."""
 ASKING = ("-n", "--dry-run", "--dryrun", "-d", "--directory", "--lint", "--unlock", "--report", "--dag", "--rulegraph")
 """Options of Snakemake with which a run ends without a report here."""
 
@@ -82,6 +86,8 @@ def init(
     from buffycoat.config import default_preset, missing_weights, read_layers, settle_data
     from buffycoat.index.overview import describe, look_at
 
+    if out.is_dir():
+        raise InputError(f"{out}: a folder; name a file with --out")
     if out.exists() and not force:
         raise InputError(f"{out}: exists; name another file with --out, or overwrite it with --force")
     name, reason = (preset, "you named it") if preset else default_preset()
@@ -95,17 +101,15 @@ def init(
     typer.echo(f"preset: {name}, because {reason}")
     for clause in missing_weights(config):
         typer.echo(f"needed before it can run: {clause}")
-    named = yaml.safe_dump({"data": data}, allow_unicode=True, width=10**6)
+    # A file in another folder may be run from there, or from anywhere: it names the place from the root on.
+    place = data if out.resolve().parent == Path.cwd().resolve() else os.path.abspath(data)
+    named = yaml.safe_dump({"data": place}, allow_unicode=True, width=10**6)
     with whole_file(out) as partial:
         text = TEMPLATE.format(
-            name=out, preset=name, data=named, window_px=crop.window_px, recipe=config.classify.recipe
+            name=shlex.quote(str(out)), preset=name, data=named, window_px=crop.window_px, recipe=config.classify.recipe
         )
         partial.write_text(text, encoding="utf-8")
-    typer.echo(f"written: {out}; next: buffycoat run {out}")
-
-
-def _is_file(word: str) -> bool:
-    return not word.startswith("-") and (word.endswith((".yaml", ".yml", ".json")) or Path(word).is_file())
+    typer.echo(f"written: {out}; next: buffycoat run {shlex.quote(str(out))}")
 
 
 def _has_option(words: list[str], names: tuple[str, ...]) -> bool:
@@ -117,27 +121,68 @@ def _has_option(words: list[str], names: tuple[str, ...]) -> bool:
     )
 
 
+def _without_configfiles(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return the words without `--configfile` and what follows it, and the files that followed it."""
+    left: list[str] = []
+    files: list[str] = []
+    inside = False
+    for word in words:
+        name, equals, file = word.partition("=")
+        if name in ("--configfile", "--configfiles"):
+            inside = not equals
+            files += [file] if equals else []
+        elif inside and not word.startswith("-"):
+            files.append(word)
+        else:
+            inside = False
+            left.append(word)
+    return left, files
+
+
+def _named_file(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return the run's file in a list, an empty one where none is named, and the other words.
+
+    Raises InputError where the first word is no such file, or a file stands behind Snakemake's options.
+    """
+    if not words or words[0].startswith("-"):
+        left, _ = _without_configfiles(words)
+        for before, word in zip(["", *left], left, strict=False):
+            if word.endswith((".yaml", ".yml")) and not word.startswith("-") and before not in TAKE_FILES:
+                raise InputError(f"{word}: name the run's file first: buffycoat run {shlex.quote(word)} -- ...")
+        return [], words
+    if Path(words[0]).is_dir():
+        raise InputError(f"{words[0]}: a folder; write the run's file by: buffycoat init {shlex.quote(words[0])}")
+    if not words[0].endswith((".yaml", ".yml", ".json")) and not Path(words[0]).is_file():
+        raise InputError(f"{words[0]}: no such file; name the run's file first, then what goes to Snakemake")
+    return words[:1], words[1:]
+
+
 def snakemake_command(words: list[str]) -> list[str]:
     """Return the command that runs the workflow here, from a configuration file (it may be absent) and options.
 
-    Raises InputError where the file is missing or broken.
+    Raises InputError where the file is missing, broken or empty.
     """
     from buffycoat.config import workflow_folder
 
-    if words and _is_file(words[0]):
-        file, words = Path(words[0]), words[1:]
-    else:
-        file = Path("config.yaml")
-        log.info("no file is named: %s", "config.yaml of this folder" if file.exists() else "the demo")
-    chosen = ["--config", "preset=demo"]
-    if file.exists() or str(file) != "config.yaml":
+    named, words = _named_file(words)
+    words, files = _without_configfiles(words)
+    files = [*named, *files]
+    settings = {word.partition("=")[0] for word in words if not word.startswith("-") and "=" in word}
+    if not files and not settings & {"data", "preset"}:
+        here = Path("config.yaml").exists()
+        log.info("no file is named: %s", "config.yaml of this folder" if here else "the demo")
+        files = ["config.yaml"] if here else []
+        if not here:
+            place = words.index("--config") + 1 if "--config" in words else len(words)
+            words = [*words[:place], *([] if "--config" in words else ["--config"]), "preset=demo", *words[place:]]
+    for file in files:
         # Snakemake's own message on a broken file names neither the file nor the line.
-        read_yaml(file)
-        chosen = ["--configfile", str(file)]
+        if not read_yaml(Path(file)):
+            raise InputError(f"{file}: names nothing; it needs a line `data: ...`, or `preset: demo`")
     cores = [] if _has_option(words, CORES) else ["--cores", "all"]
     snakefile = ["--snakefile", str(workflow_folder() / "Snakefile"), "--rerun-incomplete"]
     # Options come first: behind --configfile, targets would pass for files.
-    return [sys.executable, "-m", "snakemake", *snakefile, *cores, *words, *chosen]
+    return [sys.executable, "-m", "snakemake", *snakefile, *cores, *words, *(["--configfile", *files] if files else [])]
 
 
 def call(command: list[str]) -> int:

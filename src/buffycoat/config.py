@@ -9,7 +9,6 @@ import difflib
 import json
 import logging
 import os
-import shutil
 import signal
 import sys
 import time
@@ -21,6 +20,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from buffycoat.bundle.settings import Bundle
 from buffycoat.classify.settings import Classify
+from buffycoat.core.environment import find_gpu
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import line_of_key, read_yaml
 from buffycoat.core.provenance import ROOT
@@ -103,12 +103,21 @@ def _describe(error: Mapping[str, Any]) -> str:
     )
 
 
-def _place_of(keys: Sequence[int | str], files: Sequence[Path]) -> str:
-    """Return ` (FILE, line N)` for the last file that holds the most of `keys`; empty where none does."""
+def _place_of(keys: Sequence[int | str], files: Sequence[Path], value: Any = None) -> str:
+    """Return ` (FILE, line N)` for the last file that holds the most of `keys`; empty where none does.
+
+    Empty too where it holds all of them with another value than `value`, which then is from the command line.
+    """
     found = [(*line_of_key(path, keys), path) for path in files]
     depth, line, path = max(reversed(found), key=lambda entry: entry[0], default=(0, 0, Path()))
-    here = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    return f" ({here}, line {line})" if depth else ""
+    if value is not None and depth == len(keys):
+        here: Any = read_yaml(path)
+        for key in keys:
+            here = here[key] if isinstance(here, Mapping) else here
+        if not isinstance(here, Mapping | list) and here != value:
+            return ""
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return f" ({shown}, line {line})" if depth else ""
 
 
 def check_config(raw: Mapping[str, Any], files: Sequence[Path] = ()) -> Config:
@@ -120,7 +129,7 @@ def check_config(raw: Mapping[str, Any], files: Sequence[Path] = ()) -> Config:
         return Config.model_validate(dict(raw))
     except ValidationError as problem:
         errors = [cast("Mapping[str, Any]", error) for error in problem.errors(include_url=False)]
-        clauses = [_describe(error) + _place_of(error["loc"], files) for error in errors]
+        clauses = [_describe(error) + _place_of(error["loc"], files, error["input"]) for error in errors]
         raise InputError("config: " + "; ".join(clauses)) from None
 
 
@@ -199,16 +208,6 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def find_gpu() -> str | None:
-    """Return what shows that this machine has a GPU, or None; quick, and so without torch."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1"):
-        return None
-    if any(Path("/dev").glob("nvidia[0-9]*")):
-        return "/dev/nvidia*"
-    windows = os.path.exists("/dev/dxg") and shutil.which("nvidia-smi")
-    return "/dev/dxg and nvidia-smi" if windows else None
-
-
 def default_preset() -> tuple[str, str]:
     """Return the preset of a file that names none, and why."""
     if chosen := os.environ.get(CHOSEN):
@@ -232,7 +231,9 @@ def preset_file(name: object, files: Sequence[Path]) -> Path:
     if name in PRESETS:
         return workflow_folder() / "workflow" / "presets" / f"{name}.yaml"
     if isinstance(name, str) and name.endswith((".yaml", ".yml")):
-        return find_file(name, files)
+        if (path := find_file(name, files)).exists():
+            return path
+        raise InputError(f"config: preset: no such file: {name}{_place_of(['preset'], files)}")
     near = difflib.get_close_matches(str(name), PRESETS, 1)
     advice = f"; did you mean {near[0]!r}?" if near else ", nor the path of a YAML file"
     raise InputError(f"config: preset: {name!r} is none of {', '.join(PRESETS)}{advice}{_place_of(['preset'], files)}")
@@ -270,7 +271,11 @@ def settle_data(config: Config, user: Mapping[str, Any], files: Sequence[Path]) 
     Raises InputError where the data are not there or not accepted, or where a setting names a file for other data.
     """
     data = str(find_file(str(config.data), files)) if config.data != SMEARS else SMEARS
-    labels, kind = config.index.make_labels, kind_of(data)
+    labels = config.index.make_labels
+    try:
+        kind = kind_of(data)
+    except InputError as problem:
+        raise InputError(f"{problem}{_place_of(['data'], files, config.data)}") from None
     if kind != "table" and config.index.make_index.root:
         raise InputError(f"config: index.make_index.root is for tables, and {data} is none; remove it")
     if kind != "wbcbench" and labels.test_labels:
@@ -367,8 +372,9 @@ def check_run(raw: Mapping[str, Any], files: Sequence[Path] = ()) -> Config:
         )
     if ahead := sources_of_tomorrow(config):
         raise InputError(f"config: {'; '.join(ahead)}")
-    if config.preset == "demo":
-        log.info("preset demo: the cells are drawn, so the scores say that the chain works and nothing about blood")
+    if config.data == SMEARS:
+        drawn = "the cells are drawn, so the scores say that the chain works and nothing about blood"
+        log.info("preset %s: %s", config.preset, drawn)
     else:
         log.info("preset %s on data %s (%s)", config.preset, config.data, kind_of(str(config.data)))
     return config
@@ -383,6 +389,9 @@ def check_workflow(raw: Mapping[str, Any], files: Sequence[str | Path], is_main_
     if is_main_process:
         log.setLevel(logging.INFO)
         log.addHandler(logging.StreamHandler())
-    config = check_run(raw, [Path(file) for file in files])
+    paths = [Path(file) for file in files]
+    for path in paths:
+        read_yaml(path)  # Snakemake has read it, and takes keys that stand in it twice
+    config = check_run(raw, paths)
     os.environ[CHOSEN] = str(config.preset)
     return config

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,13 @@ def stay_offline() -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
     # Read when huggingface_hub is imported, so too late for a library that has been imported before.
     constants.HF_HUB_OFFLINE = True
+
+
+def find_gpu() -> str | None:
+    """Return what shows that this machine has a GPU, or None; quick, and so without torch."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1"):
+        return None
+    if any(Path("/dev").glob("nvidia[0-9]*")):
+        return "/dev/nvidia*"
+    windows = os.path.exists("/dev/dxg") and shutil.which("nvidia-smi")
+    return "/dev/dxg and nvidia-smi" if windows else None

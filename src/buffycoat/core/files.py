@@ -150,12 +150,28 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not valid JSON ({problem}); delete it and run again") from None
 
 
+def _require_unrepeated(node: Any, path: Path) -> None:
+    """Raise InputError at a key that stands twice in one mapping: YAML keeps the last of them and tells nobody."""
+    lines: dict[str, int] = {}
+    for part in getattr(node, "value", []) if not isinstance(getattr(node, "value", ""), str) else []:
+        key, value = part if isinstance(part, tuple) else (None, part)
+        if key is not None:
+            line = key.start_mark.line + 1
+            if str(key.value) in lines:
+                first = lines[str(key.value)]
+                raise InputError(f"{path}, line {line}: {key.value} is named twice (first: line {first}); keep one")
+            lines[str(key.value)] = line
+        _require_unrepeated(value, path)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file with keys at its top level; raises InputError naming file and line."""
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        _require_unrepeated(yaml.compose(text, Loader=yaml.SafeLoader), path)
+        content = yaml.safe_load(text)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as problem:
