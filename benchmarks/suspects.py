@@ -91,7 +91,9 @@ def found_errors(chances: np.ndarray, labels: np.ndarray, folds: np.ndarray, pla
     many = int(planted.sum())
     return {
         "average_precision": rounded(average_precision_score(planted, np.nan_to_num(doubts.doubt))),
-        "average_precision_of_t_minus_p": rounded(average_precision_score(planted, doubts.usual[labels] - own)),
+        "average_precision_of_t_minus_p": rounded(
+            average_precision_score(planted, np.nan_to_num(doubts.usual[labels] - own))
+        ),
         "recall_at_planted": rounded(planted[order[:many]].mean()),
         "suspect": int(doubts.contradicted.sum()),
         "suspect_and_planted": int((doubts.contradicted & planted).sum()),
