@@ -25,7 +25,8 @@ def stage_costs(results: Path) -> tuple[dict[str, float], float]:
     seconds: dict[str, float] = {}
     peak = 0.0
     for file in sorted(results.rglob("benchmarks/**/*.tsv")):
-        stage = file.relative_to(results).parts[0]
+        # What gathers the portions of a stage writes to benchmarks/<stage>/.
+        stage = next(part for part in file.relative_to(results).parts if part != "benchmarks")
         for row in csv.DictReader(file.open(), delimiter="\t"):
             seconds[stage] = round(seconds.get(stage, 0.0) + float(row["s"]), 1)
             if row["max_rss"] not in ("-", "NA"):

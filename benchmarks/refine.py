@@ -61,14 +61,14 @@ def run_twin(seed: int, branch_a: dict[str, Any], folder: Path) -> Path:
     return folder / "results"
 
 
-def inputs_of(results: Path, recipe: str) -> dict[str, Path]:
+def inputs_of(results: Path, restoration: str, recipe: str) -> dict[str, Path]:
     """Return the tables that the refinement reads."""
     return {
         "images": results / "1_index/images.parquet",
         "labels": results / "1_index/labels.parquet",
         "classes": results / "1_index/classes.parquet",
         "folds": results / "1_index/folds.parquet",
-        "probabilities": results / "5_classify" / recipe / "probabilities.parquet",
+        "probabilities": results / "5_classify" / restoration / recipe / "probabilities.parquet",
         "head_probabilities": results / "6_embed/probabilities.parquet",
         "morphology": results / "7_measure/morphology.parquet",
     }
@@ -197,9 +197,9 @@ def bars(twins: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def judged(results: Path, recipe: str) -> dict[str, Any]:
+def judged(results: Path, restoration: str, recipe: str) -> dict[str, Any]:
     """Return everything that is told of one run."""
-    inputs = inputs_of(results, recipe)
+    inputs = inputs_of(results, restoration, recipe)
     return {
         "scores": score(results, inputs), "rules": decisions(results), "shuffled_labels": permutation_test(inputs),
     }  # fmt: skip
@@ -208,8 +208,12 @@ def judged(results: Path, recipe: str) -> dict[str, Any]:
 def run_twins(folder: Path, seeds: list[int]) -> dict[str, Any]:
     """Return the figures of every twin, under each branch A."""
     found: dict[str, Any] = {"command": "make benchmark-refine", "machine": machine(), "size": TWIN}
+    restoration = read_layers({"preset": "demo"})[0].restore.restore_cells.method
     for name, branch_a in BRANCH_A.items():
-        twins = {f"seed {seed}": judged(run_twin(seed, branch_a, folder / f"seed_{seed}"), name) for seed in seeds}
+        twins = {
+            f"seed {seed}": judged(run_twin(seed, branch_a, folder / f"seed_{seed}"), restoration, name)
+            for seed in seeds
+        }
         found[name] = {"classify": branch_a, "bars": bars(list(twins.values())), **twins}
     return found
 
@@ -218,6 +222,7 @@ def main(
     folder: Annotated[Path, typer.Option(help="where the twins run; what is there is kept")] = Path("local/twins"),
     seeds: Annotated[list[int], typer.Option(help="of the twins")] = [1, 2, 3],  # noqa: B006
     real: Annotated[Path | None, typer.Option(help="folder of a finished run on real cells")] = None,
+    restoration: Annotated[str, typer.Option(help="the real run's own")] = "median",
     recipe: Annotated[str, typer.Option(help="the real run's main recipe")] = "oversampling",
     name: Annotated[str, typer.Option(help="what the real run is called in the result")] = "laptop",
     result: Annotated[Path, typer.Option()] = HERE / "refine.json",
@@ -226,8 +231,10 @@ def main(
     start_logging()
     figures = read_json(result) if result.exists() else {}
     if real is not None:
-        command = f"python -m benchmarks.refine --real FOLDER --recipe {recipe} --name {name}"
-        found = {"command": command, "machine": machine(), **judged(real / "results", recipe)}
+        command = (
+            f"python -m benchmarks.refine --real FOLDER --restoration {restoration} --recipe {recipe} --name {name}"
+        )
+        found = {"command": command, "machine": machine(), **judged(real / "results", restoration, recipe)}
         figures["real"] = {**figures.get("real", {}), name: found}
     else:
         figures["twins"] = run_twins(folder, seeds)

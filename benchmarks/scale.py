@@ -10,10 +10,10 @@ benchmarks/classify.py and others. Crops have the full size, 224 px; they are fo
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import itertools
-import json
 import math
 import os
 import shutil
@@ -28,32 +28,28 @@ import yaml
 
 from benchmarks.machine import machine
 from benchmarks.scale_data import DRAWN, draw_once, write_images, write_stand_ins
-from buffycoat.config import Config, check_config, settings_json
+from buffycoat.config import Config, read_layers, science_json, settings_json
 from buffycoat.core.files import read_json, write_json
 from buffycoat.core.progress import start_logging
+from buffycoat.data.gather_portions import ALL
 from buffycoat.index.lists import folders_of, lists_of
 
 HERE = Path(__file__).parent
 SIZES = [1000, 5000, 20_000, 55_012]
 PORTIONS = [1, 100, 1000]
 THREADS = 2
-RECIPE = "focal"
-BEFORE = ["index.make_index", "index.make_labels", "index.make_folds", "crop.crop_cells",
-          "partition.measure_noise", "partition.flag_noisy", "restore.restore_cells"]  # fmt: skip
-AFTER = ["classify.combine_folds", "embed.score_baselines", "refine.measure_cells", "refine.fit_rules",
-         "refine.refine_labels", "refine.find_suspects", "report.score_labels", "report.write_predictions",
-         "report.draw_figures", "report.write_report", "report.write_suspects"]  # fmt: skip
-"""The steps before and after what the stand-ins are for."""
-FOLDERS = {
-    "index": "1_index",
-    "crop": "2_crop",
-    "partition": "3_partition",
-    "restore": "4_restore",
-    "classify": f"5_classify/{RECIPE}",
-    "embed": "6_embed",
-    "refine": "8_refine",
-    "report": "report",
-}
+RESTORATION, RECIPE = "median", "focal"
+RESTORED, CLASSIFIED = f"4_restore/{RESTORATION}", f"5_classify/{RESTORATION}/{RECIPE}"
+GATHERED = {"crops": "2_crop", "noise_scores": "3_partition", "embeddings": "6_embed", "morphology": "7_measure"}
+"""The tables that are made in portions, here in one, and the folder of each."""
+BEFORE = ["index.make_index", "index.make_labels", "index.make_folds", "crop.crop_cells", "gather.crops",
+          "partition.measure_noise", "gather.noise_scores", "partition.flag_noisy",
+          "restore.restore_cells"]  # fmt: skip
+AFTER = ["gather.embeddings", "classify.combine_folds", "embed.score_baselines", "measure.measure_cells",
+         "gather.morphology", "refine.fit_rules", "refine.refine_labels", "review.find_suspects",
+         "report.score_labels", "report.write_predictions", "report.draw_figures", "report.write_report",
+         "review.write_suspects"]  # fmt: skip
+"""The steps before and after what the stand-ins are for; `gather.TABLE` puts the portions of a table together."""
 FILES = {
     "images": "1_index/images.parquet",
     "labels": "1_index/labels.parquet",
@@ -66,12 +62,13 @@ FILES = {
     "scores": "3_partition/noise_scores.parquet",
     "noise": "3_partition/noise.parquet",
     "threshold": "3_partition/threshold.json",
-    "cells": "4_restore/cells.parquet",
-    "refused": "4_restore/refused.parquet",
-    "probabilities": f"5_classify/{RECIPE}/probabilities.parquet",
-    "calibration": f"5_classify/{RECIPE}/calibration.json",
+    "cells": f"{RESTORED}/cells.parquet",
+    "refused": f"{RESTORED}/refused.parquet",
+    "shards": f"{RESTORED}/shards",
+    "probabilities": f"{CLASSIFIED}/probabilities.parquet",
+    "calibration": f"{CLASSIFIED}/calibration.json",
     "embeddings": "6_embed/embeddings.parquet",
-    "prompts": "6_embed/prompts.parquet",
+    "prompts": f"6_embed/portions/{ALL}/prompts.parquet",
     "head_probabilities": "6_embed/probabilities.parquet",
     "knn": "6_embed/knn_probabilities.parquet",
     "baselines": "6_embed/baselines.parquet",
@@ -79,17 +76,26 @@ FILES = {
     "rules": "8_refine/rules.json",
     "refined_labels": "8_refine/refined_labels.parquet",
     "suspects": "9_review/suspects.parquet",
+    "familiar": "9_review/familiar.safetensors",
+    "page": "9_review/suspects.html",
+    "csv": "9_review/suspects.csv",
     "metrics": "report/metrics.parquet",
     "confusions": "report/confusion.parquet",
+    "summary": "report/summary.json",
     "predictions": "report/predictions.parquet",
     "submission": "report/submission.csv",
     "figures": "report/figures",
     "report": "report/report.html",
-    "page": "9_review/suspects.html",
-    "csv": "9_review/suspects.csv",
 }
-"""The file that a parameter of a step names, the same as in workflow/rules; `shards` and `summary` are each stage's."""
-NAME_OF_SUMMARY = "summary.json"
+"""The file that a parameter of a step names, the same as in workflow/rules."""
+OWN_FILES = {
+    ("index.make_labels", "summary"): "1_index/summary.json",
+    ("crop.crop_cells", "crops"): f"2_crop/portions/{ALL}/crops.parquet",
+    ("crop.crop_cells", "shards"): f"2_crop/portions/{ALL}/shards",
+    ("partition.measure_noise", "scores"): f"3_partition/portions/{ALL}/noise_scores.parquet",
+    ("measure.measure_cells", "morphology"): f"7_measure/portions/{ALL}/morphology.parquet",
+}
+"""Where a step's parameter names another file than that of other steps."""
 PER_FOLD = {"logits": "logits.parquet", "histories": "history.parquet"}
 
 
@@ -99,39 +105,40 @@ def overlay_of() -> dict[str, Any]:
         "preset": "wbcbench",
         "data": "smears",
         "index": {"make_labels": {"test_labels": "smears/test_labels.csv", "groups": "given"}},
-        "crop": {"crop_cells": {"method": "stain", "window_px": 224, "size_px": 224}},
-        "restore": {"restore_cells": {"method": "median"}},
+        "crop": {"crop_cells": {"method": "stain", "weights": None}},
+        "restore": {"restore_cells": {"method": RESTORATION}},
         "classify": {"recipe": RECIPE, "train_fold": {"weights": None}},
         "embed": {"embed_cells": {"weights": None}},
     }
 
 
-def value_of(stage: str, name: str, config: Config) -> list[str]:
+def value_of(key: str, name: str, config: Config) -> list[str]:
     """Return what the workflow would give to a parameter of a step: none where it gives nothing."""
     if name in PER_FOLD:
         folds = range(config.index.make_folds.folds)
-        return [f"results/5_classify/{RECIPE}/fold_{fold}/{PER_FOLD[name]}" for fold in folds]
+        return [f"results/{CLASSIFIED}/fold_{fold}/{PER_FOLD[name]}" for fold in folds]
     if name in ("lists", "folders"):
         return lists_of(str(config.data)) if name == "lists" else folders_of(str(config.data))
-    if name == "data":
-        return [str(config.data)]
-    if name in ("shards", "summary"):
-        return [f"results/{FOLDERS[stage]}/{NAME_OF_SUMMARY if name == 'summary' else name}"]
-    told = {"threads": str(THREADS), "seed": str(config.seed), "config": json.dumps(config.model_dump(mode="json")),
-            "columns": settings_json(config, "index.columns"),
-            "statistics": settings_json(config, "statistics")}  # fmt: skip
-    if name in told:
-        return [told[name]]
-    return [f"results/{FILES[name]}"] if name in FILES else []
+    values = {"data": str(config.data), "threads": str(THREADS), "seed": str(config.seed),
+              "config": science_json(config), "columns": settings_json(config, "index.columns"),
+              "statistics": settings_json(config, "statistics")}  # fmt: skip
+    if name in values:
+        return [values[name]]
+    file = OWN_FILES.get((key, name), FILES.get(name))
+    return [f"results/{file}"] if file else []
 
 
 def command_of(key: str, config: Config) -> list[str]:
     """Return the command line of a step, made from its signature as the step's own is."""
     stage, rule = key.split(".")
+    if stage == "gather":
+        folder, module = f"results/{GATHERED[rule]}", "buffycoat.data.gather_portions"
+        tables = ["--portions", f"{folder}/portions/{ALL}/{rule}.parquet", "--table", f"{folder}/{rule}.parquet"]
+        return [sys.executable, "-m", module, *tables]
     step = getattr(importlib.import_module(f"buffycoat.{key}"), rule)
     command = [sys.executable, "-m", f"buffycoat.{key}"]
     for name in inspect.signature(step).parameters:
-        values = [settings_json(config, key)] if name == "settings" else value_of(stage, name, config)
+        values = [settings_json(config, key)] if name == "settings" else value_of(key, name, config)
         command += [f"--{name.replace('_', '-')}", *values] if values else []
     return command
 
@@ -205,6 +212,18 @@ def sizes_of(results: Path) -> dict[str, int]:
     return found
 
 
+def run_steps(images: int, here: Path) -> dict[str, dict[str, float]]:
+    """Return what every step costs on the data set in `here`, which is the working directory."""
+    config, steps = read_layers(overlay_of())[0], {}
+    for key in [*BEFORE, "stand_ins", *AFTER]:
+        if key == "stand_ins":
+            write_stand_ins(here / "results", CLASSIFIED)
+            continue
+        steps[key] = measured(command_of(key, config), here, here / "logs" / f"{key}.log")
+        print(f"{images} images, {key}: {steps[key]}", flush=True)
+    return steps
+
+
 def run_size(images: int, folder: Path) -> dict[str, Any]:
     """Return what every step costs on a data set of so many images; the data set is deleted afterwards."""
     here = folder / f"images_{images}"
@@ -212,17 +231,13 @@ def run_size(images: int, folder: Path) -> dict[str, Any]:
     write_images(images, draw_once(folder / "drawn"), here / "smears")
     overlay = here / "overlay.yaml"
     overlay.write_text(yaml.safe_dump(overlay_of()))
-    config, steps = check_config(overlay_of()), {}
-    for key in [*BEFORE, "stand_ins", *AFTER]:
-        if key == "stand_ins":
-            write_stand_ins(here / "results", RECIPE)
-            continue
-        steps[key] = measured(command_of(key, config), here, here / "logs" / f"{key}.log")
-        print(f"{images} images, {key}: {steps[key]}", flush=True)
-    told = {"images": images, "machine": machine(), "load": os.getloadavg()[2]}
-    found = {"steps": steps, "dry_run": dry_runs(here, overlay), "bytes": sizes_of(here / "results")}
+    # The data are named, and looked for, from the working directory.
+    with contextlib.chdir(here):
+        steps = run_steps(images, here)
+    about = {"images": images, "machine": machine(), "load": os.getloadavg()[2]}
+    costs = {"steps": steps, "dry_run": dry_runs(here, overlay), "bytes": sizes_of(here / "results")}
     shutil.rmtree(here)
-    return {**told, **found}
+    return {**about, **costs}
 
 
 def slope(points: list[tuple[float, float]]) -> float:
@@ -237,10 +252,10 @@ def growth(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
     The exponents are over all sizes, the seconds' also over the two largest. What a step takes whatever the size, such
     as importing, lowers them; milliseconds per further image, from each size to the next, are free of it, and rise
-    where a step is worse than linear.
+    where a step is worse than linear. Steps that a run of an earlier version did not have are left out.
     """
     found = {}
-    for key in runs[0]["steps"]:
+    for key in [key for key in runs[0]["steps"] if all(key in run["steps"] for run in runs)]:
         seconds = [(run["images"], run["steps"][key]["cpu_s"]) for run in runs]
         memory = [(run["images"], run["steps"][key]["own_mib"]) for run in runs]
         further = [1000 * (t1 - t0) / (n1 - n0) for (n0, t0), (n1, t1) in itertools.pairwise(seconds)]

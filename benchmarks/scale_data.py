@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from buffycoat.core.files import whole_folder
+from buffycoat.data.gather_portions import ALL
 from buffycoat.data.random import stream
 from buffycoat.data.tables.classify import LOGITS, PROBABILITIES, TRAINING_HISTORY
 from buffycoat.data.tables.embed import EMBEDDINGS, PROMPTS
@@ -111,17 +112,18 @@ def write_logits(rows: pd.DataFrame, codes: list[str], folder: Path) -> None:
 
 
 def write_branch_b(rows: pd.DataFrame, codes: list[str], folder: Path) -> None:
-    """Write embeddings around a centre per class, prompts, and probabilities of a head."""
+    """Write embeddings around a centre per class and prompts, as one portion, and probabilities of a head."""
+    portion = folder / "portions" / ALL
     rng = stream(SEED, "embeddings")
     centres = rng.normal(0, 1, (len(codes), WIDTH)).astype(np.float32)
     places = rows["true"].map({code: k for k, code in enumerate(codes)}).to_numpy(int)
     vectors = centres[places] + 2 * rng.standard_normal((len(rows), WIDTH), dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     EMBEDDINGS.write(
-        pd.DataFrame({"image_id": rows["image_id"], "embedding": list(vectors)}), folder / "embeddings.parquet"
+        pd.DataFrame({"image_id": rows["image_id"], "embedding": list(vectors)}), portion / "embeddings.parquet"
     )
     texts = centres / np.linalg.norm(centres, axis=1, keepdims=True)
-    PROMPTS.write(pd.DataFrame({"code": codes, "prompt": codes, "embedding": list(texts)}), folder / "prompts.parquet")
+    PROMPTS.write(pd.DataFrame({"code": codes, "prompt": codes, "embedding": list(texts)}), portion / "prompts.parquet")
     logits = meant(rows["true"], codes, "branch B")
     chances = np.exp(logits - logits.max(axis=1, keepdims=True))
     table = pd.DataFrame(chances / chances.sum(axis=1, keepdims=True), columns=codes)
@@ -130,8 +132,11 @@ def write_branch_b(rows: pd.DataFrame, codes: list[str], folder: Path) -> None:
     PROBABILITIES.write(table, folder / "probabilities.parquet")
 
 
-def write_stand_ins(results: Path, recipe: str) -> None:
-    """Write what the stages classify and embed would have made, in the right shape, with classes that are learnable."""
+def write_stand_ins(results: Path, classified: str) -> None:
+    """Write what the stages classify and embed would have made, in the right shape, with classes that are learnable.
+
+    `classified` is the folder of the recipe's folds below `results`.
+    """
     codes = class_codes(CLASSES.read(results / "1_index" / "classes.parquet"))
     images = decodable(IMAGES.read(results / "1_index" / "images.parquet"))
     tested = TEST_LABELS.read(results / "1_index" / "test_labels.parquet").set_index("image_id")["label"]
@@ -142,5 +147,5 @@ def write_stand_ins(results: Path, recipe: str) -> None:
         .merge(FOLDS.read(results / "1_index" / "folds.parquet"), on="image_id", how="left")
     )
     rows["true"] = rows["label"].fillna(rows["image_id"].map(tested))
-    write_logits(rows, codes, results / "5_classify" / recipe)
+    write_logits(rows, codes, results / classified)
     write_branch_b(rows, codes, results / "6_embed")

@@ -1,6 +1,6 @@
 """How well suspects are found: branch A's mistakes, classes left out, wrong labels planted in memory.
 
-    python -m benchmarks.suspects --results results --output benchmarks/suspects.json
+    python -m benchmarks.suspects --results results --restoration median --recipe oversampling
 
 Needs the results of a finished run whose test labels are known. Branch B's heads are trained again on the planted
 labels; branch A is not, so that its share in finding them is flattered: the rows `branch_b` say by how much such
@@ -91,7 +91,9 @@ def found_errors(chances: np.ndarray, labels: np.ndarray, folds: np.ndarray, pla
     many = int(planted.sum())
     return {
         "average_precision": rounded(average_precision_score(planted, np.nan_to_num(doubts.doubt))),
-        "average_precision_of_t_minus_p": rounded(average_precision_score(planted, doubts.usual[labels] - own)),
+        "average_precision_of_t_minus_p": rounded(
+            average_precision_score(planted, np.nan_to_num(doubts.usual[labels] - own))
+        ),
         "recall_at_planted": rounded(planted[order[:many]].mean()),
         "suspect": int(doubts.contradicted.sum()),
         "suspect_and_planted": int((doubts.contradicted & planted).sum()),
@@ -109,7 +111,8 @@ def plant(numbers: np.ndarray, near: np.ndarray, kind: str) -> tuple[np.ndarray,
 
 def main(
     results: Annotated[Path, typer.Option()] = Path("results"),
-    recipe: Annotated[str, typer.Option()] = "oversampling",
+    restoration: Annotated[str, typer.Option(help="the run's own, as in the preset laptop")] = "median",
+    recipe: Annotated[str, typer.Option(help="the run's main one")] = "oversampling",
     output: Annotated[Path, typer.Option()] = Path(__file__).parent / "suspects.json",
 ) -> None:
     """Measure and write everything."""
@@ -122,7 +125,8 @@ def main(
     true = TEST_LABELS.read(results / "1_index" / "test_labels.parquet").set_index("image_id")["label"]
     stored = EMBEDDINGS.read(results / "6_embed" / "embeddings.parquet").set_index("image_id")["embedding"]
     vectors, tested = (np.stack(stored.loc[ids].to_list()).astype(np.float32) for ids in (folds.index, true.index))
-    tables = (results / "5_classify" / recipe / "probabilities.parquet", results / "6_embed" / "probabilities.parquet")
+    folders = (results / "5_classify" / restoration / recipe, results / "6_embed")
+    tables = [folder / "probabilities.parquet" for folder in folders]
     a, b = (PROBABILITIES.read(path).set_index("image_id").loc[folds.index, codes].to_numpy() for path in tables)
     settings = TrainHead.model_validate(read_weights(results / "6_embed" / "heads.safetensors")[1]["settings"])
     confused = np.zeros((len(codes), len(codes)))
