@@ -43,6 +43,11 @@ def rounded(value: Any) -> float:
     return round(float(value), 3)
 
 
+def share_of(wrong: np.ndarray) -> float | None:
+    """Return the share of True values, None where there is no value."""
+    return rounded(wrong.mean()) if len(wrong) else None
+
+
 def mistakes(table: pd.DataFrame, true: pd.Series) -> dict[str, Any]:
     """Return how the scores of test images tell branch A's mistakes, and how many of the suspect ones are such."""
     rows = table[table["image_id"].isin(true.index)].set_index("image_id")
@@ -52,7 +57,7 @@ def mistakes(table: pd.DataFrame, true: pd.Series) -> dict[str, Any]:
     found["roc_auc"] = {name: rounded(roc_auc_score(wrong, rows[name])) for name in scores}
     for kind in KINDS[1:]:
         raised = np.array([kind in names.split(",") for names in rows["kinds"]], bool)
-        shares = {"suspect": rounded(wrong[raised].mean()), "others": rounded(wrong[~raised].mean())}
+        shares = {"suspect": share_of(wrong[raised]), "others": share_of(wrong[~raised])}
         found[kind] = {"images": int(raised.sum()), "share_of_mistakes": shares}
     return found
 
