@@ -6,8 +6,10 @@ import pandas as pd
 import pytest
 
 from buffycoat.core.errors import InputError
-from buffycoat.data.gather_portions import ALL, gather_portions, rows_of_portion
+from buffycoat.crop.crop_cells import CROP_BATCH
+from buffycoat.data.gather_portions import ALL, BLOCK, gather_portions, rows_of_portion
 from buffycoat.data.tables.partition import NOISE_SCORES
+from buffycoat.embed.embed_cells import EMBED_BATCH
 
 
 @pytest.mark.parametrize(("rows", "portions", "unit"), [(10, 3, 1), (10, 3, 4), (10, 12, 1), (0, 2, 4), (64, 2, 64)])
@@ -47,3 +49,8 @@ def test_a_row_in_two_portions_and_a_table_of_another_kind_are_refused(tmp_path:
         gather_portions(portions=[part, part], table=tmp_path / "noise_scores.parquet")
     with pytest.raises(InputError, match="no table that is made in portions; these are: crops, noise_scores"):
         gather_portions(portions=[part], table=tmp_path / "folds.parquet")
+
+
+def test_portions_of_all_steps_hold_the_same_images() -> None:
+    # Steps that crop and embed begin at whole batches; the rules give a job the shards of its own portion alone.
+    assert CROP_BATCH == EMBED_BATCH == BLOCK

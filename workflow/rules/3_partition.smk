@@ -11,7 +11,7 @@ rule measure_noise:
     input:
         images="results/1_index/images.parquet",
         crops="results/2_crop/crops.parquet",
-        shards=CROP_SHARDS,
+        shards="results/2_crop/portions/{scatteritem}/shards",
     output:
         scores="results/3_partition/portions/{scatteritem}/noise_scores.parquet",
     log:

@@ -13,7 +13,7 @@ rule embed_cells:
         # A corrected label changes the numbers in this table, and must not embed anything again.
         classes=ancient("results/1_index/classes.parquet"),
         cells=CELLS,
-        crop_shards=CROP_SHARDS,
+        crop_shards="results/2_crop/portions/{scatteritem}/shards",
         cell_shards=CELL_SHARDS,
     output:
         embeddings="results/6_embed/portions/{scatteritem}/embeddings.parquet",

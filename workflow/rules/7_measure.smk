@@ -11,7 +11,7 @@ rule measure_cells:
     input:
         crops="results/2_crop/crops.parquet",
         cells=CELLS,
-        crop_shards=CROP_SHARDS,
+        crop_shards="results/2_crop/portions/{scatteritem}/shards",
         cell_shards=CELL_SHARDS,
     output:
         morphology="results/7_measure/portions/{scatteritem}/morphology.parquet",

@@ -1,8 +1,7 @@
 """Checked settings, code digests and the ranges of the wildcards; no rules."""
 
 import json
-
-from snakemake.exceptions import WorkflowError
+import sys
 
 from buffycoat.config import (
     check_workflow,
@@ -27,7 +26,9 @@ CODES = {}
 try:
     CONFIG = check_workflow(config, workflow.configfiles, workflow.is_main_process)
 except InputError as problem:
-    raise WorkflowError(str(problem)) from None
+    # One line, without the places in this file that Snakemake would add.
+    print(problem, file=sys.stderr)
+    sys.exit(2)
 hand_on_runtime(CONFIG)
 
 

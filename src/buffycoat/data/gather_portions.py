@@ -18,13 +18,16 @@ from buffycoat.data.tables.partition import NOISE_SCORES
 from buffycoat.data.tables.schema import Table
 
 log = logging.getLogger("buffycoat")
+BLOCK = 64
+"""Rows that no portion divides: as many as cropping and embedding work on at once, so that the portions of all steps
+hold the same images, and a job reads the shards of its own portion alone."""
 ALL = "1-of-1"
 """The portion that is all of the rows."""
 GATHERED: dict[str, Table] = {table.name: table for table in (CROPS, NOISE_SCORES, EMBEDDINGS, MORPHOLOGY)}
 """The tables that are made in portions, by name, which is also that of their files."""
 
 
-def rows_of_portion(frame: pd.DataFrame, portion: str, unit: int = 1) -> pd.DataFrame:
+def rows_of_portion(frame: pd.DataFrame, portion: str, unit: int = BLOCK) -> pd.DataFrame:
     """Return the rows of portion 'k-of-n', the k-th of n, k from 1; portions follow each other and leave nothing out.
 
     They begin at multiples of `unit` rows, so that rows that are worked on together stay together whatever n is. With
