@@ -73,7 +73,7 @@ def test_every_name_that_a_file_system_takes_goes_through_index_and_crop(tmp_pat
 def test_a_name_with_a_line_break_still_gives_one_line_of_error(tmp_path: Path) -> None:
     picture(tmp_path / "a\nb.png", 1)
     table = write_list(tmp_path / "l.csv", [("image", "label"), ("a\nb.png", "SNE"), ("a\nb.png", "LY")])
-    shown = run_step("index.make_index", {}, data=table, images=tmp_path / "images")
+    shown = run_step("index.make_index", {}, data=table, columns="{}", images=tmp_path / "images")
     assert "listed twice" in one_line(shown)
 
 
