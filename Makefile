@@ -1,8 +1,12 @@
 # Everything on a fresh machine: `make demo` runs the whole workflow, `make test` checks it. Both set up first.
 PYTHON ?= python3
 CORES ?= all
+# The address of a package index with torch for CPUs alone (PyTorch's install page names it): saves the CUDA libraries.
+TORCH_INDEX ?=
 ready := .venv/.ready
+tools := .venv/.tools
 bin := .venv/bin
+install := $(bin)/python -m pip install --quiet --disable-pip-version-check
 # Keeps hubs from being asked: nothing here needs a network once it is installed.
 export HF_HUB_OFFLINE := 1
 
@@ -10,6 +14,7 @@ export HF_HUB_OFFLINE := 1
 .PHONY: help setup demo test check format docs docs-site sbom segmenter benchmark-crop benchmark-partition benchmark-restore benchmark-classify benchmark-measure benchmark-embed benchmark-refine benchmark-scale benchmark-gpu clean
 
 help:
+	@echo "make setup   install into .venv; TORCH_INDEX=ADDRESS takes torch for CPUs from there (docs/installation.md)"
 	@echo "make demo    install, simulate a small data set, run all stages, show where the report is"
 	@echo "make test    install, check style and types, run all tests"
 	@echo "make check   style, types and the linters of Snakemake alone"
@@ -34,14 +39,24 @@ setup: $(ready)
 $(ready): requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
-	$(bin)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(bin)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+ifneq ($(TORCH_INDEX),)
+	$(install) --no-deps --index-url "$(TORCH_INDEX)" $$(grep -E '^torch(vision)?==' requirements.txt)
+	grep -vE '^(cuda-|nvidia-|triton)' requirements.txt > .venv/requirements-cpu.txt
+	$(install) -r .venv/requirements-cpu.txt
+else
+	$(install) -r requirements.txt
+endif
+	$(install) --no-deps --no-build-isolation -e .
+	touch $@
+
+$(tools): $(ready) requirements-dev.txt
+	$(install) -r requirements-dev.txt
 	touch $@
 
 demo: $(ready)
 	$(bin)/buffycoat run -- --cores $(CORES) --workflow-profile workflow/profiles/local
 
-check: $(ready)
+check: $(tools)
 	$(bin)/ruff check
 	$(bin)/ruff format --check
 	$(bin)/snakefmt --check Snakefile workflow
@@ -51,7 +66,7 @@ check: $(ready)
 test: check
 	$(bin)/python -m pytest
 
-format: $(ready)
+format: $(tools)
 	$(bin)/ruff check --fix
 	$(bin)/ruff format
 	$(bin)/snakefmt Snakefile workflow

@@ -180,7 +180,7 @@ def snakemake_command(words: list[str]) -> list[str]:
         if not read_yaml(Path(file)):
             raise InputError(f"{file}: names nothing; it needs a line `data: ...`, or `preset: demo`")
     cores = [] if _has_option(words, CORES) else ["--cores", "all"]
-    snakefile = ["--snakefile", str(workflow_folder() / "Snakefile"), "--rerun-incomplete"]
+    snakefile = ["--snakefile", str(workflow_folder() / "workflow" / "Snakefile"), "--rerun-incomplete"]
     # Options come first: behind --configfile, targets would pass for files.
     return [sys.executable, "-m", "snakemake", *snakefile, *cores, *words, *(["--configfile", *files] if files else [])]
 

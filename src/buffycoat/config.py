@@ -23,7 +23,7 @@ from buffycoat.classify.settings import Classify
 from buffycoat.core.environment import find_gpu
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import line_of_key, read_yaml
-from buffycoat.core.provenance import ROOT
+from buffycoat.core.provenance import PACKAGE, ROOT
 from buffycoat.core.settings import RUNTIME_VARIABLE, Runtime, Settings, Statistics
 from buffycoat.crop.settings import Crop
 from buffycoat.embed.settings import Embed
@@ -188,15 +188,16 @@ def keep_warnings_for_trainings() -> None:
     Slurm sends its warning before a time limit or a preemption to every process of a job step. Snakemake and the shells
     would end of it, and Slurm would kill the training with them before it has stored its state.
     """
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def workflow_folder() -> Path:
-    """Return the folder that holds the Snakefile and workflow/; raises InputError where this copy has none."""
-    folder = ROOT.parent
-    if not (folder / "workflow" / "presets").is_dir():
-        raise InputError(f"{folder}: no workflow here; run from a clone of the repository (make setup)")
-    return folder
+    """Return the folder of workflow/, envs/ and config.yaml, the clone's or in a wheel the package's; or InputError."""
+    for folder in (ROOT / PACKAGE, ROOT.parent):
+        if (folder / "workflow" / "presets").is_dir():
+            return folder
+    raise InputError(f"{ROOT}: no workflow here; install buffycoat again, or run from a clone (make setup)")
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
