@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -160,10 +161,12 @@ def _named_file(words: list[str]) -> tuple[list[str], list[str]]:
 def snakemake_command(words: list[str]) -> list[str]:
     """Return the command that runs the workflow here, from a configuration file (it may be absent) and options.
 
-    Raises InputError where the file is missing, broken or empty.
+    Raises InputError where the file is missing, broken or empty, or Snakemake is absent.
     """
     from buffycoat.config import workflow_folder
 
+    slurm = any(re.split("[=/]", word)[-1] == "slurm" for word in words)
+    environment.require("snakemake", *["snakemake_executor_plugin_slurm"] * slurm)
     named, words = _named_file(words)
     words, files = _without_configfiles(words)
     files = [*named, *files]
@@ -341,7 +344,8 @@ def main() -> None:
     """Run the command; a fault of the input is one line on standard error and exit status 2."""
     start_logging()
     try:
-        app(prog_name="buffycoat")
+        with environment.name_extras():
+            app(prog_name="buffycoat")
     except InputError as problem:
         print(f"buffycoat: error: {problem}", file=sys.stderr)
         sys.exit(2)

@@ -18,7 +18,7 @@ import pandas as pd
 
 from buffycoat.bundle.labelling import label_images
 from buffycoat.bundle.models import Models
-from buffycoat.core.environment import stay_offline
+from buffycoat.core.environment import name_extras, stay_offline, usable_cores
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_json, write_json
 from buffycoat.data.pages import write_spreadsheet
@@ -132,11 +132,12 @@ class Predictor:
         """Check and load the bundle."""
         stay_offline()
         self.exact, self.chunk = exact, max(1, chunk)
-        threads = len(os.sched_getaffinity(0))
+        threads = usable_cores()
         self._pool = ThreadPoolExecutor(threads)
         places = {key: Path(place) for key, place in (weights or {}).items()}
         self.models = Models(Path(bundle), places, self._pool, threads)
-        self.models.load()
+        with name_extras():
+            self.models.load()
 
     @property
     def classes(self) -> list[str]:

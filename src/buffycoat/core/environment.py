@@ -1,11 +1,14 @@
-"""What this machine has: Python, system, hardware, installed packages, and models in the hub's local cache."""
+"""What this machine has: Python, system, hardware, installed packages and extras, models in the hub's local cache."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,14 @@ from packaging.utils import canonicalize_name
 from buffycoat.core.errors import InputError
 
 OWN = "buffycoat"
+EXTRAS = {
+    "workflow": ("matplotlib", "snakemake"),
+    "slurm": ("snakemake_executor_plugin_slurm",),
+    "cellpose": ("cellpose", "fastremap", "pooch", "requests", "tqdm"),
+    "clip": ("open_clip", "transformers"),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+}
+"""The modules that each extra of this package brings; pyproject.toml has their versions."""
 
 
 def version() -> str:
@@ -32,6 +43,32 @@ def installed() -> dict[str, importlib.metadata.Distribution]:
         if name := distribution.metadata["Name"]:
             found.setdefault(canonicalize_name(name), distribution)
     return dict(sorted(found.items()))
+
+
+def line_for_extra(extra: str) -> str:
+    """Return the command that installs an extra; it takes the versions from the package that is installed."""
+    return f'pip install "{OWN}[{extra}]"'
+
+
+@contextmanager
+def name_extras() -> Iterator[None]:
+    """Turn the absence of a module that an extra brings into an InputError with the line that installs it."""
+    try:
+        yield
+    except ModuleNotFoundError as problem:
+        module = (problem.name or "").partition(".")[0]
+        extra = next((extra for extra, modules in EXTRAS.items() if module in modules), None)
+        if extra is None:
+            raise
+        raise InputError(f"{module} is not installed, which this needs: {line_for_extra(extra)}") from None
+
+
+def require(*modules: str) -> None:
+    """Raise InputError with the line that installs its extra where one of `modules` is absent."""
+    with name_extras():
+        for module in modules:
+            if importlib.util.find_spec(module) is None:
+                raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
 
 def system() -> dict[str, str]:
@@ -57,6 +94,20 @@ def processor() -> str:
     return next(named, "") or platform.processor() or platform.machine()
 
 
+def usable_cores() -> int:
+    """Return how many cores this process may use; all of the machine where the system does not say."""
+    # Linux has it, macOS and Windows do not.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_gib() -> int | None:
+    """Return the machine's memory in GiB; None where the system does not say."""
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
 def hardware() -> dict[str, Any]:
     """Return the processor, its cores, the memory, and the GPUs that PyTorch sees with the CUDA it was built for."""
     import torch
@@ -66,7 +117,7 @@ def hardware() -> dict[str, Any]:
         "processor": processor(),
         "architecture": platform.machine(),
         "cores": os.cpu_count(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "memory_gib": memory_gib(),
         "gpus": [torch.cuda.get_device_name(number) for number in gpus],
         "cuda": torch.version.cuda,
     }

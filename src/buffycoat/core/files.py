@@ -17,6 +17,7 @@ from buffycoat.core.errors import InputError
 
 MARK = "buffycoat.sha256:"
 DIGITS = 64
+WINDOWS = os.name == "nt"
 OPEN_SEAL = MARK + "0" * DIGITS
 """The text that whoever writes a file puts into it before `close_seal`."""
 
@@ -59,7 +60,9 @@ def is_whole(path: Path) -> bool | None:
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    if WINDOWS and path.is_dir():
+        return  # it opens no folder
+    descriptor = os.open(path, os.O_RDWR if WINDOWS else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -80,6 +83,8 @@ def _runs(process: int) -> bool:
     """Return whether a process of this number runs on this machine; this one's leftovers do not count."""
     if process == os.getpid():
         return False
+    if WINDOWS:
+        return True  # nobody can be asked there: signal 0 would be Ctrl-C
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import typer
 from pydantic import ValidationError
 
+from buffycoat.core.environment import name_extras
 from buffycoat.core.errors import InputError, Interrupted
 from buffycoat.core.progress import start_logging
 from buffycoat.core.settings import RUNTIME_VARIABLE, Runtime, Settings
@@ -107,7 +108,8 @@ def run(step: Callable[..., None]) -> None:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(help=step.__doc__)(_as_command(step))
     try:
-        app(args=_repeat_option_names(sys.argv[1:]), prog_name=f"python -m {step.__module__}")
+        with name_extras():
+            app(args=_repeat_option_names(sys.argv[1:]), prog_name=f"python -m {step.__module__}")
     except InputError as problem:
         _give_up(step, str(problem))
     except Interrupted as problem:

@@ -7,16 +7,18 @@ import csv
 import io
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 import jinja2
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from buffycoat.core.files import whole_file
 from buffycoat.data.images import BACKGROUND, NUCLEUS, Pixels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STYLE = "style.html.j2"
 """The style sheet beside this module, which every page includes."""

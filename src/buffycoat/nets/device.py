@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import logging
 import os
 import time
@@ -13,6 +12,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
+
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger("buffycoat")
 _held_slots: list[IO[str]] = []
@@ -44,8 +48,11 @@ def _slot_lock(path: Path) -> Iterator[IO[str] | None]:
 def claim_gpu(gpus: list[str], folder: Path, wait_s: float = 1.0) -> str:
     """Wait for a GPU that no other job of this user holds, keep it until this process ends, return its name.
 
-    Snakemake counts GPUs but does not say which one a local job may use; a lock per GPU does.
+    Snakemake counts GPUs but does not say which one a local job may use; a lock per GPU does. Where the system has no
+    such locks, it is the first.
     """
+    if fcntl is None:
+        return gpus[0]
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     waited = False
     while True:
@@ -67,7 +74,7 @@ def pick_device() -> torch.device:
     # Asked of the environment first: once CUDA has started, CUDA_VISIBLE_DEVICES is no longer read.
     gpus = visible_gpus()
     if gpus and torch.cuda.is_available():
-        folder = Path(os.environ.get("XDG_RUNTIME_DIR", "/tmp")) / f"buffycoat-gpus-{os.getuid()}"
+        folder = Path(os.environ.get("XDG_RUNTIME_DIR", "/tmp")) / f"buffycoat-gpus-{getattr(os, 'getuid', int)()}"
         index = gpus.index(claim_gpu(gpus, folder))
         device = torch.device("cuda", index)
         torch.cuda.set_device(device)
@@ -97,7 +104,10 @@ def keep_freed_memory() -> None:
     On a CPU the pages of fresh memory cost up to a third of a training step. Other C libraries than glibc are left
     as they are.
     """
-    libc = ctypes.CDLL(None)
+    try:
+        libc = ctypes.CDLL(None)
+    except TypeError:  # Windows: it wants a name
+        return
     if hasattr(libc, "mallopt"):
         for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 200_000_000)):
             libc.mallopt(option, value)

@@ -106,7 +106,8 @@ class Safekeeping:
     end of its step. Use as a context manager, and call `after_step` after each step.
     """
 
-    SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+    # Windows has no SIGUSR1.
+    SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name))
 
     def __init__(self, save: Callable[[], None], every_s: float) -> None:
         """Keep what stores the state, and the seconds between two times it does."""
