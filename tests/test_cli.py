@@ -133,7 +133,8 @@ def test_init_overwrites_nothing_and_says_so_in_one_line(here: Path) -> None:
 def test_run_starts_snakemake_here_with_the_file(here: Path, commands: list[list[str]]) -> None:
     (here / "my.yaml").write_text("preset: demo\n")
     invoke("run", "my.yaml")
-    start = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "workflow" / "Snakefile"), "--rerun-incomplete"]
+    snakefile = str(REPOSITORY / "workflow" / "Snakefile")
+    start = [sys.executable, "-m", "snakemake", "--snakefile", snakefile, "--rerun-incomplete"]
     assert commands == [[*start, "--cores", "all", "--configfile", "my.yaml"]]
 
 

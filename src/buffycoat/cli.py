@@ -340,6 +340,24 @@ def export(
     typer.echo(export_fold(bundle, fold, out))
 
 
+@app.command()
+def doctor() -> None:
+    """Say what is installed and at hand, and for each thing missing the line that mends it; seconds.
+
+    Exit status: 0 predict works, and a run where the extra `workflow` is installed; 1 not.
+    """
+    from buffycoat.terminal.doctor import conclusion, findings
+
+    log.setLevel(logging.WARNING)
+    found = []
+    for finding in findings():
+        found.append(finding)
+        typer.echo(finding)
+    typer.echo(conclusion(found))
+    if any(finding.stops for finding in found):
+        raise typer.Exit(1)
+
+
 def main() -> None:
     """Run the command; a fault of the input is one line on standard error and exit status 2."""
     start_logging()
