@@ -63,11 +63,11 @@ def requirements() -> dict[str, list[Requirement]]:
         lines = [Requirement(text) for text in importlib.metadata.requires(OWN) or []]
     except importlib.metadata.PackageNotFoundError:
         return {}
-    core = [line for line in lines if line.marker is None or line.marker.evaluate({"extra": ""})]
-    found = {
-        extra: [line for line in lines if line.marker and line.marker.evaluate({"extra": extra})] for extra in EXTRAS
-    }
-    return {"": core, **{extra: [line for line in found[extra] if line not in core] for extra in EXTRAS}}
+    found = {"": [line for line in lines if line.marker is None or line.marker.evaluate({"extra": ""})]}
+    others = [line for line in lines if line not in found[""] and line.marker]
+    for extra in EXTRAS:
+        found[extra] = [line for line in others if line.marker and line.marker.evaluate({"extra": extra})]
+    return found
 
 
 def _faults(asked: list[Requirement]) -> list[str]:
@@ -79,11 +79,16 @@ def _faults(asked: list[Requirement]) -> list[str]:
         try:
             version = importlib.metadata.version(line.name)
         except importlib.metadata.PackageNotFoundError:
-            clauses.append(f"{line.name} is absent")
+            clauses.append(f"no {line.name}")
         else:
             if not line.specifier.contains(version, prereleases=True):
                 clauses.append(f"{line.name} is {version}, not {line.specifier}")
     return clauses
+
+
+def has_snakemake() -> bool:
+    """Return whether Snakemake is installed, without which there is no run."""
+    return importlib.util.find_spec("snakemake") is not None
 
 
 def packages() -> Iterator[Finding]:
@@ -91,9 +96,7 @@ def packages() -> Iterator[Finding]:
     try:
         asked = requirements()
     except (InvalidRequirement, KeyError, tomllib.TOMLDecodeError) as problem:
-        yield Finding(
-            "warning", f"packages: cannot read what this copy asks for ({problem})", "install buffycoat again"
-        )
+        yield Finding("warning", f"packages: unknown, for this copy is damaged ({problem})", "install buffycoat again")
         return
     if not asked:
         yield Finding("warning", "packages: unknown, for this copy is not installed", "pip install -e . in the clone")
@@ -104,7 +107,8 @@ def packages() -> Iterator[Finding]:
     for extra in EXTRAS:
         faults = _faults(asked[extra])
         if faults:
-            yield Finding("missing", f"extra {extra} ({', '.join(faults)})", line_for_extra(extra))
+            half = extra == "workflow" and has_snakemake()
+            yield Finding("missing", f"extra {extra} ({', '.join(faults)})", line_for_extra(extra), half)
         else:
             yield Finding("ok", f"extra {extra}")
 
@@ -114,9 +118,8 @@ def this_copy() -> Iterator[Finding]:
     yield Finding("ok", f"buffycoat {environment.version()}, in {ROOT / OWN}")
     yield Finding("ok", f"Python {sys.version.split()[0]}, {sys.executable}")
     if not shutil.which("python", path=str(Path(sys.executable).parent)):
-        yield Finding(
-            "missing", "a program `python` beside it, which the rules call", "use a virtual environment", True
-        )
+        what = "a program `python` beside it, which the rules call"
+        yield Finding("missing", what, "use a virtual environment", has_snakemake())
     try:
         yield Finding("ok", f"workflow, in {workflow_folder() / 'workflow'}")
     except InputError as problem:
@@ -167,10 +170,8 @@ def torch_and_gpus() -> Iterator[Finding]:
         import torch
         import torchvision  # noqa: F401
     except (ImportError, OSError, RuntimeError) as problem:
-        told = " ".join(str(problem).split())
-        yield Finding(
-            "missing", f"torch ({told})", "install torch and torchvision of one build (docs/installation.md)", True
-        )
+        what = f"torch ({' '.join(str(problem).split())})"
+        yield Finding("missing", what, "install torch and torchvision of one build (docs/installation.md)", True)
         return
     cuda = torch.version.cuda
     yield Finding("ok", f"torch {torch.__version__}, built for {f'CUDA {cuda}' if cuda else 'the CPU alone'}")
@@ -207,7 +208,7 @@ def preset_weights() -> Iterator[Finding]:
     """Yield, by preset, whether the weights that it names are there, seen from the working directory."""
     for preset in PRESETS:
         try:
-            config, _ = read_layers({"preset": preset})
+            config, _ = read_layers({"preset": preset, "data": "images"})
         except InputError as problem:
             yield Finding("missing", f"preset {preset}: {problem}", needed=True)
             continue
@@ -221,10 +222,10 @@ def preset_weights() -> Iterator[Finding]:
 def findings() -> Iterator[Finding]:
     """Yield everything that there is to say, in order; what comes first takes no time."""
     yield from this_copy()
-    yield from packages()
-    torch = list(torch_and_gpus())
-    yield from torch
-    if not any(finding.stops for finding in torch):
+    core = [*packages(), *torch_and_gpus()]
+    yield from core
+    # They are read by torch.
+    if not any(finding.stops for finding in core):
         yield from embedded_weights()
     yield from preset_weights()
     yield from machine()
@@ -235,6 +236,6 @@ def conclusion(found: list[Finding]) -> str:
     stopping = sum(finding.stops for finding in found)
     if stopping:
         return f"{stopping} of what is missing stops buffycoat: mend these first"
-    if importlib.util.find_spec("snakemake") is None:
+    if not has_snakemake():
         return f"predict works here; a run needs the extra workflow: {line_for_extra('workflow')}"
     return "predict and run work here"
