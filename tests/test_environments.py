@@ -96,4 +96,13 @@ def test_the_container_copies_what_is_there_and_what_a_run_needs() -> None:
     text = (REPOSITORY / "Containerfile").read_text()
     copied = {name for line in re.findall(r"^COPY (.*)$", text, re.M) for name in line.split()[:-1]}
     assert all((REPOSITORY / name).exists() for name in copied), copied
-    assert copied >= {"requirements.txt", "pyproject.toml", "src", "workflow", "envs", "Snakefile", "config.yaml"}
+    assert copied >= {
+        "requirements.txt",
+        "pyproject.toml",
+        "setup.py",
+        "src",
+        "workflow",
+        "envs",
+        "Snakefile",
+        "config.yaml",
+    }
