@@ -22,6 +22,7 @@ sys.modules["fcntl"] = sys.modules["resource"] = None
 for name in ("sched_getaffinity", "getuid", "geteuid", "sysconf"):
     delattr(os, name)
 del signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP
+os.environ["USERNAME"] = "somebody"
 """
 """Run first in a fresh Python: it then lacks what Windows lacks, as far as Python itself can do without."""
 
@@ -50,9 +51,7 @@ def test_cores_are_those_of_the_machine_where_the_process_has_none_of_its_own(mo
 
 def test_memory_is_unknown_where_the_system_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (environment.memory_gib() or 0) > 0
-    monkeypatch.setattr(
-        os, "sysconf", lambda name: (_ for _ in ()).throw(ValueError("unrecognized configuration name"))
-    )
+    monkeypatch.setattr(os, "sysconf", int)  # a name that it does not know is a ValueError
     assert environment.memory_gib() is None
     monkeypatch.delattr(os, "sysconf")
     assert environment.memory_gib() is None

@@ -75,9 +75,8 @@ def test_a_core_that_is_not_whole_stops_it_and_so_does_half_a_workflow(monkeypat
 
 def test_without_snakemake_predict_alone_works(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "has_snakemake", lambda: False)
-    assert (
-        doctor.conclusion([]) == 'predict works here; a run needs the extra workflow: pip install "buffycoat[workflow]"'
-    )
+    expected = 'predict works here; a run needs the extra workflow: pip install "buffycoat[workflow]"'
+    assert doctor.conclusion([]) == expected
 
 
 def test_an_installed_copy_is_asked_what_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
