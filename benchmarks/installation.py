@@ -27,7 +27,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from benchmarks.machine import machine
-from buffycoat.core.environment import EXTRAS, installed
+from buffycoat.core.environment import EXTRAS, OWN, installed
 from buffycoat.core.files import read_json, write_json
 from buffycoat.terminal.doctor import requirements
 
@@ -38,13 +38,13 @@ MB = 10**6
 
 
 def closure(asked: list[Requirement], packages: dict[str, Distribution]) -> set[str]:
-    """Return the packages here that `asked` brings along, itself included."""
+    """Return the packages here that `asked` brings along, itself included and buffycoat left out."""
     found: set[str] = set()
     seen: set[tuple[str, frozenset[str]]] = set()
     waiting = [(canonicalize_name(line.name), frozenset(line.extras)) for line in asked]
     while waiting:
         name, extras = waiting.pop()
-        if name not in packages or (name, extras) in seen:
+        if name not in packages or name == OWN or (name, extras) in seen:
             continue
         seen.add((name, extras))
         found.add(name)
