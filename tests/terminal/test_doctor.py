@@ -44,7 +44,7 @@ def test_here_everything_works_but_the_weights_that_nobody_put_there() -> None:
         "missing  weights of preset wbcbench",
         "missing  weights of preset paper",
     ]
-    assert all("docs/running.md" in row for row in missing)
+    assert all("docs/weights.md" in row for row in missing)
 
 
 def test_a_line_says_the_state_first_and_what_mends_it_last() -> None:

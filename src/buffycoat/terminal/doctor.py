@@ -213,7 +213,7 @@ def preset_weights() -> Iterator[Finding]:
             yield Finding("missing", f"preset {preset}: {problem}", needed=True)
             continue
         if absent := missing_weights(config):
-            mend = "put them there, docs/running.md tells from where; laptop needs none"
+            mend = "put them there, docs/weights.md tells from where; laptop needs none"
             yield Finding("missing", f"weights of preset {preset} ({'; '.join(absent)})", mend)
         else:
             yield Finding("ok", f"weights of preset {preset}: all here")
