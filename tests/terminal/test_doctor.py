@@ -28,7 +28,7 @@ def lines(found: Any) -> dict[str, str]:
 
 
 def asked_for(monkeypatch: pytest.MonkeyPatch, **extras: str) -> None:
-    wanted = {"": [], **{extra: [] for extra in environment.EXTRAS}}
+    wanted: dict[str, list[Requirement]] = {"": [], **{extra: [] for extra in environment.EXTRAS}}
     wanted |= {extra.replace("core", ""): [Requirement(text)] for extra, text in extras.items()}
     monkeypatch.setattr(doctor, "requirements", lambda: wanted)
 
