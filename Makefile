@@ -2,7 +2,8 @@
 PYTHON ?= python3
 CORES ?= all
 # The address of a package index with torch for CPUs alone (PyTorch's install page names it): saves the CUDA libraries.
-TORCH_INDEX ?=
+# Kept, so that a later `make` with newer requirements stays with it.
+TORCH_INDEX ?= $(shell cat .venv/.torch-index 2>/dev/null)
 ready := .venv/.ready
 tools := .venv/.tools
 bin := .venv/bin
@@ -43,6 +44,7 @@ ifneq ($(TORCH_INDEX),)
 	$(install) --no-deps --index-url "$(TORCH_INDEX)" $$(grep -E '^torch(vision)?==' requirements.txt)
 	grep -vE '^(cuda-|nvidia-|triton)' requirements.txt > .venv/requirements-cpu.txt
 	$(install) -r .venv/requirements-cpu.txt
+	echo "$(TORCH_INDEX)" > .venv/.torch-index
 else
 	$(install) -r requirements.txt
 endif
