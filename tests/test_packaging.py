@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import sys
 import tomllib
@@ -14,6 +15,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from buffycoat.cli import snakemake_command
 from buffycoat.core.environment import EXTRAS, name_extras, require
 from buffycoat.core.errors import InputError
 from buffycoat.core.provenance import ROOT, import_closure
@@ -155,3 +157,12 @@ def test_no_file_names_a_registry() -> None:
     names = ["Makefile", "Containerfile", "pyproject.toml", "README.md", ".ci/run"]
     for file in [REPOSITORY / name for name in names] + list((REPOSITORY / "docs").glob("*.md")):
         assert not hosts.search(file.read_text()), file
+
+
+@pytest.mark.parametrize(("words", "extra"), [([], "workflow"), (["--", "--workflow-profile", "slurm"], "slurm")])
+def test_a_run_without_its_extra_is_one_line(monkeypatch: pytest.MonkeyPatch, words: list[str], extra: str) -> None:
+    absent = EXTRAS[extra]
+    real = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in absent else real(name))
+    with pytest.raises(InputError, match=rf"{absent[0]} is not installed.*buffycoat\[{extra}\]"):
+        snakemake_command(words)

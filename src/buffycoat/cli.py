@@ -166,7 +166,7 @@ def snakemake_command(words: list[str]) -> list[str]:
     from buffycoat.config import workflow_folder
 
     slurm = any(re.split("[=/]", word)[-1] == "slurm" for word in words)
-    environment.require("snakemake", *["snakemake_executor_plugin_slurm"] * slurm)
+    environment.require(*environment.EXTRAS["workflow"], *environment.EXTRAS["slurm"] * slurm)
     named, words = _named_file(words)
     words, files = _without_configfiles(words)
     files = [*named, *files]
