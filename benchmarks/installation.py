@@ -37,22 +37,22 @@ OF_A_GPU = ("cuda-", "nvidia-", "triton")
 MB = 10**6
 
 
-def closure(asked: list[Requirement], packages: dict[str, Distribution]) -> set[str]:
-    """Return the packages here that `asked` brings along, itself included and buffycoat left out."""
-    found: set[str] = set()
-    seen: set[tuple[str, frozenset[str]]] = set()
-    waiting = [(canonicalize_name(line.name), frozenset(line.extras)) for line in asked]
+def closure(ranges: list[Requirement], packages: dict[str, Distribution]) -> set[str]:
+    """Return the packages here that `ranges` brings along, itself included and buffycoat left out."""
+    names: set[str] = set()
+    past: set[tuple[str, frozenset[str]]] = set()
+    waiting = [(canonicalize_name(line.name), frozenset(line.extras)) for line in ranges]
     while waiting:
         name, extras = waiting.pop()
-        if name not in packages or name == OWN or (name, extras) in seen:
+        if name not in packages or name == OWN or (name, extras) in past:
             continue
-        seen.add((name, extras))
-        found.add(name)
+        past.add((name, extras))
+        names.add(name)
         for text in packages[name].requires or []:
             line = Requirement(text)
             if line.marker is None or any(line.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
                 waiting.append((canonicalize_name(line.name), frozenset(line.extras)))
-    return found
+    return names
 
 
 def size(distribution: Distribution) -> int:
@@ -63,16 +63,16 @@ def size(distribution: Distribution) -> int:
 
 def weigh() -> dict[str, dict[str, int]]:
     """Return packages and MB of the core, of its part that a GPU alone needs, and of each extra over the core."""
-    packages, asked = installed(), requirements()
-    core = closure(asked[""], packages)
+    packages, ranges = installed(), requirements()
+    core = closure(ranges[""], packages)
     sets = {"core": core, "of the core, for a GPU alone": {name for name in core if name.startswith(OF_A_GPU)}}
-    workflow = closure(asked["workflow"], packages)
+    workflow = closure(ranges["workflow"], packages)
     for extra in EXTRAS:
         others = core | workflow if extra == "slurm" else core
-        sets[extra] = closure(asked[extra], packages) - others
+        sets[extra] = closure(ranges[extra], packages) - others
     return {
-        name: {"packages": len(found), "mb": round(sum(size(packages[one]) for one in found) / MB)}
-        for name, found in sets.items()
+        name: {"packages": len(names), "mb": round(sum(size(packages[one]) for one in names) / MB)}
+        for name, names in sets.items()
     }
 
 
@@ -97,14 +97,14 @@ def run(command: list[str], folder: Path) -> None:
     subprocess.run(command, cwd=folder, env={**environment, "PIP_NO_CACHE_DIR": "1"}, check=True)
 
 
-def measured(folder: Path, start: float) -> dict[str, Any]:
+def measure(folder: Path, start: float) -> dict[str, Any]:
     """Return seconds since `start`, MB of a clone's environment, and the torch in it."""
     seconds = round(time.monotonic() - start)
     files = [path for path in (folder / ".venv").rglob("*") if path.is_file() and not path.is_symlink()]
     torch = "import importlib.metadata as m; print(m.version('torch'))"
-    shown = subprocess.run([folder / ".venv/bin/python", "-c", torch], capture_output=True, text=True, check=True)
+    answer = subprocess.run([folder / ".venv/bin/python", "-c", torch], capture_output=True, text=True, check=True)
     used = sum(path.stat().st_blocks * 512 for path in files)
-    return {"seconds": seconds, "mb": round(used / MB), "torch": shown.stdout.strip()}
+    return {"seconds": seconds, "mb": round(used / MB), "torch": answer.stdout.strip()}
 
 
 def by_make(index: str, pins: list[str]) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def by_make(index: str, pins: list[str]) -> dict[str, Any]:
     with clone(pins) as folder:
         start = time.monotonic()
         run(["make", "--silent", "setup", *([f"TORCH_INDEX={index}"] if index else [])], folder)
-        return measured(folder, start)
+        return measure(folder, start)
 
 
 def by_wheel(index: str, pins: list[str]) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def by_wheel(index: str, pins: list[str]) -> dict[str, Any]:
         if index:
             run([*install, "--no-deps", "--index-url", index, *(pins or ["torch", "torchvision"])], folder)
         run([*install, *map(str, (folder / "dist").glob("*.whl"))], folder)
-        return measured(folder, start)
+        return measure(folder, start)
 
 
 def main(
@@ -135,17 +135,17 @@ def main(
     pin: Annotated[list[str], typer.Option(help="NAME==VERSION from that index.")] = [],  # noqa: B006
 ) -> None:
     """Measure and write."""
-    found = read_json(OUT) if OUT.exists() else {}
+    result = read_json(OUT) if OUT.exists() else {}
     command = "python -m benchmarks.installation" + " --ways" * ways
-    found |= {"command": command, "date": date.today().isoformat(), "machine": machine(), "packages": weigh()}
+    result |= {"command": command, "date": date.today().isoformat(), "machine": machine(), "packages": weigh()}
     if ways:
-        found["load_at_start"] = round(os.getloadavg()[0], 1)
-        found["ways"] = {"make setup": by_make("", []), "wheel": by_wheel("", [])}
+        result["load_at_start"] = round(os.getloadavg()[0], 1)
+        result["ways"] = {"make setup": by_make("", []), "wheel": by_wheel("", [])}
         if torch_index:
-            found["ways"]["make setup TORCH_INDEX=..."] = by_make(torch_index, pin)
-            found["ways"]["wheel after torch for CPUs"] = by_wheel(torch_index, pin)
-            found["pins_for_cpus"] = pin
-    write_json(found, OUT)
+            result["ways"]["make setup TORCH_INDEX=..."] = by_make(torch_index, pin)
+            result["ways"]["wheel after torch for CPUs"] = by_wheel(torch_index, pin)
+            result["pins_for_cpus"] = pin
+    write_json(result, OUT)
 
 
 if __name__ == "__main__":

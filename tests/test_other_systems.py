@@ -28,9 +28,9 @@ os.environ["USERNAME"] = "somebody"
 
 
 def run_without(code: str) -> str:
-    shown = subprocess.run([sys.executable, "-c", ABSENT + code], capture_output=True, text=True, check=False)
-    assert shown.returncode == 0, shown.stderr
-    return shown.stdout
+    result = subprocess.run([sys.executable, "-c", ABSENT + code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 def test_everything_that_predict_and_doctor_import_can_be_imported() -> None:
@@ -39,8 +39,8 @@ def test_everything_that_predict_and_doctor_import_can_be_imported() -> None:
 
 def test_doctor_works() -> None:
     code = "from buffycoat.terminal import doctor\nfor finding in doctor.findings(): print(finding)"
-    shown = run_without(code)
-    assert "memory: unknown" in shown and "cores: " in shown
+    result = run_without(code)
+    assert "memory: unknown" in result and "cores: " in result
 
 
 def test_cores_are_those_of_the_machine_where_the_process_has_none_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -349,12 +349,12 @@ def doctor() -> None:
     from buffycoat.terminal.doctor import conclusion, findings
 
     log.setLevel(logging.WARNING)
-    found = []
+    report = []
     for finding in findings():
-        found.append(finding)
+        report.append(finding)
         typer.echo(finding)
-    typer.echo(conclusion(found))
-    if any(finding.stops for finding in found):
+    typer.echo(conclusion(report))
+    if any(finding.stops for finding in report):
         raise typer.Exit(1)
 
 

@@ -45,9 +45,11 @@ class Installed:
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         folder = self.root / "empty"
         folder.mkdir(exist_ok=True)
-        kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+        variables = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
         command = [str(self.root / "bin" / "buffycoat"), *words]
-        return subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True, check=False, timeout=300)
+        return subprocess.run(
+            command, cwd=folder, env=variables, capture_output=True, text=True, check=False, timeout=300
+        )
 
 
 @pytest.fixture(scope="module")
@@ -76,22 +78,22 @@ def test_the_wheel_holds_the_workflow(wheel: Path) -> None:
 
 
 def test_doctor_finds_the_package_s_own_workflow(installed: Installed) -> None:
-    shown = installed.run("doctor")
-    assert shown.returncode == 0, shown.stdout + shown.stderr
-    assert f"workflow, in {installed.root}" in shown.stdout and str(REPOSITORY) not in shown.stdout
-    assert shown.stdout.splitlines()[-1] == "predict and run work here"
+    result = installed.run("doctor")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"workflow, in {installed.root}" in result.stdout and str(REPOSITORY) not in result.stdout
+    assert result.stdout.splitlines()[-1] == "predict and run work here"
     assert installed.run("--version").stdout.startswith("buffycoat ")
 
 
 def test_the_demo_s_dry_run_works_with_the_profiles_in_the_wheel(installed: Installed) -> None:
     for profile in ("none", "local"):
-        shown = installed.run("run", "--", "-n", "--workflow-profile", profile)
-        assert shown.returncode == 0, shown.stdout + shown.stderr
-        assert "write_report" in shown.stdout
+        result = installed.run("run", "--", "-n", "--workflow-profile", profile)
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert "write_report" in result.stdout
 
 
 def test_steps_find_the_same_package(installed: Installed) -> None:
     shutil.copy(REPOSITORY / "tests" / "pipeline" / "tiny.yaml", installed.root / "tiny.yaml")
-    shown = installed.run("run", "../tiny.yaml", "--", "results/1_index/images.parquet", "--cores", "2")
-    assert shown.returncode == 0, shown.stdout + shown.stderr
+    result = installed.run("run", "../tiny.yaml", "--", "results/1_index/images.parquet", "--cores", "2")
+    assert result.returncode == 0, result.stdout + result.stderr
     assert (installed.root / "empty" / "results" / "1_index" / "images.parquet").is_file()

