@@ -54,6 +54,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def plural(count: int, word: str) -> str:
+    """Return a number of things: `1 job`, `2 jobs`."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
 def reason_of(text: str) -> str:
     """Return in few words why Snakemake runs a job; empty for reasons that tell nothing more than others."""
     reasons = [words for start, words in REASONS.items() if start in text]
@@ -155,7 +160,7 @@ class Display:
             self.waiting = Counter({rule: n for rule, n in counts.items() if rule != "total"})
             self.total = self.waiting.total()
             self.began = self.clock()
-            words = f"{self.total} {'job' if self.total == 1 else 'jobs'}"
+            words = plural(self.total, "job")
             if (left := self.left_s()) is not None:
                 words += f", about {duration(left)} on this machine"
             self.say(f"{words}\n\n   done  {'job':<{NAME_WIDTH}} {'took':>7}  {'still about':>12}")
@@ -293,7 +298,7 @@ class Display:
     def _show_plan(self) -> None:
         """Show the jobs of a dry run, by rule, with the reasons."""
         rules = list(dict.fromkeys(job.rule for job in self.planned))
-        self.say(f"{len(self.planned)} jobs would run:")
+        self.say(f"{plural(len(self.planned), 'job')} would run:")
         for rule in rules:
             jobs = [job for job in self.planned if job.rule == rule]
             reasons = Counter(part for job in jobs for part in job.reason.split("; ") if part)
