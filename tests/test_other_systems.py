@@ -44,9 +44,9 @@ def test_doctor_works() -> None:
 
 
 def test_cores_are_those_of_the_machine_where_the_process_has_none_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert environment.usable_cores() == len(os.sched_getaffinity(0))
+    assert environment.cores() == len(os.sched_getaffinity(0))
     monkeypatch.delattr(os, "sched_getaffinity")
-    assert environment.usable_cores() == os.cpu_count()
+    assert environment.cores() == os.cpu_count()
 
 
 def test_memory_is_unknown_where_the_system_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from buffycoat.bundle.labelling import label_images
 from buffycoat.bundle.models import Models
-from buffycoat.core.environment import name_extras, stay_offline, usable_cores
+from buffycoat.core.environment import cores, name_extras, stay_offline
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_json, write_json
 from buffycoat.data.pages import write_spreadsheet
@@ -132,7 +132,7 @@ class Predictor:
         """Check and load the bundle."""
         stay_offline()
         self.exact, self.chunk = exact, max(1, chunk)
-        threads = usable_cores()
+        threads = cores()
         self._pool = ThreadPoolExecutor(threads)
         places = {key: Path(place) for key, place in (weights or {}).items()}
         self.models = Models(Path(bundle), places, self._pool, threads)

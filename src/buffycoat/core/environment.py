@@ -94,9 +94,9 @@ def processor() -> str:
     return next(named, "") or platform.processor() or platform.machine()
 
 
-def usable_cores() -> int:
-    """Return how many cores this process may use; all of the machine where the system does not say."""
-    # Linux has it, macOS and Windows do not.
+def cores() -> int:
+    """Return the processor cores that this process may use."""
+    # Only Linux tells which cores a container or a queue has left to the process.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

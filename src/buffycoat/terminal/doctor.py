@@ -128,7 +128,7 @@ def this_copy() -> Iterator[Finding]:
 
 def machine() -> Iterator[Finding]:
     """Yield cores, memory, free space, the right to write here, and Slurm."""
-    yield Finding("ok", f"cores: {environment.usable_cores()}, {environment.processor()}")
+    yield Finding("ok", f"cores: {environment.cores()}, {environment.processor()}")
     memory = environment.memory_gib()
     if memory is not None and memory < LITTLE_MEMORY_GIB:
         yield Finding("warning", f"memory: {memory} GiB", "a run may need more; close other programs")
