@@ -136,11 +136,11 @@ def test_run_starts_snakemake_here_with_the_file(here: Path, commands: list[list
         sys.executable,
         "-m",
         "snakemake",
+        "--logger",
+        "buffycoat",
         "--snakefile",
         str(REPOSITORY / "workflow" / "Snakefile"),
         "--rerun-incomplete",
-        "--logger",
-        "buffycoat",
     ]
     assert commands == [[*start, "--cores", "all", "--configfile", "my.yaml"]]
 

@@ -183,13 +183,13 @@ def snakemake_command(words: list[str], verbose: bool = False) -> list[str]:
     cores = [] if _has_option(words, CORES) else ["--cores", "all"]
     snakefile = ["--snakefile", str(workflow_folder() / "workflow" / "Snakefile"), "--rerun-incomplete"]
     terminal = ["--printshellcmds", "--show-failed-logs"] if verbose else ["--logger", "buffycoat"]
-    # Options come first: behind --configfile, targets would pass for files.
+    # Options come first: behind --configfile, targets would pass for files, and behind --logger for loggers.
     return [
         sys.executable,
         "-m",
         "snakemake",
-        *snakefile,
         *terminal,
+        *snakefile,
         *cores,
         *words,
         *(["--configfile", *files] if files else []),
