@@ -174,6 +174,27 @@ def test_every_setting_that_a_page_names_exists(page: Path) -> None:
     for text in [*blocks(page, "yaml"), *re.findall(rf"`((?:{sections}): \{{[^`]*\}})`", prose(page))]:
         for key in keys_of(yaml.safe_load(text)):
             assert is_setting(key), f"{page.name}: {key} is no setting"
+        # Raises where a value is of another kind.
+        Config.model_validate({"preset": "laptop", "data": "cells", **yaml.safe_load(text)})
+
+
+def test_every_command_of_snakemake_on_a_page_can_be_parsed() -> None:
+    from snakemake.cli import get_argument_parser
+
+    parser = get_argument_parser()
+    checked = 0
+    for page in WRITTEN:
+        lines = [line for text in blocks(page, "") for line in text.replace("\\\n", " ").splitlines()]
+        ours = [words[words.index("--") + 1 :] for words in commands(page) if "--" in words]
+        for line in lines:
+            if match := re.match(r" *snakemake (.*)", line):
+                ours.append(shlex.split(re.split(r"&&|  #", match[1])[0], comments=True))
+        for words in ours:
+            if not any(word in ("TARGET", "...") for word in words):
+                # Ends the process on an unknown option.
+                parser.parse_args(words)
+                checked += 1
+    assert checked > 20
 
 
 @functools.cache
