@@ -232,7 +232,7 @@ def _shown_parameters(function: Any) -> str:
 
 def _signature(name: str, member: Any) -> str:
     """Return how a member of Predictor is called, as one line."""
-    if isinstance(member, property):
+    if isinstance(member, property) and member.fget:
         return f"predictor.{name}: {inspect.signature(member.fget).return_annotation}"
     if name == "__init__":
         return f"Predictor{_shown_parameters(member)}"

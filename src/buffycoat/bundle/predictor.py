@@ -164,7 +164,8 @@ class Predictor:
     def predict(self, images: Iterable[Path | str], image_column: str = "image") -> pd.DataFrame:
         """Return the table of new images (docs/tables.md), one row per image, in the order given.
 
-        `images` is a list of files, folders (every file below them) and tables (their column `image_column`).
+        `images` is a list of files, folders (every file below them) and tables (their column `image_column`). Write a
+        list for a single folder too.
         """
         rows = listed([Path(image) for image in images], image_column)
         parts = [self.predict_rows(part) for part in self.chunks(rows)]
