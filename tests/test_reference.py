@@ -16,14 +16,14 @@ def script() -> dict[str, Any]:
 
 
 def test_the_pages_in_docs_are_current(script: dict[str, Any], repository: Path) -> None:
-    pages = {"configuration.md": script["configuration_page"](), "tables.md": script["tables_page"]()}
-    for name, text in pages.items():
+    for name, text in script["pages"]().items():
         assert (repository / "docs" / name).read_text() == text, f"docs/{name} is out of date: run `make docs`"
 
 
-def test_every_setting_and_column_is_explained(script: dict[str, Any]) -> None:
-    for line in script["configuration_page"]().splitlines():
-        if line.startswith("| ") and not line.startswith("| setting"):
-            assert line.split("|")[-2].strip(), line
+def test_every_setting_option_and_column_is_explained(script: dict[str, Any]) -> None:
+    for page in ("configuration_page", "command_line_page"):
+        for line in script[page]().splitlines():
+            if line.startswith("| "):
+                assert line.split("|")[-2].strip(), line
     for table in script["tables"]():
         assert all(column.meaning for column in table.columns)

@@ -368,7 +368,7 @@ def check_run(raw: Mapping[str, Any], files: Sequence[Path] = ()) -> Config:
         raise InputError(f"config: {'; '.join(absent)}: correct the path, or put the data there")
     if absent := missing_weights(config):
         raise InputError(
-            f"config: {'; '.join(absent)}: put the weights there (docs/running.md), or set `preset: laptop`, which"
+            f"config: {'; '.join(absent)}: put the weights there (docs/weights.md), or set `preset: laptop`, which"
             " needs none"
         )
     if ahead := sources_of_tomorrow(config):

@@ -112,13 +112,19 @@ def checked(rows: pd.DataFrame, pool: ThreadPoolExecutor) -> pd.DataFrame:
 
 
 class Predictor:
-    """A bundle, ready to label images; use as a context manager, or call `close`.
+    """A bundle, ready to label images. Use it as a context manager, or call `close` at the end.
 
-    Parameters: `bundle`, the folder that `snakemake pack_bundle` wrote; `weights`, places of weights that the bundle
-    does not hold, by the setting that names them; `exact`, whether the last batch is filled up, so that an image's
-    numbers do not depend on how many others there are and are, on the same CPU with as many threads, the workflow's
-    own to the last bit (otherwise a few images come sooner, and their numbers may differ in the seventh digit).
-    Raises InputError where the bundle is not what was packed, or weights are missing.
+    `bundle` is the folder that `snakemake pack_bundle` wrote.
+
+    `weights` are the places of weights that the bundle does not hold, by the setting that names them.
+
+    `exact` fills up the last batch, so that the numbers of an image do not depend on the other images. On the same CPU
+    with as many threads they equal the workflow's to the last bit. Without it a few images come sooner, and numbers may
+    differ in the seventh digit.
+
+    `chunk` is the number of images that are worked on at once.
+
+    Raises InputError if the bundle is not what was packed, or if weights are missing.
     """
 
     def __init__(
@@ -153,13 +159,14 @@ class Predictor:
         self.close()
 
     def close(self) -> None:
-        """Let go of the threads."""
+        """End the threads that read images."""
         self._pool.shutdown()
 
     def predict(self, images: Iterable[Path | str], image_column: str = "image") -> pd.DataFrame:
-        """Return the table of new images (docs/tables.md), a row per image, in the order given.
+        """Return the table of new images (docs/tables.md), one row per image, in the order given.
 
-        `images`: files, folders (every file below them) and tables (their column `image_column`).
+        `images` is a list of files, folders (every file below them) and tables (their column `image_column`). Write a
+        list for a single folder too.
         """
         rows = listed([Path(image) for image in images], image_column)
         parts = [self.predict_rows(part) for part in self.chunks(rows)]

@@ -28,7 +28,7 @@ class CropCells(Settings):
     weights: str | None = Field(
         default=None,
         description="`cellpose`: the local weights file, the published `cpsam` or one that Cellpose fine-tuned;"
-        " it is never downloaded by a run, see docs/running.md.",
+        " it is never downloaded by a run, see docs/weights.md.",
     )
 
     def chosen_method(self) -> str:

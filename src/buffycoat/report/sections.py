@@ -23,7 +23,7 @@ RESTORATIONS = 12
 PHASE_NAMES = {
     "branch_a": "Branch A: fold ensemble, test-time augmentation",
     "branch_b": "Branch B: embedding and contrastive head",
-    "suppressed": "rescued classes suppressed",
+    "suppressed": "Before phase 1: rare classes taken away from branch A's labels, if rules say so",
     "phase_1": "+ Phase 1, sensitivity boosting",
     "phase_2": "+ Phase 2, semantic verification",
     "phase_3": "+ Phase 3, biological filter (final)",
