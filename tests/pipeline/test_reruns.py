@@ -24,7 +24,7 @@ from buffycoat.config import Config, read_layers, science_json, settings_json, s
 from buffycoat.core import provenance
 from buffycoat.core.errors import InputError
 from buffycoat.core.settings import Runtime
-from tests.pipeline.workflow_run import REPOSITORY, TARGETS, TINY, Project, downstream
+from tests.pipeline.workflow_run import REPOSITORY, TARGETS, TINY, Project, copy_of, downstream
 from tests.test_layout import STEPS
 
 TELL = {"write_report", "pack_bundle", "write_provenance"}
@@ -37,12 +37,16 @@ LABEL_BLIND = {
 """Rules that corrected labels never run again."""
 
 
-@pytest.fixture(scope="session")
-def users(finished: Project) -> dict[str, set[str]]:
-    edges = finished.edges()
+@pytest.fixture(scope="module")
+def own(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy of the finished project, in which these tests may change files."""
+    return copy_of(finished, tmp_path_factory.mktemp("reruns") / "project")
+
+
+@pytest.fixture(scope="module")
+def users(users: dict[str, set[str]]) -> dict[str, set[str]]:
     # What these steps take of the labels does not make them run again: ancient() in the rules.
-    edges["make_labels"] -= {"train_gan", "embed_cells"}
-    return edges
+    return {**users, "make_labels": users["make_labels"] - {"train_gan", "embed_cells"}}
 
 
 @pytest.fixture(scope="module")
@@ -255,9 +259,9 @@ def test_every_step_has_a_rule(users: dict[str, set[str]]) -> None:
     assert {step.rpartition(".")[2] for step in STEPS} == rules - {"all", "ablation"}
 
 
-def test_a_second_run_does_nothing(finished: Project) -> None:
-    assert finished.planned() == set()
-    shown = finished.snakemake(targets=TARGETS)
+def test_a_second_run_does_nothing(own: Project) -> None:
+    assert own.planned() == set()
+    shown = own.snakemake(targets=TARGETS)
     assert shown.returncode == 0 and "Nothing to be done" in shown.stdout + shown.stderr
 
 
@@ -270,41 +274,41 @@ def test_a_second_run_does_nothing(finished: Project) -> None:
     ],
 )
 def test_snakemake_runs_the_changed_rule_and_what_follows(
-    finished: Project, users: dict[str, set[str]], key: str, overlay: dict[str, Any], tmp_path: Path
+    own: Project, users: dict[str, set[str]], key: str, overlay: dict[str, Any], tmp_path: Path
 ) -> None:
     file = tmp_path / "overlay.yaml"
     file.write_text(yaml.safe_dump(nested(key.split("."), overlay)))
     expected = downstream(users, {key.rpartition(".")[2], *TELL})
-    assert finished.planned("--configfile", TINY, str(file)) == expected
+    assert own.planned("--configfile", TINY, str(file)) == expected
 
 
 def test_snakemake_runs_the_rule_of_a_changed_expression_and_what_follows(
-    finished: Project, users: dict[str, set[str]]
+    own: Project, users: dict[str, set[str]]
 ) -> None:
-    module = finished.folder / "src" / "buffycoat" / "classify" / "combine_folds.py"
+    module = own.folder / "src" / "buffycoat" / "classify" / "combine_folds.py"
     with edited(module, with_expression(module.read_text(), "combine_folds")):
         # The provenance tells the digest of every step's code.
-        assert finished.planned() == downstream(users, {"combine_folds", "write_provenance"})
+        assert own.planned() == downstream(users, {"combine_folds", "write_provenance"})
 
 
-def test_machine_settings_texts_and_time_stamps_rerun_nothing(finished: Project, tmp_path: Path) -> None:
+def test_machine_settings_texts_and_time_stamps_rerun_nothing(own: Project, tmp_path: Path) -> None:
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text(yaml.safe_dump({"runtime": {"micro_batch": 4, "checkpoint_minutes": 50}}))
     for folder in ("src", "workflow"):
-        for file in (finished.folder / folder).rglob("*"):
+        for file in (own.folder / folder).rglob("*"):
             os.utime(file)
-    settings = finished.folder / "src" / "buffycoat" / "crop" / "settings.py"
+    settings = own.folder / "src" / "buffycoat" / "crop" / "settings.py"
     with edited(settings, settings.read_text().replace('description="', 'description="In other words, ')):
-        assert finished.planned("--configfile", TINY, str(overlay)) == set()
+        assert own.planned("--configfile", TINY, str(overlay)) == set()
 
 
-def test_moving_the_project_reruns_nothing(finished: Project) -> None:
-    elsewhere = finished.folder.with_name("moved")
-    shutil.move(finished.folder, elsewhere)
+def test_moving_the_project_reruns_nothing(own: Project) -> None:
+    elsewhere = own.folder.with_name("moved")
+    shutil.move(own.folder, elsewhere)
     try:
         assert Project(elsewhere).planned() == set()
     finally:
-        shutil.move(elsewhere, finished.folder)
+        shutil.move(elsewhere, own.folder)
 
 
 @contextmanager
@@ -318,20 +322,20 @@ def moved_away(file: Path) -> Iterator[None]:
         kept.rename(file)
 
 
-def test_a_deleted_product_is_made_again(finished: Project) -> None:
-    with moved_away(finished.folder / "results" / "report" / "submission.csv"):
-        assert "write_predictions" in finished.planned() <= {"write_predictions", "write_report", "write_provenance"}
+def test_a_deleted_product_is_made_again(own: Project) -> None:
+    with moved_away(own.folder / "results" / "report" / "submission.csv"):
+        assert "write_predictions" in own.planned() <= {"write_predictions", "write_report", "write_provenance"}
 
 
 def test_a_deleted_intermediate_is_made_again_when_something_needs_it(
-    finished: Project, users: dict[str, set[str]], tmp_path: Path
+    own: Project, users: dict[str, set[str]], tmp_path: Path
 ) -> None:
-    with moved_away(finished.folder / "results" / "1_index" / "folds.parquet"):
-        assert finished.planned() == set(), "the report stands: nothing needs the table"
-        assert finished.planned(targets=("results/1_index/folds.parquet",)) == {"make_folds"}
+    with moved_away(own.folder / "results" / "1_index" / "folds.parquet"):
+        assert own.planned() == set(), "the report stands: nothing needs the table"
+        assert own.planned(targets=("results/1_index/folds.parquet",)) == {"make_folds"}
         overlay = tmp_path / "overlay.yaml"
         overlay.write_text(yaml.safe_dump({"embed": {"train_head": {"epochs": 3}}}))
-        planned = finished.planned("--configfile", TINY, str(overlay))
+        planned = own.planned("--configfile", TINY, str(overlay))
         assert {"make_folds", "train_head", "write_report"} <= planned <= downstream(users, {"make_folds"})
 
 
