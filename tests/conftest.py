@@ -13,7 +13,7 @@ from tests.pipeline.workflow_run import Finished, run_once
 REPOSITORY = Path(__file__).parent.parent
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-LENGTHS = {"short": 60, "long": 3000}
+LENGTHS = {"short": 60, "long": 1000}
 """How many examples each fuzz test draws; `pytest --hypothesis-profile=long` asks for the second."""
 for name, examples in LENGTHS.items():
     settings.register_profile(

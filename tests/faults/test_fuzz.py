@@ -164,32 +164,33 @@ def test_any_text_as_a_steps_settings(text: str) -> None:
     assert found is None or isinstance(found, MakeIndex)
 
 
-def table_bytes(folder: Path) -> bytes:
+@pytest.fixture(scope="module")
+def whole_table(folder: Path) -> bytes:
     frame = pd.DataFrame({"image_id": ["a", "b"], "source": "test", "SNE": [0.5, 1.0]})
     PROBABILITIES.write(frame[[c.name for c in PROBABILITIES.columns] + ["SNE"]], folder / "whole.parquet")
     return (folder / "whole.parquet").read_bytes()
 
 
 @given(data=st.data())
-def test_any_bytes_as_a_table(folder: Path, data: st.DataObject) -> None:
-    whole = table_bytes(folder)
+def test_any_bytes_as_a_table(folder: Path, whole_table: bytes, data: st.DataObject) -> None:
     path = folder / "table.parquet"
-    content = data.draw(st.binary(max_size=60) | changed_bytes(whole))
+    content = data.draw(st.binary(max_size=60) | changed_bytes(whole_table))
     path.write_bytes(content)
     found = one_line(lambda: PROBABILITIES.read(path))
-    assert (found is not None) == (content == whole)
+    assert (found is not None) == (content == whole_table)
     assert one_line(lambda: IMAGES.read(path)) is None
 
 
-def weights_bytes(folder: Path) -> bytes:
+@pytest.fixture(scope="module")
+def whole_weights(folder: Path) -> bytes:
     write_weights({"w": torch.arange(3.0)}, {"classes": ["BA"]}, folder / "whole.safetensors")
     return (folder / "whole.safetensors").read_bytes()
 
 
 @given(data=st.data())
-def test_any_bytes_as_weights(folder: Path, data: st.DataObject) -> None:
+def test_any_bytes_as_weights(folder: Path, whole_weights: bytes, data: st.DataObject) -> None:
     path = folder / "w.safetensors"
-    path.write_bytes(data.draw(st.binary(max_size=60) | changed_bytes(weights_bytes(folder))))
+    path.write_bytes(data.draw(st.binary(max_size=60) | changed_bytes(whole_weights)))
     found = one_line(lambda: read_weights(path))
     assert found is None or isinstance(found[1], dict)
 
