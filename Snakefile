@@ -4,6 +4,8 @@ import os
 
 from snakemake.utils import min_version
 
+from buffycoat.terminal.outlook import conclude
+
 min_version("9.0")
 
 
@@ -31,6 +33,10 @@ include: "workflow/rules/9_review.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/ablation.smk"
 include: "workflow/rules/bundle.smk"
+
+
+onsuccess:
+    conclude(STARTED)
 
 
 # Seconds on the machine that Snakemake runs on, instead of a place in a queue.

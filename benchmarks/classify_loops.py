@@ -39,7 +39,7 @@ from buffycoat.data.tables.crop import CROPS
 from buffycoat.data.tables.index import IMAGES
 from buffycoat.data.tables.restore import CELLS
 from buffycoat.nets.device import mixed_precision, pick_device
-from buffycoat.nets.efficientnet import MEAN, STD
+from buffycoat.nets.pretrained import MEAN, STD
 from buffycoat.simulate.painting import draw_field, draw_slide
 
 SEED = 1

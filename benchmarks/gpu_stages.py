@@ -35,9 +35,8 @@ from buffycoat.classify.predict_fold import predict_views
 from buffycoat.core.files import sha256_of
 from buffycoat.crop.cellpose_method import CELLPOSE_PX, flows_of, load_model, normalised, reduced
 from buffycoat.crop.cellpose_weights import build_network
-from buffycoat.crop.crop_cells import CROP_BATCH, crop_cells, one_ahead
+from buffycoat.crop.crop_cells import CROP_BATCH, Means, Segmenter, crop_cells, load_segmenter, one_ahead
 from buffycoat.crop.framing import frame_cell
-from buffycoat.crop.methods import Means, Segmenter, load_segmenter
 from buffycoat.crop.segmenter import SIDE_PX, load_network, predict_maps
 from buffycoat.crop.settings import CropCells
 from buffycoat.data.cell_types import CELL_TYPES

@@ -33,8 +33,7 @@ from buffycoat.refine.fitting import Training
 from buffycoat.refine.refine_labels import refine_labels
 from buffycoat.refine.rules import read_rulebook
 from buffycoat.refine.settings import FitRules
-from buffycoat.stats.bootstrap import cluster_matrices, interval, resample, resampled_scores
-from buffycoat.stats.scores import class_scores, confusion
+from buffycoat.stats.scores import class_scores, cluster_matrices, confusion, interval, resample, resampled_scores
 
 HERE = Path(__file__).parent
 RARE = ("PC", "PLY")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -133,7 +132,16 @@ def test_init_overwrites_nothing_and_says_so_in_one_line(here: Path) -> None:
 def test_run_starts_snakemake_here_with_the_file(here: Path, commands: list[list[str]]) -> None:
     (here / "my.yaml").write_text("preset: demo\n")
     invoke("run", "my.yaml")
-    start = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--rerun-incomplete"]
+    start = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(REPOSITORY / "Snakefile"),
+        "--rerun-incomplete",
+        "--logger",
+        "buffycoat",
+    ]
     assert commands == [[*start, "--cores", "all", "--configfile", "my.yaml"]]
 
 
@@ -152,7 +160,7 @@ def test_run_starts_snakemake_here_with_the_file(here: Path, commands: list[list
 def test_options_are_handed_on(here: Path, commands: list[list[str]], words: list[str], expected: list[str]) -> None:
     (here / "my.yaml").write_text("preset: demo\n")
     invoke("run", *words)
-    assert commands[0][6:] == [*expected, "--configfile", "my.yaml"]
+    assert commands[0][8:] == [*expected, "--configfile", "my.yaml"]
 
 
 def test_without_a_file_it_is_config_yaml_or_the_demo(
@@ -160,11 +168,11 @@ def test_without_a_file_it_is_config_yaml_or_the_demo(
 ) -> None:
     caplog.set_level(logging.INFO, "buffycoat")
     invoke("run", "--", "-n")
-    assert commands[0][6:] == ["--cores", "all", "-n", "--config", "preset=demo"]
+    assert commands[0][8:] == ["--cores", "all", "-n", "--config", "preset=demo"]
     assert "no file is named: the demo" in caplog.text
     (here / "config.yaml").write_text("preset: demo\n")
     invoke("run")
-    assert commands[1][6:] == ["--cores", "all", "--configfile", "config.yaml"]
+    assert commands[1][8:] == ["--cores", "all", "--configfile", "config.yaml"]
     assert "config.yaml of this folder" in caplog.text
 
 
@@ -185,7 +193,7 @@ def test_what_is_named_anywhere_is_what_runs(
     for name in ("a", "b"):
         (here / f"{name}.yaml").write_text("preset: demo\n")
     invoke("run", "--", *words)
-    assert commands[0][6:] == ["--cores", "all", *expected], "the later file goes over the earlier"
+    assert commands[0][8:] == ["--cores", "all", *expected], "the later file goes over the earlier"
 
 
 @pytest.mark.parametrize(
@@ -229,18 +237,14 @@ def test_a_broken_file_is_named_before_anything_starts(
     assert commands == []
 
 
-def test_the_end_of_a_run_is_where_the_report_is(here: Path, commands: list[list[str]]) -> None:
-    scores = {"macro_f1": 0.75, "low": 0.7, "high": 0.8, "images": 12}
-    (here / "results" / "report").mkdir(parents=True)
-    (here / "results" / "report" / "report.html").write_text("")
-    headline = {"headline": {"out_of_fold": {"before_refinement": scores, "after_refinement": scores}}}
-    (here / "results" / "report" / "summary.json").write_text(json.dumps(headline))
-    assert invoke("run").splitlines() == [
-        "",
-        "report: results/report/report.html",
-        "macro-F1, out of fold (12 images): 0.7500 [0.700, 0.800] before refinement, 0.7500 [0.700, 0.800] after",
-    ]
-    assert invoke("run", "--", "-n") == ""
+def test_the_terminal_is_ours_unless_snakemakes_is_asked_for(commands: list[list[str]]) -> None:
+    invoke("run")
+    invoke("run", "--verbose")
+    invoke("run", "--", "-n")
+    ours, theirs, dry = commands
+    assert ours[ours.index("--logger") + 1] == "buffycoat" and "--printshellcmds" not in ours
+    assert "--logger" not in theirs and "--printshellcmds" in theirs and "--verbose" not in theirs
+    assert "-n" in dry and "--logger" in dry
 
 
 def test_the_exit_status_is_snakemakes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,4 +272,9 @@ def test_a_dry_run_of_ones_own_images(here: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
     shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stdout + shown.stderr
-    assert "preset laptop on data cells (class folders)" in shown.stderr and "rule make_index" in shown.stdout
+    lines = shown.stdout.splitlines()
+    assert "preset laptop" in lines[0] and lines[1] == "cells: one folder of images per class"
+    assert "split: 2 training, 1 test (train 2, test 1)" in lines
+    assert any(line.split()[:2] == ["train_fold", "5"] for line in lines), lines
+    assert lines[-1] == "dry run: nothing was done; the command without -n runs it"
+    assert len(lines) < 45 and "python -m" not in shown.stdout and "results/1_index/" not in shown.stdout

@@ -305,12 +305,6 @@ def test_a_run_hands_the_settings_of_the_machine_to_its_steps(monkeypatch: pytes
     assert Runtime.model_validate_json(os.environ[RUNTIME_VARIABLE]) == Runtime(micro_batch=4)
 
 
-def test_the_drawn_cells_are_said_to_be_drawn_with_any_preset(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "buffycoat")
-    check_run({"preset": "laptop", "data": "results/0_simulate/smears"})
-    assert "preset laptop: the cells are drawn" in caplog.text
-
-
 def test_faults_of_data_and_preset_have_their_line_and_those_of_the_command_line_none(tmp_path: Path) -> None:
     file = tmp_path / "my.yaml"
     file.write_text("seed: 3\npreset: laptop\ndata: absent.csv\n")

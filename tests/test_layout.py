@@ -62,7 +62,7 @@ def test_the_top_of_the_package_holds_folders_alone() -> None:
     files = {path.name for path in SOURCE.iterdir() if path.is_file()}
     assert files == {"__init__.py", "config.py", "cli.py", "py.typed"}
     folders = {path.name for path in SOURCE.iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert folders == {"core", "data", "nets", "stats", *STAGES}
+    assert folders == {"core", "data", "nets", "stats", "terminal", *STAGES}
 
 
 def _names_its_settings(body: str, key: str) -> bool:

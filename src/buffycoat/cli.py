@@ -8,18 +8,17 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from buffycoat.core import environment
 from buffycoat.core.errors import InputError
-from buffycoat.core.files import read_json, read_yaml, whole_file
+from buffycoat.core.files import read_yaml, whole_file
 from buffycoat.core.progress import Progress, start_logging
 
 if TYPE_CHECKING:
@@ -30,13 +29,10 @@ log = logging.getLogger("buffycoat")
 BundleOption = Annotated[Path, typer.Option("--bundle", help="The folder that `snakemake pack_bundle` wrote.")]
 
 
-SUMMARY, REPORT = Path("results/report/summary.json"), Path("results/report/report.html")
 CORES = ("-c", "--cores", "-j", "--jobs", "-e", "--executor", "--profile", "--workflow-profile")
 """Options of Snakemake that say, or may say, how many cores are used."""
 TAKE_FILES = ("-s", "--snakefile", "--profile", "--workflow-profile")
 """Options of Snakemake that a file follows, besides --configfile."""
-ASKING = ("-n", "--dry-run", "--dryrun", "-d", "--directory", "--lint", "--unlock", "--report", "--dag", "--rulegraph")
-"""Options of Snakemake with which a run ends without a report here."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -157,8 +153,10 @@ def _named_file(words: list[str]) -> tuple[list[str], list[str]]:
     return words[:1], words[1:]
 
 
-def snakemake_command(words: list[str]) -> list[str]:
+def snakemake_command(words: list[str], verbose: bool = False) -> list[str]:
     """Return the command that runs the workflow here, from a configuration file (it may be absent) and options.
+
+    `verbose` leaves the terminal to Snakemake, with the commands of all jobs and what these say.
 
     Raises InputError where the file is missing, broken or empty.
     """
@@ -181,8 +179,18 @@ def snakemake_command(words: list[str]) -> list[str]:
             raise InputError(f"{file}: names nothing; it needs a line `data: ...`, or `preset: demo`")
     cores = [] if _has_option(words, CORES) else ["--cores", "all"]
     snakefile = ["--snakefile", str(workflow_folder() / "Snakefile"), "--rerun-incomplete"]
+    terminal = ["--printshellcmds", "--show-failed-logs"] if verbose else ["--logger", "buffycoat"]
     # Options come first: behind --configfile, targets would pass for files.
-    return [sys.executable, "-m", "snakemake", *snakefile, *cores, *words, *(["--configfile", *files] if files else [])]
+    return [
+        sys.executable,
+        "-m",
+        "snakemake",
+        *snakefile,
+        *terminal,
+        *cores,
+        *words,
+        *(["--configfile", *files] if files else []),
+    ]
 
 
 def call(command: list[str]) -> int:
@@ -204,36 +212,23 @@ def call(command: list[str]) -> int:
         signal.signal(signal.SIGTERM, before)
 
 
-def headline(summary: dict[str, Any], report: Path) -> str:
-    """Return where the report is, and macro-F1 of each part before and after refinement, from the report's summary."""
-    lines = [f"report: {report}"]
-    for part, entry in summary["headline"].items():
-        before, after = entry["before_refinement"], entry["after_refinement"]
-        lines.append(
-            f"macro-F1, {part.replace('_', ' ')} ({before['images']} images):"
-            f" {before['macro_f1']:.4f} [{before['low']:.3f}, {before['high']:.3f}] before refinement,"
-            f" {after['macro_f1']:.4f} [{after['low']:.3f}, {after['high']:.3f}] after"
-        )
-    return "\n".join(lines)
-
-
 @app.command(context_settings={"ignore_unknown_options": True})
 def run(
     words: Annotated[
         list[str] | None,
         typer.Argument(metavar="[FILE] [-- SNAKEMAKE OPTIONS]", help="What init wrote; -n: a dry run."),
     ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show all that Snakemake and the steps say, with every command.")
+    ] = False,
 ) -> None:
     """Run the workflow; results/ is written in the working directory. Without a file: config.yaml here, or the demo.
 
     Uses all cores unless told otherwise. Exit status: Snakemake's.
     """
-    given = list(words or [])
-    status = call(snakemake_command(given))
+    status = call(snakemake_command(list(words or []), verbose))
     if status:
         raise typer.Exit(status)
-    if SUMMARY.is_file() and REPORT.is_file() and not _has_option(given, ASKING):
-        typer.echo("\n" + headline(read_json(SUMMARY), REPORT))
 
 
 def parse_weights(given: list[str]) -> dict[str, Path]:
@@ -282,8 +277,7 @@ def shown_progress(total: int) -> Iterator[Callable[[int], None]]:
     progress = Progress("predict", total)
 
     def line(count: int) -> None:
-        progress.done += count
-        typer.echo(progress.line(time.monotonic() - progress.started), err=True)
+        typer.echo(progress.line(progress.count(count)), err=True)
 
     if not sys.stderr.isatty():
         yield line

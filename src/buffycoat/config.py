@@ -372,16 +372,11 @@ def check_run(raw: Mapping[str, Any], files: Sequence[Path] = ()) -> Config:
         )
     if ahead := sources_of_tomorrow(config):
         raise InputError(f"config: {'; '.join(ahead)}")
-    if config.data == SMEARS:
-        drawn = "the cells are drawn, so the scores say that the chain works and nothing about blood"
-        log.info("preset %s: %s", config.preset, drawn)
-    else:
-        log.info("preset %s on data %s (%s)", config.preset, config.data, kind_of(str(config.data)))
     return config
 
 
 def check_workflow(raw: Mapping[str, Any], files: Sequence[str | Path], is_main_process: bool) -> Config:
-    """Return the checked settings of a run, as `check_run` does, and say on standard error what runs.
+    """Return the checked settings of a run, as `check_run` does, and note on standard error what was assumed.
 
     The jobs' own Snakemakes read the same files. They say nothing again, and keep to the preset that the run has
     chosen, for a job on another machine, with a GPU or without, must not choose another.

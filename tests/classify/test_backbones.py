@@ -24,8 +24,7 @@ from buffycoat.classify.backbones import (
     weights_file,
 )
 from buffycoat.core.errors import InputError
-from buffycoat.nets.efficientnet import MEAN, STD
-from buffycoat.nets.pretrained import CONVERT
+from buffycoat.nets.pretrained import CONVERT, MEAN, STD
 
 SWIN_NAME, VIT_NAME = "swin_tiny_patch4_window7_224", "vit_small_patch14_dinov2"
 SWIN = {"img_size": 32, "window_size": 4, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 4]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from buffycoat.nets.efficientnet import MEAN, STD
+from buffycoat.nets.pretrained import MEAN, STD
 
 
 class InkNetwork(nn.Module):

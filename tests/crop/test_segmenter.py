@@ -17,7 +17,7 @@ from buffycoat.crop.segmenter import (
     predict_maps,
     shipped_weights,
 )
-from buffycoat.nets.efficientnet import efficientnet_lite0
+from buffycoat.nets.pretrained import efficientnet_lite0
 from buffycoat.nets.weights import read_weights, write_weights
 
 

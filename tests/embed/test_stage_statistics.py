@@ -5,7 +5,7 @@ import timm
 import torch
 
 from buffycoat.embed.encoders import StageStatistics
-from buffycoat.nets.efficientnet import efficientnet_lite0
+from buffycoat.nets.pretrained import efficientnet_lite0
 
 
 @pytest.fixture(scope="module")

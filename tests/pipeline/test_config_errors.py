@@ -90,7 +90,7 @@ def test_what_is_named_is_what_runs(project: Project, tmp_path: Path) -> None:
         everything = shown.stdout + shown.stderr
         assert shown.returncode == 0, everything
         assert "rule make_index" in everything and "draw_smears" not in everything
-        assert everything.count(f"preset laptop on data {tmp_path / 'cells.csv'} (table)") == 1
+        assert everything.count(f"{tmp_path / 'cells.csv'}: a table of images") == 1
 
 
 def test_nothing_named_is_the_demo_and_its_first_line_says_so(project: Project) -> None:
@@ -98,4 +98,5 @@ def test_nothing_named_is_the_demo_and_its_first_line_says_so(project: Project) 
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run"]
     shown = subprocess.run(command, cwd=project.folder, env=environment, capture_output=True, text=True, check=False)
     assert shown.returncode == 0 and "draw_smears" in shown.stdout
-    assert shown.stderr.splitlines()[0].startswith("preset demo: the cells are drawn")
+    first = shown.stdout.splitlines()
+    assert "preset demo" in first[0] and first[1].startswith("data: drawn smears; the scores say that the chain works")

@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from buffycoat.cli import headline
 from buffycoat.core.files import read_json, write_json
 from buffycoat.core.settings import Statistics
 from buffycoat.data.images import BACKGROUND, CYTOPLASM, NUCLEUS, ShardWriter
@@ -27,6 +26,7 @@ from buffycoat.report.draw_figures import draw_figures
 from buffycoat.report.score_labels import score_labels
 from buffycoat.report.write_predictions import write_predictions
 from buffycoat.report.write_report import write_report
+from buffycoat.terminal.outlook import headline
 from tests.index_tables import write_index
 
 CODES = ["LY", "PC", "SNE"]
@@ -277,7 +277,8 @@ def test_the_page_tells_how_an_epoch_was_kept_and_how_honest_probabilities_are(f
 
 
 def test_the_last_lines_of_the_demo(finished: Path) -> None:
-    shown = headline(read_json(finished / "s.json"), finished / "report.html")
+    shown = headline(finished / "s.json", finished / "report.html")
+    assert headline(finished / "none.json", finished / "report.html") == ""
     assert str(finished / "report.html") in shown
     assert re.search(r"macro-F1, test \(12 images\): 0\.\d{4} \[.*\] before refinement, 0\.\d{4} \[.*\] after", shown)
 

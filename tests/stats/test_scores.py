@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from buffycoat.stats.bootstrap import (
+from buffycoat.stats.scores import (
     class_intervals,
+    class_scores,
     cluster_matrices,
+    confusion,
     interval,
+    overall_scores,
     resample,
     resampled_scores,
     score_intervals,
 )
-from buffycoat.stats.scores import class_scores, confusion, overall_scores
 
 
 def guesses(n: int = 400, classes: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

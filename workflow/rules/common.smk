@@ -17,14 +17,15 @@ from buffycoat.core.errors import InputError
 from buffycoat.core.provenance import code_digest
 from buffycoat.data.methods import body_model
 from buffycoat.index.lists import folders_of, lists_of
+from buffycoat.terminal.outlook import introduce
 
 use_own_python()
 keep_warnings_for_trainings()
 
 CODES = {}
-
 try:
     CONFIG = check_workflow(config, workflow.configfiles, workflow.is_main_process)
+    STARTED = introduce(CONFIG) if workflow.is_main_process else None
 except InputError as problem:
     # One line, without the places in this file that Snakemake would add.
     print(problem, file=sys.stderr)

@@ -10,13 +10,15 @@ from torch import Tensor, nn
 
 from buffycoat.core.errors import InputError
 from buffycoat.nets import pretrained
-from buffycoat.nets.efficientnet import MEAN, STD, efficientnet_lite0
 from buffycoat.nets.pretrained import (
     HUB_FILES,
+    MEAN,
     NORMALISATION,
+    STD,
     Keys,
     classifier_names,
     create_network,
+    efficientnet_lite0,
     load_body,
     try_size,
 )

@@ -57,6 +57,12 @@ def processor() -> str:
     return next(named, "") or platform.processor() or platform.machine()
 
 
+def cores() -> int:
+    """Return the processor cores that this process may use."""
+    # Only Linux tells which cores a container or a queue has left to the process.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def hardware() -> dict[str, Any]:
     """Return the processor, its cores, the memory, and the GPUs that PyTorch sees with the CUDA it was built for."""
     import torch

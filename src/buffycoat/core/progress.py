@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -31,6 +32,10 @@ def start_logging() -> None:
     )
 
 
+BURST_S = 0.2
+"""Things that come this soon after the first one were done together with it."""
+
+
 class Progress:
     """Counts things done out of `total` and logs a line at most every `every_s` seconds."""
 
@@ -38,21 +43,42 @@ class Progress:
         """Start the clock; `what` names the step, `unit` what is counted."""
         self.what, self.total, self.unit, self.every_s = what, total, unit, every_s
         self.done = 0
-        self.started = self.last = time.monotonic()
+        self.first = 0
+        """Things done when the clock of the rate started: the first ones wait for the network to be loaded."""
+        self.started = self.last = self.clock = time.monotonic()
+
+    def count(self, n: int = 1) -> float:
+        """Count `n` more; return the time, in seconds of the monotonic clock."""
+        now = time.monotonic()
+        self.done += n
+        if not self.first:
+            self.clock = now
+        if now - self.clock <= BURST_S:
+            self.first = self.done
+        return now
 
     def step(self, n: int = 1) -> None:
         """Count `n` more; log a line when one is due."""
-        self.done += n
-        now = time.monotonic()
+        now = self.count(n)
         if now - self.last >= self.every_s or self.done >= self.total:
             self.last = now
-            log.info(self.line(now - self.started))
+            log.info(self.line(now))
 
-    def line(self, seconds: float) -> str:
-        """Return the progress line after `seconds`."""
-        rate = self.done / seconds if seconds > 0 else 0.0
-        left = f", {(self.total - self.done) / rate:.0f} s left" if 0 < self.done < self.total and rate > 0 else ""
-        return f"{self.what}: {self.done}/{self.total} {self.unit}, {rate:.1f}/s{left}"
+    def line(self, now: float) -> str:
+        """Return the progress line at `now`, in seconds of the monotonic clock.
+
+        The rate is that after the first things done: before these, time went into starting. Where nothing else is done
+        yet, the line tells no rate while the work goes on.
+        """
+        count, seconds = self.done - self.first, now - self.clock
+        if not count and self.done >= self.total:
+            count, seconds = self.done, now - self.started
+        shown = f"{self.what}: {self.done}/{self.total} {self.unit}"
+        if count <= 0 or seconds <= 0:
+            return shown
+        rate = count / seconds
+        left = f", {(self.total - self.done) / rate:.0f} s left" if self.done < self.total else ""
+        return f"{shown}, {rate:.1f}/s{left}"
 
 
 def track(items: Iterable[T], what: str, unit: str = "images", total: int | None = None) -> Iterator[T]:
@@ -62,3 +88,22 @@ def track(items: Iterable[T], what: str, unit: str = "images", total: int | None
     for item in items:
         yield item
         progress.step()
+
+
+COUNT = re.compile(r"(?<![\d/])(\d+)/(\d+) [a-z]")
+STAGE = re.compile(r"\b(?:epoch|step) (\d+)/(\d+)")
+
+
+def share_done(line: str) -> float | None:
+    """Return how much of a step is done, from 0 to 1, by a line that it logged; None where the line does not tell.
+
+    Understood are the lines of `Progress` (`crop_cells: 25/100 images, ...`), also inside an epoch (`train_fold,
+    epoch 3/12: 64/640 images, ...`), and those of finished epochs and steps (`epoch 3/12: train loss ...`).
+    """
+    stage, count = STAGE.search(line), COUNT.search(line)
+    inside = int(count[1]) / max(int(count[2]), 1) if count else None
+    if stage is None:
+        return inside
+    # An epoch that still counts images is not finished; any other line tells of a finished one.
+    whole = int(stage[1]) - (1 if inside is not None else 0)
+    return min((whole + (inside or 0.0)) / max(int(stage[2]), 1), 1.0)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import pandas as pd
@@ -19,8 +20,8 @@ from buffycoat.core.files import whole_folder
 from buffycoat.core.progress import track
 from buffycoat.core.steps import run
 from buffycoat.crop.framing import Framed, frame_cell
-from buffycoat.crop.methods import Means, Segmenter, load_segmenter
 from buffycoat.crop.settings import CropCells
+from buffycoat.crop.stain import segment_by_stain
 from buffycoat.data.gather_portions import ALL, rows_of_portion
 from buffycoat.data.images import ImageProblem, Pixels, ShardWriter, decode_bytes, relative_shard
 from buffycoat.data.tables.crop import CROPS
@@ -31,12 +32,75 @@ T = TypeVar("T")
 log = logging.getLogger("buffycoat")
 Place = tuple[str, str, int]
 """A file, its SHA-256 and its number of pixels."""
+Segmenter = Callable[[list[Pixels]], Iterable[tuple[Pixels, int]]]
+"""Images to (mask of the primary cell, number of white cells), in order; answers may still be in the making."""
 MOST_PIXELS = 256_000_000
 """Pixels of the images that are decoded at once: 0.8 GB, twice as many while the next ones are in the making."""
 CROP_BATCH = 64
 """Images worked on at once, per process; ours: as many as one batch of Cellpose's tiles."""
 RESTORE = "put the file back, or index anew (--forcerun make_index)"
 """What to do about an image that is not the one that was indexed."""
+
+
+class Means(NamedTuple):
+    """What a method works with: threads, the number of them, and the segmenter that the user trained, if any."""
+
+    pool: ThreadPoolExecutor
+    threads: int
+    trained: Path | None
+
+
+def _stain(settings: CropCells, means: Means) -> Segmenter:
+    return lambda images: list(means.pool.map(segment_by_stain, images))
+
+
+def _embedded(settings: CropCells, means: Means) -> Segmenter:
+    import torch
+
+    from buffycoat.crop.embedded_method import segment_by_network
+    from buffycoat.crop.segmenter import load_network
+    from buffycoat.nets.device import pick_device
+
+    device = pick_device()
+    network = load_network(means.trained).to(device)
+    segment = partial(segment_by_network, network)
+    if device.type == "cuda":
+        return segment
+
+    def alone(image: Pixels) -> tuple[Pixels, int]:
+        torch.set_num_threads(1)
+        return segment([image])[0]
+
+    # On a CPU every image goes through the network alone, on one thread: its mask does not depend on its neighbours
+    # in a batch or on the number of threads, and the images go side by side.
+    return lambda images: list(means.pool.map(alone, images))
+
+
+def _cellpose(settings: CropCells, means: Means) -> Segmenter:
+    from buffycoat.crop.cellpose_method import load_model, segment_by_cellpose
+    from buffycoat.crop.embedded_method import fine_nuclei, rough_nuclei
+    from buffycoat.crop.segmenter import load_network
+    from buffycoat.nets.device import pick_device
+
+    model = load_model(settings, means.pool, means.threads)
+    network = load_network(means.trained).to(pick_device())
+    return lambda images: segment_by_cellpose(
+        model, images, nuclei=partial(rough_nuclei, network), finish=partial(fine_nuclei, network)
+    )
+
+
+METHODS: dict[str, Callable[[CropCells, Means], Segmenter]] = {
+    "stain": _stain,
+    "embedded": _embedded,
+    "cellpose": _cellpose,
+}
+
+
+def load_segmenter(settings: CropCells, means: Means) -> Segmenter:
+    """Return the segmenter that the settings choose, its weights loaded."""
+    name = settings.chosen_method()
+    log.info("method: %s%s", name, f", trained weights {means.trained}" if means.trained else "")
+    return METHODS[name](settings, means)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import sha256_of
 from buffycoat.nets.device import mixed_precision
-from buffycoat.nets.efficientnet import MEAN, STD, efficientnet_lite0
+from buffycoat.nets.pretrained import MEAN, STD, efficientnet_lite0
 from buffycoat.nets.weights import read_weights
 
 Floats = npt.NDArray[np.float32]

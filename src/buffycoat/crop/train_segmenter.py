@@ -19,8 +19,8 @@ from buffycoat.core.files import sha256_of
 from buffycoat.core.provenance import code_digest
 from buffycoat.core.settings import Runtime
 from buffycoat.core.steps import run
+from buffycoat.crop.crop_cells import Segmenter
 from buffycoat.crop.embedded_method import segment_by_network
-from buffycoat.crop.methods import Segmenter
 from buffycoat.crop.segmenter import half_precision, imagenet_network, load_network
 from buffycoat.crop.segmenter_samples import MaskedImage, Source, read_mask_set, source_of
 from buffycoat.crop.segmenter_training import SegmenterTraining, Summary, nearest_cell, summarise

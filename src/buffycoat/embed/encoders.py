@@ -20,12 +20,14 @@ from buffycoat.core.environment import cached_folder, stay_offline, whole_folder
 from buffycoat.core.errors import InputError
 from buffycoat.embed.settings import EmbedCells
 from buffycoat.embed.siglip import medsiglip
-from buffycoat.nets.efficientnet import MEAN, STD, efficientnet_lite0
 from buffycoat.nets.pretrained import (
     HUB_FILES,
+    MEAN,
+    STD,
     Keys,
     classifier_names,
     create_network,
+    efficientnet_lite0,
     hub_folder,
     load_body,
     read_tensors,

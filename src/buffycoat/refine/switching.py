@@ -11,8 +11,7 @@ from buffycoat.refine.algorithm import Labels, apply_rules
 from buffycoat.refine.fitting import Folds, Training
 from buffycoat.refine.rules import FittedRule
 from buffycoat.refine.settings import FitRules
-from buffycoat.stats.bootstrap import cluster_matrices, resample, resampled_scores
-from buffycoat.stats.scores import class_scores, overall_scores
+from buffycoat.stats.scores import class_scores, cluster_matrices, overall_scores, resample, resampled_scores
 
 RESAMPLES = 1000
 """Bootstrap resamples of patients: shares of them are then sure to about 0.01."""

@@ -26,15 +26,20 @@ from buffycoat.data.tables.report import ABLATION
 from buffycoat.data.tables.schema import require_same_keys
 from buffycoat.report.sections import recipe_words
 from buffycoat.report.settings import CompareRecipes
-from buffycoat.stats.bootstrap import (
+from buffycoat.stats.scores import (
+    COMPARED_SCORES,
     CONFIDENCE,
+    DEFINITIONS,
+    Values,
     class_intervals,
+    class_scores,
     cluster_matrices,
+    confusion,
     interval,
+    overall_scores,
     resample,
     resampled_scores,
 )
-from buffycoat.stats.scores import COMPARED_SCORES, DEFINITIONS, Values, class_scores, confusion, overall_scores
 
 log = logging.getLogger("buffycoat")
 VARIANT_NAMES = {

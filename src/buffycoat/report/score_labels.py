@@ -18,24 +18,22 @@ from buffycoat.data.tables.classify import PROBABILITIES
 from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABELS, TEST_LABELS, class_codes
 from buffycoat.data.tables.refine import REFINED_LABELS
 from buffycoat.data.tables.report import CONFUSION, METRICS
-from buffycoat.stats.bootstrap import (
-    CONFIDENCE,
-    class_intervals,
-    cluster_matrices,
-    interval,
-    resample,
-    resampled_scores,
-    score_intervals,
-)
 from buffycoat.stats.calibration import BINS
 from buffycoat.stats.scores import (
+    CONFIDENCE,
     DEFINITIONS,
     OVERALL,
     Values,
     calibration_error,
+    class_intervals,
     class_scores,
+    cluster_matrices,
     confusion,
+    interval,
     overall_scores,
+    resample,
+    resampled_scores,
+    score_intervals,
 )
 
 log = logging.getLogger("buffycoat")

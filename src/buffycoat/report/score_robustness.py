@@ -19,8 +19,17 @@ from buffycoat.data.tables.index import CLASSES, LABELS, class_codes
 from buffycoat.data.tables.report import ROBUSTNESS
 from buffycoat.data.tables.schema import require_same_keys
 from buffycoat.report.draw_figures import robustness_curves
-from buffycoat.stats.bootstrap import CONFIDENCE, cluster_matrices, interval, resample, resampled_scores
-from buffycoat.stats.scores import COMPARED_SCORES, DEFINITIONS, confusion, overall_scores
+from buffycoat.stats.scores import (
+    COMPARED_SCORES,
+    CONFIDENCE,
+    DEFINITIONS,
+    cluster_matrices,
+    confusion,
+    interval,
+    overall_scores,
+    resample,
+    resampled_scores,
+)
 
 log = logging.getLogger("buffycoat")
 AS_IT_IS = ("none", 0.0)

@@ -16,7 +16,7 @@ from buffycoat.core.settings import Runtime
 from buffycoat.data.images import Pixels
 from buffycoat.nets.batches import filled
 from buffycoat.nets.device import mixed_precision
-from buffycoat.nets.efficientnet import MEAN, STD, efficientnet_lite0
+from buffycoat.nets.pretrained import MEAN, STD, efficientnet_lite0
 from buffycoat.nets.training import seed_torch
 from buffycoat.restore.networks import (
     Discriminator,

@@ -5,7 +5,7 @@ import skimage.data
 import torch
 from torch.nn.functional import interpolate
 
-from buffycoat.nets.efficientnet import MEAN, STD, efficientnet_lite0, imagenet_weights
+from buffycoat.nets.pretrained import MEAN, STD, efficientnet_lite0, imagenet_weights
 
 
 def photograph() -> torch.Tensor:
