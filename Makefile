@@ -12,12 +12,13 @@ install := $(bin)/python -m pip install --quiet --disable-pip-version-check
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format docs docs-site sbom segmenter benchmark-crop benchmark-partition benchmark-restore benchmark-classify benchmark-measure benchmark-embed benchmark-refine benchmark-scale benchmark-gpu clean
+.PHONY: help setup demo test test-all check format docs docs-site sbom segmenter benchmark-crop benchmark-partition benchmark-restore benchmark-classify benchmark-measure benchmark-embed benchmark-refine benchmark-scale benchmark-gpu clean
 
 help:
 	@echo "make setup   install into .venv; TORCH_INDEX=ADDRESS takes torch for CPUs from there (docs/installation.md)"
 	@echo "make demo    install, simulate a small data set, run all stages, show where the report is"
-	@echo "make test    install, check style and types, run all tests"
+	@echo "make test    install, check style and types, run the tests: about ten minutes on two cores"
+	@echo "make test-all    make test, then kills, full disks, fuzzing at length and a Slurm: three quarters of an hour"
 	@echo "make check   style, types and the linters of Snakemake alone"
 	@echo "make format  put all code in its standard form"
 	@echo "make docs    write the reference of settings and tables (docs/)"
@@ -30,7 +31,7 @@ help:
 	@echo "make benchmark-classify   measure training and prediction of branch A against the usual loop (half an hour)"
 	@echo "make benchmark-measure    time the measuring of cells and compare it with experts' attributes (minutes)"
 	@echo "make benchmark-embed      parity, speed and worth of branch B's encoders and head (a quarter of an hour)"
-	@echo "make benchmark-refine     three drawn twins of WBCBench, refined, beside the paper's constants (an hour)"
+	@echo "make benchmark-refine     three drawn sets like WBCBench, refined, beside the paper's constants (an hour)"
 	@echo "make benchmark-scale      every step without a network on 1,000 to 55,012 drawn images (an hour)"
 	@echo "make benchmark-gpu        every stage's GPU path on one GPU, at most eight minutes: benchmarks/gpu.json"
 	@echo "make clean   delete what the demo made (results/)"
@@ -58,15 +59,37 @@ $(tools): $(ready) requirements-dev.txt
 demo: $(ready)
 	$(bin)/buffycoat run -- --cores $(CORES) --workflow-profile workflow/profiles/local
 
+# Side by side: the types take the longest, and the others fit beside them.
+checks := check-style check-types check-workflow
+.PHONY: $(checks)
+
 check: $(tools)
+	$(MAKE) --no-print-directory --jobs=2 $(checks)
+
+check-style:
 	$(bin)/ruff check
 	$(bin)/ruff format --check
 	$(bin)/snakefmt --check Snakefile workflow
+
+check-types:
 	$(bin)/mypy
+
+check-workflow:
 	$(bin)/snakemake --lint
 
+# Two processes, each of them and all that it starts with one thread; the tests of a file stay together, for their fixtures.
+TEST_PROCESSES ?= 2
+pytest := $(bin)/python -m pytest --durations=20
+parallel := --numprocesses=$(TEST_PROCESSES) --dist=loadfile --no-loadscope-reorder
+test test-all: export OMP_NUM_THREADS := 1
+
 test: check
-	$(bin)/python -m pytest
+	$(pytest) $(parallel) -m "not slow and not cluster"
+
+# What `make test` leaves out. Slurm comes last and has the machine to itself.
+test-all: test
+	$(pytest) $(parallel) -m "slow or hypothesis" --hypothesis-profile=long
+	$(pytest) -m cluster
 
 format: $(tools)
 	$(bin)/ruff check --fix

@@ -1,4 +1,4 @@
-"""Shared fixtures: the real images, where they are at hand, and no network ever."""
+"""Shared fixtures: the real images, where they are at hand, one finished run of the workflow, and no network ever."""
 
 from __future__ import annotations
 
@@ -6,11 +6,21 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-from tests.pipeline.workflow_run import Finished, run_to_the_end
+from tests.pipeline.workflow_run import Finished, run_once
 
 REPOSITORY = Path(__file__).parent.parent
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+LENGTHS = {"short": 60, "long": 1000}
+"""How many examples each fuzz test draws; `pytest --hypothesis-profile=long` asks for the second."""
+for name, examples in LENGTHS.items():
+    settings.register_profile(
+        name, max_examples=examples, derandomize=True, deadline=None, database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )  # fmt: skip
+settings.load_profile("short")
 
 
 @pytest.fixture(scope="session")
@@ -28,10 +38,16 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """The whole workflow, run once at the smallest size, in a folder whose name has a space."""
-    return run_to_the_end(tmp_path_factory.mktemp("workflow") / "with space")
+    """The whole workflow with its ablation and its bundle, run once at the smallest size; the tests only read it.
+
+    Its folder has a space in its name. Where tests run in several processes, one of them runs it, and the others wait.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    return run_once(shared / "workflow" / "with space")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # Last, because they are the ones that a time limit may leave out.
-    items.sort(key=lambda item: (REPOSITORY / "tests" / "cluster") in item.path.parents)
+    # First what makes the run that others read, so that the other process has work until it stands. Slurm comes last.
+    first, last = REPOSITORY / "tests" / "pipeline" / "test_whole_workflow.py", REPOSITORY / "tests" / "cluster"
+    items.sort(key=lambda item: (item.path != first, last in item.path.parents))

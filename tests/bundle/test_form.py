@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from buffycoat.bundle import form
@@ -88,7 +88,6 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, derandomize=True, deadline=None)
 @given(key=st.sampled_from([*CONTENT, "files", "other"]), value=JSON, cut=st.none() | st.integers(0, 400))
 def test_whatever_the_manifest_holds_it_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, key: str, value: Any, cut: int | None

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ CPUS = 32
 MEMORY_MB = 256_000
 
 SLURM_CONF = """{ours}
+{starter}{process}
 ClusterName=loopback
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller_port}
@@ -50,6 +52,12 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 SchedulerParameters=sched_interval=2,batch_sched_delay=0
 KillWait=20
+# On a busy machine nothing that is merely slow may count as lost.
+MessageTimeout=30
+TCPTimeout=30
+UnkillableStepTimeout=180
+BatchStartTimeout=180
+SlurmdTimeout=600
 MinJobAge=900
 ReturnToService=2
 JobRequeue=1
@@ -72,6 +80,10 @@ echo "$SLURM_JOB_ID $SLURM_JOB_GPUS" >> '{folder}/gpus.txt'
 """Run on the node before each job, where Slurm tells which GPUs the job has."""
 
 
+STARTER = "# Started by process "
+"""Before the number of the process whose end makes a Slurm that still runs a leftover; "by hand" makes none."""
+
+
 class CannotStart(Exception):
     """Slurm cannot be started here; the text says why."""
 
@@ -81,6 +93,8 @@ class Slurm:
     """The daemons, whose state, keys and logs are in `folder`."""
 
     folder: Path
+    by_hand: bool = False
+    """Whether it is to outlive the process that starts it."""
 
     @property
     def jobs(self) -> Path:
@@ -112,8 +126,10 @@ class Slurm:
                 f"--seed-file={self.folder}/munge.seed",
             )  # fmt: skip
             self._run("slurmctld")
+            # A node that finds no controller waits longer and longer before it asks again.
+            self._wait_until("the controller answers", lambda: " is UP" in ask("scontrol", "ping"))
             self._run("slurmd")
-            self._wait_for_the_node()
+            self._wait_until("the node is idle", lambda: ask("sinfo", "--noheader", "--format=%T") == "idle")
         except CannotStart:
             self.stop()
             raise
@@ -121,7 +137,7 @@ class Slurm:
     def stop(self) -> None:
         """Cancel what runs, end the daemons and delete their settings."""
         if (self.folder / "slurmctld.pid").exists():
-            subprocess.run(["scancel", "--user=root"], capture_output=True, timeout=30, check=False)
+            ask("scancel", "--user=root")
             until = time.monotonic() + 30
             while ask("squeue", "--noheader") and time.monotonic() < until:
                 time.sleep(0.5)
@@ -141,8 +157,9 @@ class Slurm:
         host = socket.gethostname().split(".")[0]
         controller_port, node_port = _free_ports(2)
         text = SLURM_CONF.format(
-            ours=OURS, host=host, folder=self.folder, controller_port=controller_port, node_port=node_port, cpus=CPUS,
-            memory=MEMORY_MB, gpus=len(DEVICES),
+            ours=OURS, starter=STARTER, process="by hand" if self.by_hand else os.getpid(), host=host,
+            folder=self.folder, controller_port=controller_port, node_port=node_port, cpus=CPUS, memory=MEMORY_MB,
+            gpus=len(DEVICES),
         )  # fmt: skip
         SETTINGS.mkdir(exist_ok=True)
         (SETTINGS / "gres.conf").write_text(f"{OURS}\nNodeName={host} Name=gpu File={','.join(DEVICES)}\n")
@@ -155,17 +172,18 @@ class Slurm:
 
     def _run(self, *command: str) -> None:
         """Run what starts a daemon; raises CannotStart with what it wrote."""
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        try:
+            shown = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+        except subprocess.TimeoutExpired:
+            raise CannotStart(f"{command[0]} did not start within 3 minutes{self._last_words()}") from None
         if shown.returncode != 0:
             raise CannotStart(f"{command[0]} ended with {shown.returncode}: {(shown.stdout + shown.stderr).strip()}")
 
-    def _wait_for_the_node(self, seconds: float = 30) -> None:
+    def _wait_until(self, what: str, reached: Callable[[], bool], seconds: float = 180) -> None:
         until = time.monotonic() + seconds
-        while (state := ask("sinfo", "--noheader", "--format=%T")) != "idle":
+        while not reached():
             if time.monotonic() > until:
-                raise CannotStart(
-                    f"after {seconds:g} s the node is {state or 'unknown'}; see the logs in {self.folder}"
-                )
+                raise CannotStart(f"waited {seconds:g} s in vain until {what}{self._last_words()}")
             time.sleep(0.3)
 
     def _last_words(self) -> str:
@@ -185,9 +203,13 @@ def require_slurm() -> None:
     settings = SETTINGS / "slurm.conf"
     if settings.exists() and not _is_ours(settings):
         raise CannotStart(f"{settings} is that of another Slurm")
-    if settings.exists() and " is UP" in ask("scontrol", "ping"):
-        (folder,) = re.findall(r"^SlurmdSpoolDir=(.*)/node$", settings.read_text(), re.M)
-        raise CannotStart(f"an earlier one still runs: `python -m tests.cluster.slurm stop {folder}` ends it")
+    if settings.exists():
+        text = settings.read_text()
+        (folder,) = re.findall(r"^SlurmdSpoolDir=(.*)/node$", text, re.M)
+        starter = text.partition(STARTER)[2].partition("\n")[0]
+        if starter == "by hand" or Path(f"/proc/{starter}").exists():
+            raise CannotStart(f"another one runs: `python -m tests.cluster.slurm stop {folder}` ends it")
+        Slurm(Path(folder)).stop()
 
 
 def install_slurm() -> None:
@@ -195,12 +217,12 @@ def install_slurm() -> None:
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise CannotStart("Slurm is not installed, and only root on a Debian can install it here")
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    install = ("apt-get", "install", "-y", "-q", "--no-install-recommends", "slurm-wlm", "munge")
-    for command in (("apt-get", "update", "-q"), install):
+    patient = ("apt-get", "-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3")
+    for command in ((*patient, "update"), (*patient, "install", "-y", "--no-install-recommends", "slurm-wlm", "munge")):
         try:
-            shown = subprocess.run(command, env=quiet, capture_output=True, text=True, timeout=300, check=False)
+            shown = subprocess.run(command, env=quiet, capture_output=True, text=True, timeout=600, check=False)
         except subprocess.TimeoutExpired:
-            raise CannotStart(f"`{' '.join(command)}` took more than 5 minutes") from None
+            raise CannotStart(f"`{' '.join(command)}` took more than 10 minutes") from None
         if shown.returncode != 0:
             raise CannotStart(f"`{' '.join(command)}` failed: {shown.stderr.strip()[-300:]}")
 
@@ -245,7 +267,7 @@ def _end(pid_file: Path) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 3 or sys.argv[1] not in ("start", "stop"):
         sys.exit("python -m tests.cluster.slurm start|stop FOLDER")
-    slurm = Slurm(Path(sys.argv[2]).resolve())
+    slurm = Slurm(Path(sys.argv[2]).resolve(), by_hand=True)
     try:
         slurm.start() if sys.argv[1] == "start" else slurm.stop()
     except CannotStart as reason:

@@ -19,7 +19,7 @@ PROFILE = "workflow/profiles/slurm"
 FOR_THIS_CLUSTER = (
     "--workflow-profile", PROFILE,
     # Two cores do the work of all nodes, one disk is the shared file system, and nobody keeps accounts.
-    "--jobs", "4", "--max-threads", "2", "--latency-wait", "10", "--slurm-status-command", "squeue",
+    "--jobs", "4", "--max-threads", "2", "--latency-wait", "60", "--slurm-status-command", "squeue",
     # After a job has ended the plugin asks after 2 seconds, then after 12, 22, ... more: most jobs here take about 10.
     "--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "1",
 )  # fmt: skip
@@ -39,7 +39,7 @@ class SlurmRun:
                 [*command, *arguments], cwd=project.folder, env=environment, stdout=stream, stderr=subprocess.STDOUT
             )
 
-    def wait(self, seconds: float = 900) -> int:
+    def wait(self, seconds: float = 1800) -> int:
         """Return the exit status; a run that takes longer is ended, and with it its jobs."""
         try:
             return self.process.wait(seconds)
@@ -65,7 +65,7 @@ class SlurmRun:
         """Return what each Slurm job was submitted for, by its number: `rule_NAME` or `group_NAME_RULE_...`."""
         return dict(re.findall(r"SLURM jobid (\d+) \(log: \S*/slurm_logs/([^/]+)/", self.text()))
 
-    def until(self, what: Callable[[], T | None], seconds: float = 400) -> T:
+    def until(self, what: Callable[[], T | None], seconds: float = 900) -> T:
         """Return the first true answer of `what`, asked ever again while Snakemake runs."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

@@ -214,7 +214,8 @@ def test_a_step_ends_with_one_line_that_names_the_damaged_file(undisturbed: Fini
     from tests.faults.steps_run import run_words
 
     words = undisturbed.commands["combine_folds"]
-    logits = undisturbed.project.folder / "results/5_classify/pix2pix/focal/fold_1/logits.parquet"
+    (place,) = (word for word in words if word.endswith("fold_1/logits.parquet"))
+    logits = undisturbed.project.folder / place
     content = bytearray(logits.read_bytes())
     content[len(content) // 3] ^= 16
     (tmp_path / "logits.parquet").write_bytes(bytes(content))

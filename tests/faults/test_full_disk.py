@@ -74,6 +74,7 @@ def limited_to(size: int) -> Callable[[], None]:
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", sorted(OUTPUTS))
 def test_a_full_disk_stops_a_step_with_one_line_and_a_rerun_works(
     undisturbed: Finished, disk: Callable[[int], Path], rule: str
@@ -123,6 +124,7 @@ def test_a_disk_mounted_read_only_is_one_line(undisturbed: Finished, disk: Calla
     assert "mounted read-only" in one_line(run_words(command, undisturbed.project.folder))
 
 
+@pytest.mark.slow
 def test_a_run_on_a_full_disk_says_so_and_goes_on_when_there_is_room(
     undisturbed: Finished, disk: Callable[[int], Path]
 ) -> None:

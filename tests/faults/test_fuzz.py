@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -27,11 +27,6 @@ from buffycoat.data.tables.index import IMAGES
 from buffycoat.index.settings import Columns, MakeIndex
 from buffycoat.index.sources import Listing, read_listing
 from buffycoat.nets.weights import read_weights, write_weights
-
-bounded = settings(
-    derandomize=True, deadline=None, max_examples=200, database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)  # fmt: skip
 
 LONG = st.sampled_from(["x" * 5000, "a/" * 3000, "a\0b", "."])
 """What no file can be called, or what is a folder."""
@@ -87,7 +82,6 @@ def one_line(reading: Callable[[], Any]) -> Any:
 CSV = 'image,label,split,group\r\na b.png,SNE,train,p1\r\n"c,""d"".png",LY,test,\r\nÄ.png,,,\r\n'
 
 
-@bounded
 @given(
     st.binary(max_size=120)
     | st.text("\"',;\n\r\t\0 image,label=ü\ufeff", max_size=80).map(lambda text: ("image,label\n" + text).encode())
@@ -107,7 +101,6 @@ PARQUET = io.BytesIO()
 pd.DataFrame({"image": ["a.png", "b.png"], "label": ["SNE", None], "group": [1.5, None]}).to_parquet(PARQUET)
 
 
-@bounded
 @given(st.binary(max_size=60) | changed_bytes(PARQUET.getvalue()))
 def test_any_bytes_as_a_parquet_list(folder: Path, content: bytes) -> None:
     path = folder / "list.parquet"
@@ -122,7 +115,6 @@ COLUMNS = st.sampled_from([
 ])  # fmt: skip
 
 
-@bounded
 @given(st.dictionaries(st.sampled_from(["image", "label", "split", "group", "line", "x"]), COLUMNS, max_size=5))
 def test_any_columns_in_a_parquet_list(folder: Path, columns: dict[str, list[Any]]) -> None:
     rows = max(map(len, columns.values()), default=0)
@@ -133,7 +125,6 @@ def test_any_columns_in_a_parquet_list(folder: Path, columns: dict[str, list[Any
     assert found is None or len(found.frame) == rows
 
 
-@bounded
 @example(b"image,mask\na\0.png,b.png\n")
 @example(b"image,mask\n.,.\n")
 @given(st.binary(max_size=80) | changed_bytes(b"image,mask,nucleus_marked\na.png,b.png,1\n"))
@@ -143,14 +134,12 @@ def test_any_bytes_as_a_list_of_masks(folder: Path, content: bytes) -> None:
     assert one_line(lambda: read_mask_set(path)) is None, "there are no pictures"
 
 
-@bounded
 @given(st.dictionaries(st.text(max_size=8) | st.integers() | st.sampled_from(list(DEFAULTS)), VALUES, max_size=4))
 def test_any_configuration(content: dict[Any, Any]) -> None:
     found = one_line(lambda: check_run({"preset": "demo", **content}))
     assert found is None or isinstance(found, Config)
 
 
-@bounded
 @given(st.lists(st.tuples(st.sampled_from(PLACES), VALUES), min_size=1, max_size=3))
 def test_any_value_in_the_place_of_a_setting(changes: list[tuple[tuple[str, ...], Any]]) -> None:
     content: dict[str, Any] = {}
@@ -165,49 +154,47 @@ def test_any_value_in_the_place_of_a_setting(changes: list[tuple[tuple[str, ...]
             here[place[-1]] = value
     found = one_line(lambda: check_run({"preset": "demo", **content}))
     if found is not None:
-        json.loads(settings_json(found, "index.make_index")), "what is handed to a step is JSON"
+        handed_on = settings_json(found, "index.make_index")
+        assert _parse_settings(MakeIndex, "settings", handed_on) == found.index.make_index, "a step gets what was set"
 
 
-@bounded
 @given(st.text(max_size=30) | VALUES.map(lambda value: json.dumps(value, skipkeys=True)))
 def test_any_text_as_a_steps_settings(text: str) -> None:
     found = one_line(lambda: _parse_settings(MakeIndex, "settings", text))
     assert found is None or isinstance(found, MakeIndex)
 
 
-def table_bytes(folder: Path) -> bytes:
+@pytest.fixture(scope="module")
+def whole_table(folder: Path) -> bytes:
     frame = pd.DataFrame({"image_id": ["a", "b"], "source": "test", "SNE": [0.5, 1.0]})
     PROBABILITIES.write(frame[[c.name for c in PROBABILITIES.columns] + ["SNE"]], folder / "whole.parquet")
     return (folder / "whole.parquet").read_bytes()
 
 
-@bounded
 @given(data=st.data())
-def test_any_bytes_as_a_table(folder: Path, data: st.DataObject) -> None:
-    whole = table_bytes(folder)
+def test_any_bytes_as_a_table(folder: Path, whole_table: bytes, data: st.DataObject) -> None:
     path = folder / "table.parquet"
-    content = data.draw(st.binary(max_size=60) | changed_bytes(whole))
+    content = data.draw(st.binary(max_size=60) | changed_bytes(whole_table))
     path.write_bytes(content)
     found = one_line(lambda: PROBABILITIES.read(path))
-    assert (found is not None) == (content == whole)
+    assert (found is not None) == (content == whole_table)
     assert one_line(lambda: IMAGES.read(path)) is None
 
 
-def weights_bytes(folder: Path) -> bytes:
+@pytest.fixture(scope="module")
+def whole_weights(folder: Path) -> bytes:
     write_weights({"w": torch.arange(3.0)}, {"classes": ["BA"]}, folder / "whole.safetensors")
     return (folder / "whole.safetensors").read_bytes()
 
 
-@bounded
 @given(data=st.data())
-def test_any_bytes_as_weights(folder: Path, data: st.DataObject) -> None:
+def test_any_bytes_as_weights(folder: Path, whole_weights: bytes, data: st.DataObject) -> None:
     path = folder / "w.safetensors"
-    path.write_bytes(data.draw(st.binary(max_size=60) | changed_bytes(weights_bytes(folder))))
+    path.write_bytes(data.draw(st.binary(max_size=60) | changed_bytes(whole_weights)))
     found = one_line(lambda: read_weights(path))
     assert found is None or isinstance(found[1], dict)
 
 
-@bounded
 @given(VALUES | st.fixed_dictionaries({"__metadata__": st.fixed_dictionaries({"buffycoat": VALUES.map(json.dumps)})}))
 def test_any_header_in_weights(folder: Path, header: Any) -> None:
     path = folder / "h.safetensors"
@@ -217,7 +204,6 @@ def test_any_header_in_weights(folder: Path, header: Any) -> None:
     assert found is None or found[0] == {}
 
 
-@bounded
 @given(st.binary(max_size=200))
 def test_any_bytes_can_be_sealed_where_they_hold_an_open_seal(folder: Path, content: bytes) -> None:
     path = folder / "sealed"
@@ -232,7 +218,6 @@ def encoded(kind: str, **options: Any) -> bytes:
     return stream.getvalue()
 
 
-@bounded
 @given(
     st.binary(max_size=60)
     | st.sampled_from(["PNG", "JPEG", "BMP", "TIFF", "WEBP"]).flatmap(lambda kind: changed_bytes(encoded(kind)))

@@ -16,10 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults.steps_run import picture
-from tests.pipeline.workflow_run import TINY, Finished, Project, contents_of, copy_project
+from tests.pipeline.workflow_run import TARGETS, TINY, Finished, Project, contents_of, copy_of, copy_project
 
-KILLS = 20
-"""All in one chain: each run goes on where the last one was killed."""
 LONGEST_S = 3.0
 """A run is killed at most so long after the number of finished jobs that its seed has drawn."""
 
@@ -67,20 +65,23 @@ def unlock(project: Project, by_hand: bool) -> None:
         shutil.rmtree(project.folder / ".snakemake" / "locks", ignore_errors=True)
 
 
-def killed_again_and_again(project: Project) -> int:
-    """Run, kill and unlock at seeded instants, spread over the jobs; return how often a run was killed."""
+def killed_again_and_again(project: Project, targets: tuple[str, ...], kills: int, among: int) -> int:
+    """Run, kill and unlock at seeded instants, spread over the first jobs; return how often a run was killed.
+
+    All in one chain: each run goes on where the last one was killed.
+    """
     chance = random.Random(20)
-    jobs = sorted(chance.sample(range(25), KILLS))
-    kills = 0
+    jobs = sorted(chance.sample(range(among), kills))
+    killed = 0
     for number, wanted in enumerate(jobs):
-        with started(project, "--rerun-incomplete") as run:
+        with started(project, *targets, "--rerun-incomplete") as run:
             if not wait_for(lambda wanted=wanted: jobs_done(project) >= wanted, run):  # type: ignore[misc]
                 assert run.returncode == 0, "a run ended by itself, and not well"
-                return kills
+                return killed
             time.sleep(chance.uniform(0, LONGEST_S))
-        kills += run.returncode == -signal.SIGKILL
+        killed += run.returncode == -signal.SIGKILL
         unlock(project, by_hand=number == 0)
-    return kills
+    return killed
 
 
 def differences(ours: dict[str, object], theirs: dict[str, object]) -> list[str]:
@@ -88,15 +89,24 @@ def differences(ours: dict[str, object], theirs: dict[str, object]) -> list[str]
     return sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
 
 
-def test_a_run_that_is_killed_twenty_times_ends_as_an_undisturbed_one(
-    undisturbed: Finished, tmp_path_factory: pytest.TempPathFactory
+@pytest.mark.parametrize(
+    ("kills", "among", "targets"),
+    [(4, 7, ("results/3_partition/noise.parquet",)), pytest.param(20, 40, TARGETS, marks=pytest.mark.slow)],
+    ids=["first steps", "all steps"],
+)
+def test_a_run_that_is_killed_ever_again_ends_as_an_undisturbed_one(
+    undisturbed: Finished, tmp_path: Path, kills: int, among: int, targets: tuple[str, ...]
 ) -> None:
-    project = copy_project(tmp_path_factory.mktemp("killed"))
-    kills = killed_again_and_again(project)
-    shown = project.snakemake("--rerun-incomplete")
+    project = copy_project(tmp_path / "killed")
+    killed = killed_again_and_again(project, targets, kills, among)
+    shown = project.snakemake("--rerun-incomplete", targets=targets)
     assert shown.returncode == 0, (shown.stdout + shown.stderr)[-3000:]
-    assert kills >= KILLS - 2, "the last kills may come too late"
-    assert differences(contents_of(project.folder / "results"), undisturbed.contents) == []
+    assert killed >= kills - 2, "the last kills may come too late"
+    ours, theirs = contents_of(project.folder / "results"), undisturbed.contents
+    if targets != TARGETS:
+        assert set(targets) <= {f"results/{name}" for name in ours}
+        theirs = {name: content for name, content in theirs.items() if name in ours}
+    assert differences(ours, theirs) == []
     left = [path.name for path in (project.folder / "results").rglob("*") if "partial-" in path.name]
     assert left == [], "what killed jobs had begun to write is gone"
     assert not list((project.folder / "results").rglob("*checkpoint*"))
@@ -120,12 +130,11 @@ def test_two_runs_in_one_folder_do_not_mix(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("days", [-4000, 30])
 def test_files_of_the_run_with_a_wrong_time_rerun_nothing(undisturbed: Finished, tmp_path: Path, days: int) -> None:
-    folder = tmp_path / "clock"
-    shutil.copytree(undisturbed.project.folder, folder, symlinks=True)
+    project = copy_of(undisturbed.project, tmp_path / "clock")
     then = time.time() + days * 86400
-    for path in (folder / "results" / "0_simulate" / "smears").glob("*"):
+    for path in (project.folder / "results" / "0_simulate" / "smears").glob("*"):
         os.utime(path, (then, then))
-    assert Project(folder).planned_jobs(targets=("all",)) == {}
+    assert project.planned_jobs() == {}
 
 
 def test_a_list_of_tomorrow_is_named_before_anything_is_deleted(tmp_path: Path) -> None:

@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.pipeline.workflow_run import Project, copy_project
+from buffycoat.config import check_workflow
+from buffycoat.core.errors import InputError
+from tests.pipeline.workflow_run import REPOSITORY, Project, copy_project
 
 
 @pytest.fixture(scope="module")
@@ -17,33 +20,46 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return copy_project(tmp_path_factory.mktemp("config"))
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("crop: {crop_cells: {windw_px: 200}}", "crop.crop_cells.windw_px: unknown setting; did you mean 'window_px'?"),
-        ("crop: {crop_cels: {window_px: 200}}", "crop.crop_cels: unknown setting; did you mean 'crop_cells'?"),
-        ("crops: {}", "crops: unknown setting; did you mean 'crop'?"),
-        ("crop: {crop_cells: {window_px: wide}}", "crop.crop_cells.window_px: input should be a valid integer"),
-        ("seed: -1", "seed: input should be greater than or equal to 0, found -1"),
-        ("data: nowhere.csv\npreset: laptop", "data: no such file or folder: nowhere.csv: correct the path"),
-        ("data: Snakefile", "a file whose name ends in 'nothing'; accepted are a table (.csv or .parquet)"),
-        ("data: nowhere.csv\npreset: demo", "`preset: demo` draws its own cells and would not use data: nowhere.csv"),
-        ("preset: labtop", "preset: 'labtop' is none of demo, laptop, wbcbench, paper; did you mean 'laptop'?"),
-        ("crop: {}", "config: no data: name your images (`data: cells.csv`), or set `preset: demo`"),
-        (
-            "crop: {train_segmenter: {masks: [mine.csv]}}",
-            "config: crop.train_segmenter.masks: no such file: mine.csv",
-        ),
-        (
-            "crop: {train_segmenter: {masks: [Snakefile]}, crop_cells: {method: stain}}",
-            "crop: value error, train_segmenter.masks are named, but crop_cells.method is stain, which learns nothing",
-        ),
-    ],
-)
-def test_one_clear_line(project: Project, tmp_path: Path, text: str, expected: str) -> None:
-    overlay = tmp_path / "overlay.yaml"
-    overlay.write_text(text if "preset" in text or "data" in text or text == "crop: {}" else f"preset: demo\n{text}")
-    shown = project.snakemake("--dry-run", config=str(overlay))
+WRONG = [
+    ("crop: {crop_cells: {windw_px: 200}}", "crop.crop_cells.windw_px: unknown setting; did you mean 'window_px'?"),
+    ("crop: {crop_cels: {window_px: 200}}", "crop.crop_cels: unknown setting; did you mean 'crop_cells'?"),
+    ("crops: {}", "crops: unknown setting; did you mean 'crop'?"),
+    ("crop: {crop_cells: {window_px: wide}}", "crop.crop_cells.window_px: input should be a valid integer"),
+    ("seed: -1", "seed: input should be greater than or equal to 0, found -1"),
+    ("data: nowhere.csv\npreset: laptop", "data: no such file or folder: nowhere.csv: correct the path"),
+    ("data: Snakefile", "a file whose name ends in 'nothing'; accepted are a table (.csv or .parquet)"),
+    ("data: nowhere.csv\npreset: demo", "`preset: demo` draws its own cells and would not use data: nowhere.csv"),
+    ("preset: labtop", "preset: 'labtop' is none of demo, laptop, wbcbench, paper; did you mean 'laptop'?"),
+    ("crop: {}", "config: no data: name your images (`data: cells.csv`), or set `preset: demo`"),
+    (
+        "crop: {train_segmenter: {masks: [mine.csv]}}",
+        "config: crop.train_segmenter.masks: no such file: mine.csv",
+    ),
+    (
+        "crop: {train_segmenter: {masks: [Snakefile]}, crop_cells: {method: stain}}",
+        "crop: value error, train_segmenter.masks are named, but crop_cells.method is stain, which learns nothing",
+    ),
+]
+"""What a user writes, and the line that answers it."""
+
+
+def written(file: Path, text: str) -> Path:
+    file.write_text(text if "preset" in text or "data" in text or text == "crop: {}" else f"preset: demo\n{text}")
+    return file
+
+
+@pytest.mark.parametrize(("text", "expected"), WRONG)
+def test_a_mistake_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, expected: str) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    overlay = written(tmp_path / "overlay.yaml", text)
+    with pytest.raises(InputError) as caught:
+        check_workflow(yaml.safe_load(overlay.read_text()), [overlay], is_main_process=False)
+    assert expected in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "expected"), [WRONG[5], WRONG[-1]])
+def test_snakemake_ends_with_that_line(project: Project, tmp_path: Path, text: str, expected: str) -> None:
+    shown = project.snakemake("--dry-run", config=str(written(tmp_path / "overlay.yaml", text)))
     assert shown.returncode != 0
     everything = shown.stdout + shown.stderr
     assert any(expected in line for line in everything.splitlines()), everything
@@ -54,7 +70,8 @@ def test_a_wrong_key_is_named_with_file_and_line(project: Project, tmp_path: Pat
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text("preset: demo\ncrop:\n  crop_cells:\n    windw_px: 200\n")
     shown = project.snakemake("--dry-run", config=str(overlay))
-    assert f"did you mean 'window_px'? ({overlay}, line 4)" in shown.stdout + shown.stderr
+    everything = shown.stdout + shown.stderr
+    assert f"did you mean 'window_px'? ({overlay}, line 4)" in everything and "Traceback" not in everything
 
 
 def test_what_is_named_is_what_runs(project: Project, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from buffycoat.data.images import CellImages
-from tests.pipeline.workflow_run import Project, copy_project
+from tests.pipeline.workflow_run import Project, copy_of
 
 TABLES = (
     "2_crop/crops.parquet",
@@ -16,13 +16,18 @@ TABLES = (
     "7_measure/morphology.parquet",
 )
 PLACE = ["shard", "shard_row"]
+DIVIDED_RULES = ("crop_cells", "measure_noise", "embed_cells", "measure_cells")
 DIVIDED = ("--set-scatter", "portions=3")
 TARGETS = tuple(f"results/{table}" for table in TABLES)
 
 
 @pytest.fixture(scope="module")
-def divided(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = copy_project(tmp_path_factory.mktemp("portions"))
+def divided(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy of the finished project whose four divided steps, and what follows them, run again in three portions."""
+    project = copy_of(finished, tmp_path_factory.mktemp("portions") / "project")
+    planned = project.planned_jobs(*DIVIDED, targets=TARGETS)
+    assert {rule: jobs for rule, jobs in planned.items() if jobs == 3} == dict.fromkeys(DIVIDED_RULES, 3)
+    assert {"train_gan", "restore_cells"} <= set(planned)
     shown = project.snakemake(*DIVIDED, targets=TARGETS)
     assert shown.returncode == 0, (shown.stdout + shown.stderr)[-6000:]
     return project

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.pipeline.workflow_run import REPOSITORY, Project, copy_project, downstream
+from tests.pipeline.workflow_run import REPOSITORY, Project, downstream
 
 RULE = re.compile(r"^rule (?P<name>\w+):\n(?P<body>.*?)(?=^\S|\Z)", re.M | re.S)
 WARNED = {"train_fold", "train_gan", "train_segmenter"}
@@ -43,15 +42,13 @@ def test_the_profile_names_rules_alone_and_every_rule_with_a_gpu(
     )
 
 
-def test_no_group_waits_for_itself(profile: dict[str, dict[str, str]], tmp_path: Path) -> None:
-    users = copy_project(tmp_path / "project").edges()
+def test_no_group_waits_for_itself(profile: dict[str, dict[str, str]], users: dict[str, set[str]]) -> None:
     for group in set(profile["groups"].values()):
         members = {rule for rule, name in profile["groups"].items() if name == group}
         left = {rule for member in members for rule in users[member]} - members
         assert downstream(users, left).isdisjoint(members), f"a path leaves group {group} and comes back"
 
 
-def test_the_workflow_can_be_planned_with_the_profile(tmp_path: Path) -> None:
-    project: Project = copy_project(tmp_path / "project")
-    jobs = project.planned_jobs("--workflow-profile", "workflow/profiles/slurm")
+def test_the_workflow_can_be_planned_with_the_profile(finished: Project) -> None:
+    jobs = finished.planned_jobs("--workflow-profile", "workflow/profiles/slurm", "--forceall")
     assert jobs["train_fold"] >= 2 and jobs["write_report"] == 1

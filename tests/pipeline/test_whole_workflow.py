@@ -17,7 +17,7 @@ from buffycoat.data.tables.index import FOLDS, IMAGES, LABELS, decodable
 from buffycoat.data.tables.partition import NOISE
 from buffycoat.data.tables.refine import REFINED_LABELS
 from buffycoat.data.tables.report import ABLATION, METRICS, PREDICTIONS, ROBUSTNESS
-from tests.pipeline.workflow_run import TINY, Project
+from tests.pipeline.workflow_run import GROUPS, TINY, Project
 from tests.test_layout import STEPS
 
 
@@ -35,6 +35,15 @@ def learned(project: Project) -> set[str]:
     """Return the images that may be learned from."""
     images = indexed(project)
     return set(images.loc[(images["role"] == "train") & (images["label_status"] == "ok"), "image_id"])
+
+
+def test_what_is_no_part_of_all_is_made_only_when_asked_for(finished: Project, users: dict[str, set[str]]) -> None:
+    """The ablation trains every recipe."""
+    jobs = finished.planned_jobs("--forceall", targets=("all",))
+    only_when_asked = {"predict_degraded", "score_robustness", "compare_recipes", "try_alternatives", "pack_bundle"}
+    rules = {name.partition(" ")[0] for name in users} - GROUPS
+    assert rules - set(jobs) == only_when_asked
+    assert jobs["train_fold"] == jobs["predict_fold"] == 2, "two folds of one recipe"
 
 
 def test_every_image_has_one_prediction(finished: Project) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import json
 import os
 import re
 import shlex
@@ -105,10 +107,27 @@ def contents_of(results: Path) -> dict[str, object]:
     return found
 
 
+def run_once(folder: Path) -> Finished:
+    """Run a copy of the project in `folder` to the end, or return the run that another process of the tests made there.
+
+    Whoever comes first holds the lock; the others wait for it. A run that failed is not tried again.
+    """
+    folder.parent.mkdir(exist_ok=True)
+    result = folder.parent / "finished.json"
+    with (folder.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not result.exists():
+            assert not folder.exists(), f"the whole workflow failed in another process of the tests: see {folder}"
+            made = run_to_the_end(folder)
+            result.write_text(json.dumps([made.contents, made.commands]))
+        contents, commands = json.loads(result.read_text())
+    return Finished(Project(folder), contents, commands)
+
+
 def run_to_the_end(folder: Path) -> Finished:
-    """Run a copy of the project in `folder`."""
+    """Run a copy of the project in `folder`, all three targets in one call."""
     project = copy_project(folder)
-    shown = project.snakemake("--printshellcmds")
+    shown = project.snakemake("--printshellcmds", targets=TARGETS)
     assert shown.returncode == 0, (shown.stdout + shown.stderr)[-6000:]
     return Finished(project, contents_of(folder / "results"), commands_of(shown.stdout + shown.stderr))
 
@@ -123,6 +142,12 @@ def downstream(users: dict[str, set[str]], rules: set[str]) -> set[str]:
             reached.add(rule)
             waiting += users[rule]
     return {rule.partition(" ")[0] for rule in reached} - GROUPS
+
+
+def copy_of(project: Project, folder: Path) -> Project:
+    """Copy a project with its results, times and Snakemake's notes, for a test that changes something in it."""
+    shutil.copytree(project.folder, folder, symlinks=True)
+    return Project(folder)
 
 
 def copy_project(folder: Path) -> Project:

@@ -79,9 +79,7 @@ def test_true_restorations_of_drawn_cells_pass(kind: str) -> None:
     assert all(verdict.noise_after < verdict.noise_before for verdict in verdicts if verdict.restored)
 
 
-@pytest.mark.parametrize(
-    ("damage", "part"), [(without_nucleus, "nucleus"), (with_lobe, "nucleus"), (shrunk, "cell")], ids=lambda x: str(x)
-)
+@pytest.mark.parametrize(("damage", "part"), [(without_nucleus, "nucleus"), (with_lobe, "nucleus"), (shrunk, "cell")])
 def test_restorations_that_move_a_part_are_refused(damage: object, part: str) -> None:
     refused, judged = 0, 0
     for k, (crop, mask) in enumerate(CELLS):
