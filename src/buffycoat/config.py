@@ -58,9 +58,9 @@ class Config(Settings):
     data: str | None = Field(
         default=None,
         pattern=r"^[^{}<>]+$",  # these are wildcards and variables to Snakemake
-        description="The images: a table (.csv or .parquet), a folder that holds one folder of images per class, or"
-        " WBCBench's folder. A path from the working directory or else from the file that names it. `demo` draws its"
-        " own.",
+        description="The images: a table (.csv, .tsv, .xlsx or .parquet), a folder that holds one folder of images per"
+        " class, or WBCBench's folder. A path from the working directory or else from the file that names it. `demo`"
+        " draws its own.",
     )
     seed: int = Field(default=1, ge=0, description="Every random stream derives from it.")
     runtime: Runtime = Runtime()
@@ -94,7 +94,8 @@ def _describe(error: Mapping[str, Any]) -> str:
     name = ".".join(str(key) for key in keys)
     if error["type"] != "extra_forbidden":
         given = "" if isinstance(error["input"], dict) else f", found {error['input']!r}"
-        return f"{name}: {error['msg'][:1].lower()}{error['msg'][1:]}{given}"
+        said = error["msg"].removeprefix("Value error, ")
+        return f"{name}: {said[:1].lower()}{said[1:]}{given}"
     holder = _type_at(keys)
     known = list(holder.model_fields) if holder else []
     near = difflib.get_close_matches(str(keys[-1]), known, 1)
@@ -217,13 +218,50 @@ def default_preset() -> tuple[str, str]:
 
 
 def find_file(name: str, files: Sequence[Path]) -> Path:
-    """Return a path from the working directory, or where nothing is there, from the folder of one of `files`."""
-    beside = [] if os.path.exists(name) else [file.parent / name for file in reversed(files)]
-    found = next((path for path in beside if path.exists()), None)
-    if found is None:
+    """Return a path from the working directory, or where nothing is there, from the folder of one of `files`.
+
+    `~` at its beginning is the home folder, unless there is a file of this name.
+    """
+    name = name if os.path.lexists(name) else os.path.expanduser(name)
+    beside = [path for file in reversed(files) if (path := file.parent / name).exists()]
+    if os.path.exists(name):
+        others = [path for path in beside if not path.samefile(name)]
+        if others:
+            log.info("%s: taken from the working directory: %s, and not %s", name, os.path.abspath(name), others[0])
         return Path(name)
-    log.info("%s: found beside the file that names it: %s", name, found)
-    return Path(os.path.relpath(found))
+    if not beside:
+        return Path(name)
+    log.info("%s: found beside the file that names it: %s", name, beside[0])
+    return Path(os.path.relpath(beside[0]))
+
+
+def _found(name: str, files: Sequence[Path]) -> str:
+    """Return where a file or folder is that a setting names; as it is written where that is from here, or nowhere."""
+    path = find_file(name, files)
+    return name if name.startswith(RESULTS) or path == Path(name) else str(path)
+
+
+def settle_paths(config: Config, files: Sequence[Path]) -> Config:
+    """Return the configuration with the paths of what it names besides its data, as `find_file` finds them."""
+
+    def changed(section: Settings, *names: str) -> Settings:
+        given = {name: getattr(section, name) for name in names}
+        found = {name: _found(value, files) for name, value in given.items() if value and value != "embedded"}
+        return section.model_copy(update=found)
+
+    crop, index = config.crop, config.index
+    masks = tuple(_found(name, files) for name in crop.train_segmenter.masks)
+    sections = {
+        "crop": {"crop_cells": changed(crop.crop_cells, "weights"),
+                 "train_segmenter": crop.train_segmenter.model_copy(update={"masks": masks})},
+        "classify": {"train_fold": changed(config.classify.train_fold, "weights")},
+        "embed": {"embed_cells": changed(config.embed.embed_cells, "weights")},
+        "index": {"make_index": changed(index.make_index, "root"),
+                  "make_labels": changed(index.make_labels, "test_labels")},
+    }  # fmt: skip
+    return config.model_copy(
+        update={name: getattr(config, name).model_copy(update=parts) for name, parts in sections.items()}
+    )
 
 
 def preset_file(name: object, files: Sequence[Path]) -> Path:
@@ -271,6 +309,7 @@ def settle_data(config: Config, user: Mapping[str, Any], files: Sequence[Path]) 
     Raises InputError where the data are not there or not accepted, or where a setting names a file for other data.
     """
     data = str(find_file(str(config.data), files)) if config.data != SMEARS else SMEARS
+    config = settle_paths(config, files)
     labels = config.index.make_labels
     try:
         kind = kind_of(data)
@@ -319,7 +358,7 @@ def missing_sources(config: Config) -> list[str]:
     for key, names in named_sources(config).items():
         absent = [name for name in names if not os.path.exists(name)]
         if absent:
-            clauses.append(f"{key}: no such file: {', '.join(absent)}")
+            clauses.append(f"{key}: no such file: {', '.join(map(os.path.abspath, absent))}")
     return clauses
 
 
