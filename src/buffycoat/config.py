@@ -43,6 +43,8 @@ PRESETS = ("demo", "laptop", "wbcbench", "paper")
 """Names of the files in workflow/presets/."""
 CHOSEN = "BUFFYCOAT_PRESET"
 """Environment variable that names the preset of files that name none: a run hands its choice on to its jobs."""
+ROWS = "BUFFYCOAT_ROWS"
+"""Environment variable by which a run hands the digest of its lists on to its jobs, behind what it was made of."""
 RESULTS = "results/"
 """Where the workflow writes; what lies there it makes itself."""
 
@@ -347,9 +349,23 @@ def lists_are_drawn(config: Config) -> bool:
 def listed_rows(config: Config) -> str:
     """Return what tells `make_index` that the lists name other images: a digest of their rows without the labels.
 
-    Drawn lists do not exist before the workflow runs: these Snakemake watches as it does other files.
+    Drawn lists do not exist before the workflow runs: these Snakemake watches as it does other files. A job's own
+    Snakemake gets the digest from its run, unless the lists have changed: reading a large Excel file takes seconds.
     """
-    return "made by draw_smears" if lists_are_drawn(config) else rows_digest(str(config.data), config.index.columns)
+    if lists_are_drawn(config):
+        return "made by draw_smears"
+    data, columns = str(config.data), config.index.columns
+    known = [
+        (name, os.stat(name).st_mtime_ns, os.stat(name).st_size) for name in lists_of(data) if os.path.exists(name)
+    ]
+    key = json.dumps([os.getcwd(), data, known, columns.model_dump()])
+    if not known:
+        return rows_digest(data, columns)
+    told, _, digest = os.environ.get(ROWS, "").rpartition("=")
+    if told != key:
+        digest = rows_digest(data, columns)
+        os.environ[ROWS] = f"{key}={digest}"
+    return digest
 
 
 def missing_sources(config: Config) -> list[str]:

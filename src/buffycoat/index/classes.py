@@ -94,8 +94,10 @@ def _read_names(labels: list[str], fixed: list[str], settings: MakeLabels) -> tu
     unclear = [list(spelled.values()) for spelled in several.values() if len(spelled) > 1]
     if not left and not unclear:
         return codes, ""
+    taken = ", ".join(f"{label} = {code}" for label, code in codes.items() if label.upper() != code)
+    if not taken:
+        return {}, ""
     why = f"{left[0]!r} is no such name" if left else f"{' and '.join(map(repr, unclear[0]))} would be one class"
-    taken = ", ".join(f"{label} = {code}" for label, code in list(codes.items())[:4])
     return {}, f"names of codes are not taken for them ({taken}), because {why}; index.make_labels.names: always does"
 
 

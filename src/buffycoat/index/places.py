@@ -30,19 +30,24 @@ def is_image(name: str) -> bool:
     return not is_clutter(name) and name.lower().endswith(IMAGES) and name.lower() not in IMAGES
 
 
-def _entries(
-    folder: str, above: frozenset[tuple[int, int]]
-) -> tuple[list[tuple[str, bool]], frozenset[tuple[int, int]]]:
-    """Return the names in a folder with whether each is a folder, and which folders are now above; none in a circle."""
+Above = frozenset[tuple[int, int]]
+"""The folders above one, by device and number, which a link must not lead back to."""
+
+
+def _entries(folder: str, above: Above) -> Iterator[tuple[str, bool]]:
+    """Yield the names in a folder, with whether each is a folder, and without clutter; none of a folder above it."""
     try:
-        known = os.stat(folder)
-        here = (known.st_dev, known.st_ino)
-        if here in above:
-            return [], above
+        if _number(folder) in above:
+            return
         with os.scandir(folder) as entries:
-            return [(entry.name, entry.is_dir()) for entry in entries if not is_clutter(entry.name)], above | {here}
+            yield from ((entry.name, entry.is_dir()) for entry in entries if not is_clutter(entry.name))
     except OSError as problem:
         raise InputError(f"{folder}: cannot be looked at ({problem.strerror})") from None
+
+
+def _number(folder: str) -> tuple[int, int]:
+    known = os.stat(folder)
+    return known.st_dev, known.st_ino
 
 
 def files_below(root: Path) -> Iterator[str]:
@@ -54,21 +59,24 @@ def files_below(root: Path) -> Iterator[str]:
     yield from _files(str(root), "", frozenset())
 
 
-def _files(folder: str, shown: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
-    inside, above = _entries(folder, above)
-    for name, is_folder in sorted(inside):
+def _files(folder: str, shown: str, above: Above) -> Iterator[str]:
+    for name, is_folder in sorted(_entries(folder, above)):
         if is_folder:
-            yield from _files(os.path.join(folder, name), f"{shown}{name}/", above)
+            yield from _files(os.path.join(folder, name), f"{shown}{name}/", above | {_number(folder)})
         else:
             yield shown + name
 
 
-def holds_image(folder: str, above: frozenset[tuple[int, int]] = frozenset()) -> bool:
+def holds_image(folder: str, above: Above = frozenset()) -> bool:
     """Return whether an image lies in a folder, at any depth; raises InputError where a folder cannot be read."""
-    inside, above = _entries(folder, above)
-    return any(not is_folder and is_image(name) for name, is_folder in inside) or any(
-        holds_image(os.path.join(folder, name), above) for name, is_folder in inside if is_folder
-    )
+    inside = []
+    # An image ends the search: most folders need not be read to their end.
+    for name, is_folder in _entries(folder, above):
+        if is_folder:
+            inside.append(name)
+        elif is_image(name):
+            return True
+    return any(holds_image(os.path.join(folder, name), above | {_number(folder)}) for name in inside)
 
 
 def _folded(name: str) -> str:

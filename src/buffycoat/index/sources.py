@@ -93,13 +93,11 @@ def column_of(frame: pd.DataFrame, name: str, path: Path, setting: str | None = 
 
     Raises InputError, naming `setting`, where there is none, where it stands twice, or where it holds no texts.
     """
-    held = held_column(list(frame.columns), name)
+    names = [str(column) for column in frame.columns]
+    held = held_column(names, name)
     if held is None:
-        found = ", ".join(str(column) for column in frame.columns)
-        what = (setting or "").rpartition(".")[2]
-        likely = likely_columns(list(frame.columns), what) if setting in SETTINGS.values() else []
-        key = f"; perhaps index: {{columns: {{{what}: {likely[0]}}}}}" if likely else f"; name yours in {setting}"
-        raise InputError(f"{path}: no column '{name}' (found: {found}){key if setting else ''}")
+        advice = _advice_on_column(names, setting) if setting else ""
+        raise InputError(f"{path}: no column '{name}' (found: {', '.join(names)}){advice}")
     if held in frame.attrs.get("repeated", []):
         raise InputError(f"{path}: the header has a repeated name: '{held}'; rename one of the columns")
     first = next((value for value in frame[held] if value is not None), None)
@@ -108,12 +106,24 @@ def column_of(frame: pd.DataFrame, name: str, path: Path, setting: str | None = 
     return texts_of(frame[held])
 
 
+def _advice_on_column(names: list[str], setting: str) -> str:
+    """Return what may be done about a column that is not among the names of a table."""
+    what = setting.rpartition(".")[2]
+    cells = [name for name in names if cell_type_of(name)]
+    if likely := likely_columns(names, what):
+        return f"; perhaps index: {{columns: {{{what}: {likely[0]}}}}}"
+    if len(names) == 1 and len(names[0].split()) > 1:
+        return "; the header is one column: separate the values by commas, semicolons or tabs"
+    if what == "label" and len(cells) > 1:
+        return f"; {', '.join(cells)} look like a column per class: make one column of them, with the class in it"
+    return f"; name yours in {setting}"
+
+
 def case_notes(frame: pd.DataFrame, names: Sequence[str | None], path: Path) -> list[str]:
-    """Return a sentence for each column that is used although the case of its name differs."""
+    """Return a sentence on the columns that are used although the case of their names differs; none without such."""
     held = {name: held_column(list(frame.columns), name) for name in names if name}
-    return [
-        f"{path}: column '{found}' is read as '{name}'" for name, found in held.items() if found not in (None, name)
-    ]
+    differing = [f"'{found}' as '{name}'" for name, found in held.items() if found not in (None, name)]
+    return [f"{path}: columns are read whatever their case: {', '.join(differing)}"] if differing else []
 
 
 def checked_ids(ids: list[str | None], lines: list[str], advice: str = "keep one row") -> list[str]:
@@ -162,7 +172,7 @@ def roles_of(
         tested = {value for value, part in parts.items() if part == "test"}
         unknown = {value: counts[value] for value, part in parts.items() if part is None}
         if unknown and len(counts) > 1:
-            raise InputError(f"{where}: {_shown(unknown)} mean neither training nor test; {remedy}")
+            raise InputError(f"{where}: found {_shown(unknown)}, which mean neither training nor test; {remedy}")
         notes += [f"{where}: its only value '{value}' counts as training" for value in unknown]
     else:
         wanted = {text.strip().casefold() for text in test_values}
@@ -303,17 +313,12 @@ def _advice_on_layout(folders: list[list[str]], first: int, above: str) -> tuple
             f"the folders {shown}: the classes are inside; set index.columns.pattern: {above}<group>/<label>/<file>",
             "",
         )
-    if len(inner) > 1 and len(outer) > 1 and len(levels) > len(inner):
-        return (
-            "",
-            f"the folders {shown}: if these are the classes, set index.columns.pattern: {above}<group>/<label>/<file>",
-        )
-    if inner:
-        return (
-            "",
-            f"the folders {shown}: if these are patients, set index.columns.pattern: {above}<label>/<group>/<file>",
-        )
-    return "", ""
+    if not inner:
+        return "", ""
+    patients = f"if these are patients, set index.columns.pattern: {above}<label>/<group>/<file>"
+    classes = f"if these are the classes, set index.columns.pattern: {above}<group>/<label>/<file>"
+    repeated = len(inner) > 1 and len(outer) > 1 and len(levels) > len(inner) and not all(map(cell_type_of, outer))
+    return "", f"the folders {shown}: {f'{classes}; ' if repeated else ''}{patients}"
 
 
 def _default_places(folders: list[str], divided: bool) -> tuple[str | None, None, str | None]:
