@@ -103,6 +103,57 @@ def test_init_understands_tables_and_wbcbench(here: Path) -> None:
     assert not (here / "other.yaml").exists()
 
 
+def rows_of_own_names(here: Path, count: int = 8) -> None:
+    lines = ["filename;Cell Type;subset;patient_id"]
+    for k in range(count):
+        picture(here / "img" / f"{k}.png", k)
+        lines.append(f"img\\{k}.png;{'Neutrophil' if k % 2 else 'Lymphocyte'};{'Test' if k == 0 else 'Train'};p{k}")
+    (here / "cells.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_init_writes_the_columns_that_it_takes(here: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows_of_own_names(here)
+    caplog.set_level(logging.INFO, "buffycoat")
+    shown = invoke("init", "cells.csv", "--label-column", "cell type")
+    assert "classes: 2 in training: SNE 4, LY 3" in shown and "split: 7 training, 1 test (Train 7, Test 1)" in shown
+    assert "Lymphocyte = LY, Neutrophil = SNE" in shown and "patients: 8;" not in shown and "patients: 7;" in shown
+    assert "column 'filename' is taken for image; name another one by --image-column" in caplog.text
+    written = read_yaml(here / "my.yaml")
+    assert written["index"] == {
+        "columns": {"label": "cell type", "image": "filename", "split": "subset", "group": "patient_id"}
+    }
+    assert check_run(written).index.columns.group == "patient_id"
+    lines = (here / "my.yaml").read_text().splitlines()
+    first = lines.index("index:")
+    (here / "all.yaml").write_text("\n".join([*lines[:first], *(line.removeprefix("# ") for line in lines[first:])]))
+    with_all = check_run(read_yaml(here / "all.yaml"))
+    assert with_all.index.columns.image == "filename" and with_all.index.make_labels.label_aliases
+
+
+def test_init_takes_a_pattern(here: Path) -> None:
+    for k in range(10):
+        picture(here / "cells" / f"p{k // 2}" / ("SNE" if k % 2 else "LY") / "a.png", k)
+    assert "patients: 5;" in invoke("init", "cells", "--pattern", "<group>/<label>/<file>")
+    assert check_run(read_yaml(here / "my.yaml")).index.columns.pattern == "<group>/<label>/<file>"
+
+
+def test_init_does_not_recommend_what_cannot_run(here: Path) -> None:
+    rows_of_own_names(here)
+    text = (here / "cells.csv").read_text()
+    for changed, message in (
+        (text.replace("Lymphocyte", "neutrophils"), "all labelled training images are of one class"),
+        (text.replace("Train", "Test"), "no training image has a label"),
+        (text.replace("img\\", "image/"), "no image can be read: 8 missing; no such file: "),
+        (text.replace(";Test;", ";Later;"), "found 'Later' \\(1\\), which mean neither training nor test"),
+    ):
+        (here / "cells.csv").write_text(changed)
+        words = ["init", "cells.csv", "--label-column", "Cell Type", "--split-column", "subset"]
+        shown = CliRunner().invoke(cli.app, words)
+        assert isinstance(shown.exception, InputError)
+        assert re.search(message, str(shown.exception)), shown.exception
+        assert not (here / "my.yaml").exists()
+
+
 def test_init_takes_a_preset_whose_weights_are_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders(here / "cells")
     monkeypatch.setattr("buffycoat.config.find_gpu", lambda: "/dev/nvidia*")
