@@ -156,7 +156,9 @@ def look_at(data: str, settings: Index) -> Overview:
     if settings.make_labels.groups == "none":
         known[:] = None
     sizes, unread = _sizes(listing)
-    fault = _all_lost(listing) or fault_of(reading, labels) or fault_of_folds(known, settings.make_folds.folds)
+    largest = max((labels[code] for code in reading.codes), default=0)
+    fault = _all_lost(listing) or fault_of(reading, labels)
+    fault = fault or fault_of_folds(known, largest, settings.make_folds.folds)
     return Overview(
         data=data,
         kind=kind,
