@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,8 @@ Kind = Literal["table", "class folders", "wbcbench"]
 """What the data can be."""
 SMEARS = "results/0_simulate/smears"
 """The drawn data set, in WBCBench's form; the rule draw_smears makes it."""
+ROWS = "BUFFYCOAT_ROWS"
+"""Environment variable by which a run hands the digest of its rows on to its jobs, behind what it was made of."""
 ACCEPTED = (
     "accepted are a table (.csv, .tsv, .xlsx or .parquet), a folder that holds one folder of images per class, and"
     " WBCBench's folder (phase1/, phase2/ and four CSVs)"
@@ -163,3 +166,20 @@ def rows_digest(data: str, columns: Columns) -> str:
         names = ["ID", "split"] if kind == "wbcbench" else [columns.image, *([columns.split] if columns.split else [])]
         contents = [_contents(Path(name), names) for name in lists_of(data)]
     return hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:16]
+
+
+def handed_digest(data: str, columns: Columns) -> str:
+    """Return the digest of the rows, from the environment where the same files had it before.
+
+    The Snakemake of a run's every job asks for it, and reading a large Excel file takes seconds.
+    """
+    names = [name for name in lists_of(data) if os.path.exists(name)]
+    known = [(name, os.stat(name).st_mtime_ns, os.stat(name).st_size) for name in names]
+    if not known:
+        return rows_digest(data, columns)
+    key = json.dumps([os.getcwd(), data, known, columns.model_dump()])
+    told, _, digest = os.environ.get(ROWS, "").rpartition("=")
+    if told != key:
+        digest = rows_digest(data, columns)
+        os.environ[ROWS] = f"{key}={digest}"
+    return digest
