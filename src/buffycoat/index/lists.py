@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from buffycoat.core.errors import InputError
-from buffycoat.index.places import files_below, holds_image, is_clutter, is_image
+from buffycoat.index.places import Finder, files_below, holds_image, is_clutter, is_image
 from buffycoat.index.rows import OTHER_SHEETS, PARQUET, is_table, read_rows
 from buffycoat.index.settings import Columns
 from buffycoat.index.words import held_column, part_of
@@ -45,7 +45,9 @@ def kind_of(data: str) -> Kind:
 
 def _kind_of_path(path: Path) -> Kind:
     if not path.exists():
-        raise InputError(f"data: no such file or folder: {path.absolute()}: correct the path, or put the data there")
+        near = Finder(Path()).find(str(path))
+        advice = f"; did you mean {near[0]}?" if near else ": correct the path, or put the data there"
+        raise InputError(f"data: no such file or folder: {path.absolute()}{advice}")
     if not path.is_dir():
         if is_table(path.name) or path.suffix.lower() == ".txt":
             return "table"
