@@ -212,7 +212,7 @@ def find_file(name: str, files: Sequence[Path]) -> Path:
     `~` at its beginning is the home folder, unless there is a file of this name.
     """
     name = name if os.path.lexists(name) else os.path.expanduser(name)
-    beside = [path for file in reversed(files) if (path := file.parent / name).exists()]
+    beside = [path for file in reversed(files) if os.path.exists(path := file.parent / name)]
     if os.path.exists(name):
         others = [path for path in beside if not path.samefile(name)]
         if others:

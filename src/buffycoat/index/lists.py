@@ -12,7 +12,7 @@ from buffycoat.core.errors import InputError
 from buffycoat.index.places import Finder, files_below, holds_image, is_clutter, is_image
 from buffycoat.index.rows import OTHER_SHEETS, PARQUET, is_table, read_rows
 from buffycoat.index.settings import Columns
-from buffycoat.index.words import held_column, part_of
+from buffycoat.index.words import cell_type_of, held_column, part_of
 
 Kind = Literal["table", "class folders", "wbcbench"]
 """What the data can be."""
@@ -71,9 +71,9 @@ def base_of(root: Path) -> Path:
     here = root
     while True:
         holding = _folders_of(here)
-        if len(holding) != 1 or part_of(holding[0].name) or any(map(is_image, _names_in(here))):
+        if len(holding) != 1 or any(map(is_image, _names_in(here))) or not _folders_of(holding[0]):
             return here
-        if not _folders_of(holding[0]):
+        if part_of(holding[0].name) or cell_type_of(holding[0].name):
             return here
         here = holding[0]
 

@@ -83,7 +83,11 @@ def _free_columns(path: Path, columns: Columns) -> tuple[pd.DataFrame, dict[str,
     free = [name for name in names if name not in used.values()]
     likely = {what: likely_columns(free, what) for what, name in used.items() if name is None}
     if "split" in likely and columns.split:
-        few = [name for name in free if frame[name].map(type).isin([str, int]).all() and frame[name].nunique() <= MANY]
+        few = [
+            name
+            for name in free
+            if frame[name].map(type).isin([str, int, bool]).all() and frame[name].nunique() <= MANY
+        ]
         known = [name for name in few if {part_of(str(value)) for value in frame[name].unique()} >= {"train", "test"}]
         likely["split"] = known or [name for name in likely["split"] if name in few and frame[name].nunique() > 1]
     return frame, likely

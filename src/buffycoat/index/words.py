@@ -24,7 +24,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
               "imgpath", "imgname", "imageid", "imagefilename", "filenames"),
     "label": ("label", "labels", "class", "classname", "classlabel", "cellclass", "category", "diagnosis", "celltype",
               "type", "target", "annotation"),
-    "split": ("split", "fold", "set", "subset", "partition", "part", "phase", "usage", "dataset", "traintest", "stage"),
+    "split": ("split", "fold", "set", "subset", "partition", "part", "phase", "usage", "dataset", "traintest", "stage",
+              "istest", "istrain", "testset"),
     "group": ("group", "patient", "patientid", "patienthash", "subject", "subjectid", "case", "caseid", "slide",
               "slideid", "donor", "donorid", "participant", "participantid", "person", "pid"),
 }  # fmt: skip
