@@ -22,12 +22,12 @@ from buffycoat.bundle.settings import Bundle
 from buffycoat.classify.settings import Classify
 from buffycoat.core.environment import find_gpu
 from buffycoat.core.errors import InputError
-from buffycoat.core.files import line_of_key, read_yaml
+from buffycoat.core.files import find_file, line_of_key, located, read_yaml
 from buffycoat.core.provenance import PACKAGE, ROOT
-from buffycoat.core.settings import RUNTIME_VARIABLE, Runtime, Settings, Statistics
+from buffycoat.core.settings import RUNTIME_VARIABLE, Runtime, Settings, Statistics, merge
 from buffycoat.crop.settings import Crop
 from buffycoat.embed.settings import Embed
-from buffycoat.index.lists import SMEARS, folders_of, kind_of, lists_of, rows_digest
+from buffycoat.index.lists import SMEARS, folders_of, handed_digest, kind_of, lists_of
 from buffycoat.index.settings import Columns, Index
 from buffycoat.measure.settings import Measure
 from buffycoat.partition.settings import Partition
@@ -43,6 +43,9 @@ PRESETS = ("demo", "laptop", "wbcbench", "paper")
 """Names of the files in workflow/presets/."""
 CHOSEN = "BUFFYCOAT_PRESET"
 """Environment variable that names the preset of files that name none: a run hands its choice on to its jobs."""
+PATHS = ("index.make_index.root", "index.make_labels.test_labels", "crop.train_segmenter.masks",
+         "crop.crop_cells.weights", "classify.train_fold.weights", "embed.embed_cells.weights")  # fmt: skip
+"""Settings besides `data` that name files and folders."""
 RESULTS = "results/"
 """Where the workflow writes; what lies there it makes itself."""
 
@@ -58,9 +61,9 @@ class Config(Settings):
     data: str | None = Field(
         default=None,
         pattern=r"^[^{}<>]+$",  # these are wildcards and variables to Snakemake
-        description="The images: a table (.csv or .parquet), a folder that holds one folder of images per class, or"
-        " WBCBench's folder. A path from the working directory or else from the file that names it. `demo` draws its"
-        " own.",
+        description="The images: a table (.csv, .tsv, .xlsx or .parquet), a folder that holds one folder of images per"
+        " class, or WBCBench's folder. A path from the working directory or else from the file that names it. `demo`"
+        " draws its own.",
     )
     seed: int = Field(default=1, ge=0, description="Every random stream derives from it.")
     runtime: Runtime = Runtime()
@@ -94,7 +97,8 @@ def _describe(error: Mapping[str, Any]) -> str:
     name = ".".join(str(key) for key in keys)
     if error["type"] != "extra_forbidden":
         given = "" if isinstance(error["input"], dict) else f", found {error['input']!r}"
-        return f"{name}: {error['msg'][:1].lower()}{error['msg'][1:]}{given}"
+        said = error["msg"].removeprefix("Value error, ")
+        return f"{name}: {said[:1].lower()}{said[1:]}{given}"
     holder = _type_at(keys)
     known = list(holder.model_fields) if holder else []
     near = difflib.get_close_matches(str(keys[-1]), known, 1)
@@ -200,15 +204,6 @@ def workflow_folder() -> Path:
     raise InputError(f"{ROOT}: no workflow here; install buffycoat again, or run from a clone (make setup)")
 
 
-def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `below` with what `above` names: dictionaries key by key, everything else replaced."""
-    merged = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = merge(merged[key], value) if both else value
-    return merged
-
-
 def default_preset() -> tuple[str, str]:
     """Return the preset of a file that names none, and why."""
     if chosen := os.environ.get(CHOSEN):
@@ -217,14 +212,18 @@ def default_preset() -> tuple[str, str]:
     return ("wbcbench", f"this machine has a GPU: {gpu}") if gpu else ("laptop", "this machine shows no GPU")
 
 
-def find_file(name: str, files: Sequence[Path]) -> Path:
-    """Return a path from the working directory, or where nothing is there, from the folder of one of `files`."""
-    beside = [] if os.path.exists(name) else [file.parent / name for file in reversed(files)]
-    found = next((path for path in beside if path.exists()), None)
-    if found is None:
-        return Path(name)
-    log.info("%s: found beside the file that names it: %s", name, found)
-    return Path(os.path.relpath(found))
+def settle_paths(config: Config, files: Sequence[Path]) -> Config:
+    """Return the configuration with the paths that it names besides its data, found as `located` finds them."""
+    for key in PATHS:
+        stage, rule, name = key.split(".")
+        part = getattr(getattr(config, stage), rule)
+        if value := getattr(part, name):
+            named = value if isinstance(value, tuple) else (value,)
+            made = ["embedded", *(path for path in named if path.startswith(RESULTS))]
+            found = [path if path in made else located(path, files) for path in named]
+            part = part.model_copy(update={name: tuple(found) if isinstance(value, tuple) else found[0]})
+            config = config.model_copy(update={stage: getattr(config, stage).model_copy(update={rule: part})})
+    return config
 
 
 def preset_file(name: object, files: Sequence[Path]) -> Path:
@@ -272,15 +271,22 @@ def settle_data(config: Config, user: Mapping[str, Any], files: Sequence[Path]) 
     Raises InputError where the data are not there or not accepted, or where a setting names a file for other data.
     """
     data = str(find_file(str(config.data), files)) if config.data != SMEARS else SMEARS
+    config = settle_paths(config, files)
     labels = config.index.make_labels
     try:
         kind = kind_of(data)
     except InputError as problem:
         raise InputError(f"{problem}{_place_of(['data'], files, config.data)}") from None
-    if kind != "table" and config.index.make_index.root:
-        raise InputError(f"config: index.make_index.root is for tables, and {data} is none; remove it")
-    if kind != "wbcbench" and labels.test_labels:
-        raise InputError(f"config: index.make_labels.test_labels is for WBCBench's folder, not for {data}; remove it")
+    pattern, settings = config.index.columns.pattern, config.index.make_index
+    meant = {
+        "make_index.root": (settings.root, kind == "table", "tables"),
+        "make_index.test_values": (settings.test_values != "auto", pattern or kind == "table", "tables and patterns"),
+        "columns.pattern": (pattern, kind == "class folders", "class folders"),
+        "make_labels.test_labels": (labels.test_labels, kind == "wbcbench", "WBCBench's folder"),
+    }
+    for key, (given, fits, what) in meant.items():
+        if given and not fits:
+            raise InputError(f"config: index.{key} is for {what}, not for {data}; remove it")
     named = merge({"index": {"make_labels": {}}}, user)["index"]["make_labels"]
     if kind != "wbcbench" and labels.groups == "pseudo_patients" and "groups" not in named:
         log.info("index.make_labels.groups: given, because the preset's pseudo_patients are for WBCBench's folder")
@@ -311,7 +317,7 @@ def listed_rows(config: Config) -> str:
 
     Drawn lists do not exist before the workflow runs: these Snakemake watches as it does other files.
     """
-    return "made by draw_smears" if lists_are_drawn(config) else rows_digest(str(config.data), config.index.columns)
+    return "made by draw_smears" if lists_are_drawn(config) else handed_digest(str(config.data), config.index.columns)
 
 
 def missing_sources(config: Config) -> list[str]:
@@ -320,7 +326,7 @@ def missing_sources(config: Config) -> list[str]:
     for key, names in named_sources(config).items():
         absent = [name for name in names if not os.path.exists(name)]
         if absent:
-            clauses.append(f"{key}: no such file: {', '.join(absent)}")
+            clauses.append(f"{key}: no such file: {', '.join(map(os.path.abspath, absent))}")
     return clauses
 
 
