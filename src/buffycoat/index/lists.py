@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Literal
 
 from buffycoat.core.errors import InputError
+from buffycoat.data.drawn import SMEARS
 from buffycoat.index.settings import Columns
 
 Kind = Literal["table", "class folders", "wbcbench"]
 """What the data can be."""
-SMEARS = "results/0_simulate/smears"
-"""The drawn data set, in WBCBench's form; the rule draw_smears makes it."""
 IMAGES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp")
 """How the name of an image in a class folder ends, in any case: the formats that are decoded."""
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}

@@ -16,7 +16,7 @@ from pathlib import Path
 from buffycoat.config import Config
 from buffycoat.core.environment import cores, find_gpu, version
 from buffycoat.core.files import read_json
-from buffycoat.index.lists import SMEARS
+from buffycoat.data.drawn import SMEARS
 from buffycoat.index.overview import describe, look_at
 
 log = logging.getLogger("snakemake.logging")
