@@ -20,6 +20,7 @@ import pyarrow as pa
 from buffycoat.bundle.inputs import USER, Given, checked, listed, shown
 from buffycoat.bundle.labelling import label_images
 from buffycoat.bundle.models import Models
+from buffycoat.bundle.summary import score_line
 from buffycoat.bundle.verdict import Verdict, judge
 from buffycoat.core.environment import cores, stay_offline
 from buffycoat.core.errors import InputError
@@ -147,7 +148,9 @@ class Predictor:
             told(len(part))
         table = self.with_users_columns(parts.joined(len(self.chunks(rows))), rows)
         write_table(table, self.classes, out)
-        write_json(self.verdict(table).as_json(), verdict_file(out))
+        manifest = self.models.manifest
+        about = {"model": manifest.name, "note": manifest.note, "score": score_line(manifest)}
+        write_json({**self.verdict(table).as_json(), **about}, verdict_file(out))
         parts.remove()
         return table
 
