@@ -62,8 +62,26 @@ def test_a_table_stands_for_its_rows_relative_to_its_folder(tmp_path: Path) -> N
     assert rows[f"{USER}note"].tolist() == ["1", "2"]
     pd.DataFrame({"image": ["q.png"]}).to_parquet(tmp_path / "list.parquet")
     assert listed([tmp_path / "list.parquet"])["name"].tolist() == ["q.png"]
-    with pytest.raises(InputError, match=r"list.csv: no column 'image' \(found: file, note\); .*--image-column"):
+    with pytest.raises(
+        InputError, match=r"list.csv: no column 'image' \(found: file, note\); perhaps --image-column file"
+    ):
         listed([table])
+
+
+@pytest.mark.parametrize(
+    "name", ["list.tsv", "semicolons.csv", "excel.xlsx", "packed.csv.gz", "index.csv", "rows.parquet"]
+)
+def test_a_table_of_any_kind_is_read(tmp_path: Path, name: str) -> None:
+    frame = pd.DataFrame({"Image": ["a.png", "b.png"], "age": ["12,5", "3"]})
+    if name.endswith(".xlsx"):
+        frame.to_excel(tmp_path / name, index=False)
+    elif name.endswith(".parquet"):
+        frame.to_parquet(tmp_path / name)
+    else:
+        separator = {"list.tsv": "\t", "semicolons.csv": ";"}.get(name, ",")
+        frame.to_csv(tmp_path / name, sep=separator, index=name == "index.csv")
+    rows = listed(tmp_path / name)
+    assert rows["image_id"].tolist() == ["a.png", "b.png"] and rows[f"{USER}age"].tolist() == ["12,5", "3"]
 
 
 def test_a_row_without_a_name_and_one_that_leads_nowhere_stay_rows(tmp_path: Path) -> None:
@@ -92,7 +110,7 @@ def test_what_a_table_names_is_meant_wherever_it_lies(tmp_path: Path, caplog: py
     with ThreadPoolExecutor(1) as pool:
         rows = checked(listed(tmp_path / "t" / "list.csv"), pool)
     assert rows["status"].tolist() == ["ok"] * 5 and rows["image_id"].tolist() == names
-    assert "1 names were found spelled otherwise, for instance sub\\back.PNG as sub/back.png" in caplog.text
+    assert "1 files were found with" in caplog.text and "sub\\back.PNG: sub/back.png" in caplog.text
 
 
 def test_a_data_frame_is_a_table_relative_to_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ rule make_index:
     params:
         code=code_of("buffycoat.index.make_index"),
         data=data_of,
-        columns=columns_of("image", "split"),
+        columns=columns_of("image", "split", "pattern"),
         settings=settings_of("index.make_index"),
         rows=listed_rows(CONFIG),
     shell:
@@ -55,7 +55,7 @@ rule make_labels:
     params:
         code=code_of("buffycoat.index.make_labels"),
         data=data_of,
-        columns=columns_of("image", "label", "group"),
+        columns=columns_of("image", "label", "group", "pattern"),
         settings=settings_of("index.make_labels"),
     shell:
         "python -m buffycoat.index.make_labels"

@@ -12,14 +12,15 @@ from pathlib import Path
 import pandas as pd
 
 from buffycoat.core.errors import InputError
-from buffycoat.index.lists import TABLES
 from buffycoat.index.make_index import Finding, check_file
-from buffycoat.index.places import TRIED, Finder, files_below, is_clutter
-from buffycoat.index.sources import column_of, read_table
+from buffycoat.index.places import files_below, is_clutter
+from buffycoat.index.rows import OTHER_SHEETS, TABLES, is_table
+from buffycoat.index.sources import Listing, case_notes, column_of, found_files, read_table
+from buffycoat.index.words import held_column, likely_columns
 
 log = logging.getLogger("buffycoat")
 Given = Path | str | pd.DataFrame
-BESIDE = (*TABLES, ".tsv", ".xlsx", ".xls", ".ods", ".txt", ".xml", ".json", ".yaml", ".yml", ".md", ".html", ".log")
+BESIDE = (*TABLES, *OTHER_SHEETS, ".txt", ".xml", ".json", ".yaml", ".yml", ".md", ".html", ".log", ".pdf")
 """How files end that people keep beside images: in a folder they are counted and left out."""
 USER = "user:"
 """Before the name of a user's own column, in the rows of `listed`."""
@@ -49,7 +50,7 @@ def _of_folder(folder: Path) -> list[Row]:
         log.warning("%s: left out: %s", folder, ", ".join(left))
     rows = [file for file in files if file not in set(beside)]
     if not rows:
-        tables = [os.path.join(folder, file) for file in beside if file.lower().endswith(TABLES)]
+        tables = [os.path.join(folder, file) for file in beside if is_table(file)]
         hint = f"; perhaps you mean {tables[0]}" if tables else ""
         log.warning("%s: holds no image%s", folder, hint)
     return [_row(str(folder / file), file, folder) for file in sorted(rows, key=Path)]
@@ -66,27 +67,34 @@ def _framed(frame: pd.DataFrame) -> pd.DataFrame:
     return values.where(frame.set_axis(names, axis=1).reset_index(drop=True).notna(), None)
 
 
+def _require_column(frame: pd.DataFrame, column: str, place: Path, option: str) -> None:
+    """Raise InputError where a table has no such column, with the names that it has and one that is likely meant."""
+    names = [str(name) for name in frame.columns]
+    if held_column(names, column) is None:
+        likely = likely_columns(names, "image")
+        advice = f"perhaps {option} {likely[0]}" if likely else f"name yours with {option}"
+        raise InputError(f"{place}: no column '{column}' (found: {', '.join(names)}); {advice}")
+
+
 def _of_table(given: Given, column: str) -> list[Row]:
     """Return a row for every row of a table, with the user's columns; paths are relative to the table, or to here."""
     in_memory = isinstance(given, pd.DataFrame)
     place = Path(FRAME) if isinstance(given, pd.DataFrame) else Path(given)
     frame = _framed(given) if isinstance(given, pd.DataFrame) else read_table(place)
-    root = Path(".") if in_memory else place.parent
-    names = column_of(frame, column, place, "image_column" if in_memory else "--image-column")
-    finder, rows, spelled = Finder(root), [], []
-    for line, name, values in zip(frame.index, names, frame.to_dict("records"), strict=True):
-        where = f"{place}: line {line}"
+    _require_column(frame, column, place, "image_column" if in_memory else "--image-column")
+    names = column_of(frame, column, place)
+    named = pd.DataFrame({"file": [name or "" for name in names]}, dtype=object)
+    listing = found_files(Listing(named, Path(".") if in_memory else place.parent))
+    for note in [*frame.attrs.get("notes", []), *case_notes(frame, [column], place), *listing.notes]:
+        log.warning("%s", note)
+    rows = []
+    lines, values = frame.index, frame.to_dict("records")
+    for k, (name, file) in enumerate(zip(names, listing.frame["file"], strict=True)):
         if name is None:
-            row = _row(where, "", root, "the image's name is empty here")
+            row = _row(f"{place}: line {lines[k]}", "", listing.root, "the image's name is empty here")
         else:
-            found, how = finder.find(name) or (name, "")
-            spelled += [(name, found)] if how else []
-            row = _row(name, found, root)
-        rows.append({**row, **{f"{USER}{key}": value for key, value in values.items()}})
-    if spelled:
-        log.warning(
-            "%s: %d names were found spelled otherwise, for instance %s as %s", place, len(spelled), *spelled[0]
-        )
+            row = _row(name, file, listing.root, shown(listing.lost.get(k, "")))
+        rows.append({**row, **{f"{USER}{key}": value for key, value in values[k].items()}})
     return rows
 
 
@@ -105,7 +113,7 @@ def _rows_of(given: Given, column: str) -> list[Row]:
     path = Path(given) if os.path.lexists(given) else Path(os.path.expanduser(given))
     if path.is_dir():
         return _of_folder(path)
-    if path.name.lower().endswith(TABLES):
+    if is_table(path.name):
         return _of_table(path, column)
     return [_of_file(path, str(given))]
 
@@ -177,16 +185,15 @@ def listed(inputs: Given | Iterable[Given], image_column: str = "image") -> pd.D
 
 def _checked_file(name: str, root: str, problem: str) -> Finding:
     """Return what there is to know about an image; links are followed, as what was named is meant."""
-    path = os.path.join(root, name)
-    if problem or "\x00" in path:
-        return Finding("missing", problem or "no such file: no file's name holds a zero byte")
-    real = Path(os.path.realpath(path))
-    if real.is_dir():
-        return Finding("missing", "a folder, not an image; name the folder itself as an input")
-    finding = check_file(real.name, real.parent)
-    if finding.status == "missing" and not real.exists():
-        return Finding("missing", f"no such file, {TRIED}: {shown(os.path.abspath(path))}")
-    return finding
+    if problem:
+        return Finding("missing", problem)
+    finding = check_file(name, Path(root))
+    if finding.status != "missing" or "\x00" in name:
+        return finding
+    path = os.path.abspath(os.path.join(root, name))
+    if os.path.isdir(path):
+        return Finding("missing", f"a folder, not an image: {shown(path)}; name it as an input of its own")
+    return finding if os.path.exists(path) else Finding("missing", f"no such file: {shown(path)}")
 
 
 def checked(rows: pd.DataFrame, pool: ThreadPoolExecutor) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from buffycoat.core.steps import run
 from buffycoat.data.images import MAX_PIXELS, ImageProblem, decode_bytes
 from buffycoat.data.tables.index import IMAGES
 from buffycoat.index.settings import Columns, MakeIndex
-from buffycoat.index.sources import Listing, read_listing
+from buffycoat.index.sources import Listing, found_files, read_listing
 
 log = logging.getLogger("buffycoat")
 MAX_BYTES = 200_000_000
@@ -36,18 +36,13 @@ class Finding:
     sha256: str | None = None
 
 
-def inside_root(name: str, root: Path) -> bool:
-    """Return whether `name`, with every link followed, is a path below `root`."""
-    if "\x00" in name or Path(name).is_absolute() or ".." in Path(name).parts:
-        return False
-    real_root = os.path.realpath(root)
-    return os.path.realpath(root / name).startswith(real_root.rstrip(os.sep) + os.sep)
-
-
 def check_file(name: str, root: Path, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> Finding:
-    """Return what there is to know about file `name` below `root`; never raises for a fault of the file."""
-    if not inside_root(name, root):
-        return Finding("outside_root", f"the path leaves the folder {root}; list files below it only")
+    """Return what there is to know about file `name`, absolute or below `root`; never raises for a fault of the file.
+
+    Whoever lists a file means it: links are followed, and the path may lead anywhere.
+    """
+    if "\x00" in name:
+        return Finding("missing", "no such file: its name holds a character that no file has")
     path = root / name
     try:
         if not path.is_file():
@@ -66,16 +61,18 @@ def check_file(name: str, root: Path, max_pixels: int = MAX_PIXELS, max_bytes: i
     return Finding(width=pixels.shape[1], height=pixels.shape[0], sha256=digest)
 
 
-def check_files(names: list[str], root: Path, threads: int) -> list[Finding]:
+def check_files(listing: Listing, threads: int) -> list[Finding]:
     """Return the findings of all files in order; the same whatever the number of threads."""
+    names = listing.frame["file"].tolist()
     progress = Progress("make_index", len(names))
 
-    def check(name: str) -> Finding:
-        return check_file(name, root)
+    def check(place: int) -> Finding:
+        reason = listing.lost.get(place)
+        return Finding("missing", reason) if reason else check_file(names[place], listing.root)
 
     findings = []
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        for finding in pool.map(check, names, chunksize=16):
+        for finding in pool.map(check, range(len(names)), chunksize=16):
             findings.append(finding)
             progress.step()
     return findings
@@ -84,13 +81,12 @@ def check_files(names: list[str], root: Path, threads: int) -> list[Finding]:
 def checked_images(listing: Listing, threads: int) -> pd.DataFrame:
     """Return the table of images in the order of the source."""
     frame = listing.frame.copy()
-    names = frame["file"].tolist()
-    findings = check_files(names, listing.root, threads)
+    findings = check_files(listing, threads)
     for field in ("status", "reason", "width", "height", "sha256"):
         frame[field] = pd.Series([getattr(finding, field) for finding in findings], dtype=object)
     for size in ("width", "height"):
         frame[size] = frame[size].astype("Int32")
-    frame["path"] = [Path(os.path.join(listing.root, name.replace("\x00", "?"))).as_posix() for name in names]
+    frame["path"] = [Path(os.path.join(listing.root, name.replace("\x00", "?"))).as_posix() for name in frame["file"]]
     return frame
 
 
@@ -106,9 +102,16 @@ def make_index(
     absent = [str(source) for source in [*(lists or []), *(folders or [])] if not source.exists()]
     if absent:
         raise InputError(f"{absent[0]}: no such file; correct `data`, or put it there")
-    frame = checked_images(read_listing(str(data), columns, settings), threads)
+    listing = found_files(read_listing(str(data), columns, settings))
+    for note in listing.notes:
+        log.info("%s", note)
+    frame = checked_images(listing, threads)
     counts = Counter(frame["status"])
-    log.info("%d images: %s", len(frame), ", ".join(f"{count} {status}" for status, count in counts.items()))
+    roles = Counter(frame["role"])
+    log.info(
+        "%d images, %d training and %d test: %s", len(frame), roles["train"], roles["test"],
+        ", ".join(f"{count} {status}" for status, count in counts.items()),
+    )  # fmt: skip
     if not counts["ok"]:
         first = frame.iloc[0]
         raise InputError(f"{data}: no image can be read: {dict(counts)}; {first['image_id']}: {first['reason']}")

@@ -5,17 +5,24 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
+
 from buffycoat.data.images import FORMATS
+from buffycoat.index.classes import fault_of, read_labels
 from buffycoat.index.lists import Kind, kind_of
-from buffycoat.index.make_labels import class_list, pseudo_groups, read_opinions
-from buffycoat.index.settings import Index, MakeLabels
-from buffycoat.index.sources import Listing, read_listing
+from buffycoat.index.make_folds import fault_of_folds
+from buffycoat.index.make_labels import pseudo_groups, read_opinions
+from buffycoat.index.settings import Columns, Index, MakeLabels
+from buffycoat.index.sources import Listing, doubt_on_layout, found_files, read_listing, read_table
+from buffycoat.index.words import box_columns, held_column, likely_columns, part_of
 
 SAMPLE = 200
 """Images whose sizes are read; all of a large set would take minutes."""
+MANY = 20
+"""A column of more values than this is no split."""
 KINDS: dict[Kind, str] = {
     "table": "a table of images",
     "class folders": "one folder of images per class",
@@ -25,7 +32,12 @@ KINDS: dict[Kind, str] = {
 
 @dataclass(frozen=True)
 class Overview:
-    """What a data set holds. `sizes` are (width, height) in pixels of a sample, `unread` its files without one."""
+    """What a data set holds. `sizes` are (width, height) in pixels of a sample, `unread` its files without one.
+
+    `groups` are patients that are known, `ungrouped` labelled training images without one. `notes` say what was
+    understood; `lost` holds the reasons of files that are not there; `fault` says why nothing can be trained, empty
+    where it can.
+    """
 
     data: str
     kind: Kind
@@ -34,16 +46,21 @@ class Overview:
     classes: Counter[str]
     unknown: Counter[str]
     unlabelled: int
-    groups: int | None
+    left_out: int
+    groups: int
+    ungrouped: int
     sizes: list[tuple[int, int]]
     unread: int
+    notes: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    fault: str = ""
 
 
 def _sizes(listing: Listing) -> tuple[list[tuple[int, int]], int]:
     """Return the sizes of at most SAMPLE images, evenly spread over the list, and how many could not be read."""
     from PIL import Image
 
-    files = listing.frame["file"].tolist()
+    files = [name for place, name in enumerate(listing.frame["file"]) if place not in listing.lost]
     chosen = files[:: max(1, -(-len(files) // SAMPLE))]
     sizes, unread = [], 0
     for name in chosen:
@@ -57,31 +74,91 @@ def _sizes(listing: Listing) -> tuple[list[tuple[int, int]], int]:
     return sizes, unread
 
 
+def _free_columns(path: Path, columns: Columns) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+    """Return a table, and by what the settings find no column for the columns that may be it."""
+    frame = read_table(path)
+    names = [str(name) for name in frame.columns]
+    wanted = {"image": columns.image, "label": columns.label, "split": columns.split, "group": columns.group or "group"}
+    used = {what: held_column(names, name) if name else None for what, name in wanted.items()}
+    free = [name for name in names if name not in used.values()]
+    likely = {what: likely_columns(free, what) for what, name in used.items() if name is None}
+    if "split" in likely and columns.split:
+        few = [name for name in free if frame[name].map(type).isin([str, int]).all() and frame[name].nunique() <= MANY]
+        known = [name for name in few if {part_of(str(value)) for value in frame[name].unique()} >= {"train", "test"}]
+        likely["split"] = known or [name for name in likely["split"] if name in few and frame[name].nunique() > 1]
+    return frame, likely
+
+
+def guess_columns(path: Path, columns: Columns, folds: int) -> dict[str, str]:
+    """Return the columns of a table that are most likely meant, by what the settings find none for.
+
+    Each is the only one of a usual name; a split has values that mean training and test, a group as many as folds.
+    """
+    frame, likely = _free_columns(path, columns)
+    found = {what: names[0] for what, names in likely.items() if len(names) == 1}
+    if "split" in found and not {part_of(str(value)) for value in frame[found["split"]].unique()} >= {"train", "test"}:
+        del found["split"]
+    if "group" in found and frame[found["group"]].nunique() < folds:
+        del found["group"]
+    return found
+
+
+def _hints(path: Path, columns: Columns) -> list[str]:
+    """Return sentences on columns of a table that look as if they should be used, and are not."""
+    frame, likely = _free_columns(path, columns)
+    told = {"split": "a split", "group": "the patient"}
+    hints = [
+        f"column '{name}' looks like {what} and is not used; set index.columns.{key} to use it"
+        for key, what in told.items()
+        for name in likely.get(key, [])
+    ]
+    if boxes := box_columns([str(name) for name in frame.columns]):
+        hints.append(f"columns {', '.join(boxes)} look like boxes and are not read: an image is taken as one cell")
+    return [f"{path}: {hint}" for hint in hints]
+
+
 def look_at(data: str, settings: Index) -> Overview:
     """Return what `data` holds by lists and names, and the sizes of a sample; raises InputError as the index does."""
-    kind, listing = kind_of(data), read_listing(data, settings.columns, settings.make_index)
-    opinions = read_opinions(Path(data), settings.columns, settings.make_labels).frame
-    frame = listing.frame.merge(opinions, on="image_id", how="left", validate="one_to_one")
+    kind, listing = kind_of(data), found_files(read_listing(data, settings.columns, settings.make_index))
+    opinions = read_opinions(Path(data), settings.columns, settings.make_labels)
+    frame = listing.frame.merge(opinions.frame, on="image_id", how="left", validate="one_to_one")
     of_training = frame["role"] == "train"
-    given = frame.loc[of_training, "label"]
-    aliases = settings.make_labels.label_aliases
-    labels = Counter(aliases.get(label, label) for label in given.dropna())
-    codes = class_list(kind, settings.make_labels, set(labels))
+    given = Counter(frame.loc[of_training, "label"].dropna())
+    reading = read_labels(kind, settings.make_labels, given)
+    left_out = {label for label in given if reading.is_left_out(label)}
+    meaning = {label: reading.class_of(label) for label in given if label not in left_out}
+    labels: Counter[str] = Counter()
+    for label, text in meaning.items():
+        labels[text] += given[label]
     groups = pseudo_groups(frame) if settings.make_labels.groups == "pseudo_patients" else frame["group"]
-    known = groups[of_training & frame["label"].notna()]
-    is_known = len(known) > 0 and known.notna().all() and settings.make_labels.groups != "none"
+    known = groups[of_training & frame["label"].isin(meaning)].copy()
+    if settings.make_labels.groups == "none":
+        known[:] = None
     sizes, unread = _sizes(listing)
+    hints = _hints(Path(data), settings.columns) if kind == "table" else []
+    if kind == "class folders" and (doubt := doubt_on_layout(Path(data), settings.columns)):
+        hints = [doubt]
+    lost = list(listing.lost.values())
+    fault = (
+        f"no image can be read: {len(lost)} of {len(frame)} are missing; {lost[0]}" if len(lost) == len(frame) else ""
+    )
+    fault = fault or fault_of(reading, labels) or fault_of_folds(known, settings.make_folds.folds)
     return Overview(
         data=data,
         kind=kind,
         roles=Counter(frame["role"]),
         splits=Counter(map(str, frame["split"].dropna())),
-        classes=Counter({code: labels[code] for code in codes}),
-        unknown=Counter({label: count for label, count in labels.items() if label not in codes}),
-        unlabelled=int(given.isna().sum()),
-        groups=int(known.nunique()) if is_known else None,
+        classes=Counter({code: labels[code] for code in reading.codes}),
+        unknown=Counter({label: count for label, count in labels.items() if label not in reading.codes}),
+        unlabelled=int(frame.loc[of_training, "label"].isna().sum()),
+        left_out=sum(given[label] for label in left_out),
+        groups=int(known.nunique()),
+        ungrouped=int(known.isna().sum()),
         sizes=sizes,
         unread=unread,
+        notes=list(dict.fromkeys([*listing.notes, *opinions.notes, *reading.notes, *hints])),
+        lost=lost,
+        fault=f"{data}: {fault}" if fault else "",
     )
 
 
@@ -90,16 +167,18 @@ def _counts(counter: Counter[str]) -> str:
 
 
 def _split_line(seen: Overview) -> str:
-    if not seen.roles["test"]:
-        parts = f" ({_counts(seen.splits)})" if seen.splits else ""
-        return f"split: none for testing{parts}; all are for training, and scored by folds that have not seen them"
-    return f"split: {seen.roles['train']} training, {seen.roles['test']} test ({_counts(seen.splits)})"
+    parts = f" ({_counts(seen.splits)})" if seen.splits else ""
+    line = f"split: {seen.roles['train']} training, {seen.roles['test']} test{parts}"
+    return line if seen.roles["test"] else f"{line}; training images are scored by folds that have not seen them"
 
 
 def _group_line(seen: Overview, settings: MakeLabels) -> str:
-    if seen.groups is not None:
+    if seen.groups:
         how = ", recovered from the order of the list" if settings.groups == "pseudo_patients" else ""
-        return f"patients: {seen.groups}{how}; none is divided between folds"
+        line = f"patients: {seen.groups}{how}; none is divided between folds"
+        if seen.ungrouped:
+            line += f"; {seen.ungrouped} labelled training images name none and count as patients of their own"
+        return line
     return "patients: not known, so cells of one patient may stand on both sides of a fold and scores be optimistic"
 
 
@@ -121,6 +200,11 @@ def describe(seen: Overview, settings: MakeLabels, window_px: int, size_px: int)
     lines.append(f"classes: {len(seen.classes)} in training: {_counts(seen.classes)}")
     if seen.unlabelled:
         lines.append(f"unlabelled: {seen.unlabelled} training images, which get a label and are not learned from")
+    if seen.left_out:
+        lines.append(f"left out: {seen.left_out} training images, by index.make_labels.label_aliases")
     if seen.unknown:
         lines.append(f"other labels: {_counts(seen.unknown)}: not learned from; see index.make_labels.label_aliases")
-    return [*lines, _split_line(seen), _group_line(seen, settings), *_size_lines(seen, window_px, size_px)]
+    if seen.lost:
+        lines.append(f"missing: {len(seen.lost)} of {seen.roles.total()} files; first: {seen.lost[0]}")
+    lines += [_split_line(seen), _group_line(seen, settings), *_size_lines(seen, window_px, size_px)]
+    return [*lines, *(f"note: {note}" for note in seen.notes)]

@@ -23,7 +23,7 @@ IMAGES = Table(
     ),
 )
 
-FILE_STATUSES = ("ok", "missing", "outside_root", "not_an_image", "truncated", "too_large", "unreadable")
+FILE_STATUSES = ("ok", "missing", "not_an_image", "truncated", "too_large", "unreadable")
 """Every status of a file; only an image that is 'ok' has pixels, and so is cropped and predicted."""
 
 
@@ -50,7 +50,8 @@ LABELS = Table(
 )
 
 LABEL_STATUSES = (
-    "ok", "unlabelled", "unknown_class", "duplicate", "conflicting_duplicate", "duplicate_of_test", *FILE_STATUSES[1:],
+    "ok", "unlabelled", "left_out", "unknown_class", "duplicate", "conflicting_duplicate",
+    "duplicate_of_test", *FILE_STATUSES[1:],
 )  # fmt: skip
 """Every status of a label; the status of the file, where that is not 'ok', goes first."""
 
