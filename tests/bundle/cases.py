@@ -69,7 +69,7 @@ def _fold_model(path: Path, fold: int, recipe: str, trained: TrainFold) -> None:
 
 
 def _heads(path: Path, settings: TrainHead, folds: tuple[int, ...]) -> None:
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for fold in folds:
         torch.manual_seed(fold)
         head = Head(DIMENSIONS, len(CODES), settings).state_dict()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import typing
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,21 @@ def test_a_chunk_without_a_sound_image_changes_nothing_of_the_others(tmp_path: P
     assert np.stack(kept["probabilities"]).tolist() == np.stack(alone["probabilities"]).tolist()
     written = ready.predict_to(tmp_path / "o.parquet", listed([*bad, *cells, tmp_path / "2.png"]))
     pd.testing.assert_frame_equal(written.drop(columns="probabilities"), between.drop(columns="probabilities"))
+
+
+def test_a_file_that_vanishes_after_its_check_takes_no_other_with_it(
+    tmp_path: Path, ready: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = [cell_picture(tmp_path / f"{k}.png", k) for k in range(2)]
+    really = module.checked
+
+    def check_and_lose(rows: pd.DataFrame, pool: ThreadPoolExecutor) -> pd.DataFrame:
+        found = really(rows, pool)
+        pictures[1].unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(module, "checked", check_and_lose)
+    assert ready.predict(pictures)["status"].tolist() == ["ok", "missing"]
 
 
 def test_a_user_s_columns_come_back_whole(tmp_path: Path, ready: Predictor) -> None:

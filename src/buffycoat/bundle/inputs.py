@@ -120,10 +120,9 @@ def _rows_of(given: Given, column: str) -> list[Row]:
 
 def _sources(inputs: Given | Iterable[Given]) -> list[Given]:
     """Return what was given as a list; raises InputError on what is none of it."""
-    one = isinstance(inputs, (str, os.PathLike, pd.DataFrame))
-    found = [inputs] if one else list(inputs)
+    found: list[Given] = [inputs] if isinstance(inputs, (str, Path, pd.DataFrame)) else list(inputs)
     for given in found:
-        if not isinstance(given, (str, os.PathLike, pd.DataFrame)) or (isinstance(given, str) and not given):
+        if not isinstance(given, (str, Path, pd.DataFrame)) or (isinstance(given, str) and not given):
             raise InputError(f"{given!r}: name images by a path, several paths, or a data frame with a column of paths")
     return found
 

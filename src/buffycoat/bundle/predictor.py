@@ -122,6 +122,17 @@ class Predictor:
     def predict_rows(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return the table of new images of rows that `listed` gave; image shards go to a temporary folder."""
         found = checked(rows, self._pool)
+        try:
+            return self._labelled(found)
+        except InputError:
+            # A file may vanish or change between the check and the work: its row says so, the others get their labels.
+            again = checked(rows, self._pool)
+            if again["sha256"].equals(found["sha256"]):
+                raise
+            return self._labelled(again)
+
+    def _labelled(self, found: pd.DataFrame) -> pd.DataFrame:
+        """Return the table of new images of checked rows."""
         sound = found[found["status"] == "ok"]
         table = found.set_index("image_id")[["path", "sha256", "status"]]
         table["path"] = [shown(path) for path in table["path"]]
@@ -173,7 +184,7 @@ def completed(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
 
 def typed(table: pd.DataFrame) -> pd.DataFrame:
     """Return the columns of the table of new images, the same types whatever the rows hold."""
-    columns = {}
+    columns: dict[str, pd.Series] = {}
     for column in NEW_IMAGES.columns:
         values = table[column.name]
         if pa.types.is_boolean(column.type):
