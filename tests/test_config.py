@@ -14,6 +14,7 @@ from buffycoat import config
 from buffycoat.config import (
     CHOSEN,
     PRESETS,
+    SMEARS,
     Config,
     check_config,
     check_run,
@@ -31,7 +32,6 @@ from buffycoat.config import (
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_yaml
 from buffycoat.core.settings import RUNTIME_VARIABLE, Runtime
-from buffycoat.data.drawn import SMEARS
 from buffycoat.embed import train_head
 from tests.conftest import REPOSITORY
 

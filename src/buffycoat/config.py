@@ -26,9 +26,8 @@ from buffycoat.core.files import line_of_key, read_yaml
 from buffycoat.core.provenance import ROOT
 from buffycoat.core.settings import RUNTIME_VARIABLE, Runtime, Settings, Statistics
 from buffycoat.crop.settings import Crop
-from buffycoat.data.drawn import SMEARS
 from buffycoat.embed.settings import Embed
-from buffycoat.index.lists import folders_of, kind_of, lists_of, rows_digest
+from buffycoat.index.lists import SMEARS, folders_of, kind_of, lists_of, rows_digest
 from buffycoat.index.settings import Columns, Index
 from buffycoat.measure.settings import Measure
 from buffycoat.partition.settings import Partition

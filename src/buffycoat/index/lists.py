@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Literal
 
 from buffycoat.core.errors import InputError
-from buffycoat.data.drawn import SMEARS
+from buffycoat.data import drawn
 from buffycoat.index.places import files_below, holds_image, is_clutter, is_image
 from buffycoat.index.rows import OTHER_SHEETS, PARQUET, is_table, read_rows
 from buffycoat.index.settings import Columns
 from buffycoat.index.words import held_column, part_of
 
+SMEARS = drawn.SMEARS
+"""The drawn data set, in WBCBench's form; the rule draw_smears makes it."""
 Kind = Literal["table", "class folders", "wbcbench"]
 """What the data can be."""
 ACCEPTED = (

@@ -17,7 +17,7 @@ from buffycoat.config import Config
 from buffycoat.core.environment import cores, find_gpu, version
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_json
-from buffycoat.data.drawn import SMEARS
+from buffycoat.index.lists import SMEARS
 from buffycoat.index.overview import describe, look_at
 
 log = logging.getLogger("snakemake.logging")
