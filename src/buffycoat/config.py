@@ -319,6 +319,13 @@ def settle_data(config: Config, user: Mapping[str, Any], files: Sequence[Path]) 
         raise InputError(f"{problem}{_place_of(['data'], files, config.data)}") from None
     if kind != "table" and config.index.make_index.root:
         raise InputError(f"config: index.make_index.root is for tables, and {data} is none; remove it")
+    if kind != "class folders" and config.index.columns.pattern:
+        raise InputError(f"config: index.columns.pattern is for class folders, and {data} is none; remove it")
+    if config.index.make_index.test_values != "auto" and kind != "table" and not config.index.columns.pattern:
+        raise InputError(
+            "config: index.make_index.test_values is for a table's column, or <split> in index.columns.pattern, not for"
+            f" {data}; remove it"
+        )
     if kind != "wbcbench" and labels.test_labels:
         raise InputError(f"config: index.make_labels.test_labels is for WBCBench's folder, not for {data}; remove it")
     named = merge({"index": {"make_labels": {}}}, user)["index"]["make_labels"]

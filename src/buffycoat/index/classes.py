@@ -167,6 +167,8 @@ def read_labels(kind: Kind, settings: MakeLabels, given: Counter[str]) -> Readin
         taken = ", ".join(f"{label} = {code}" for label, code in names.items())
         notes.append(f"labels are names of WBCBench's codes: {taken}; index.make_labels.names: never keeps them")
     notes += [f"labels: {why}"] if why else []
+    idle = [name for name in settings.label_aliases if _same(name, given) is None]
+    notes += [f"index.make_labels.label_aliases: no training image is labelled {', '.join(idle)}"] if idle else []
     reading = Reading(codes, settings.label_aliases, names)
     return Reading(codes, settings.label_aliases, names, [*notes, *_case_notes(reading, given)])
 

@@ -114,7 +114,10 @@ def make_index(
     )  # fmt: skip
     if not counts["ok"]:
         first = frame.iloc[0]
-        raise InputError(f"{data}: no image can be read: {dict(counts)}; {first['image_id']}: {first['reason']}")
+        advice = f"; {listing.advice}" if listing.advice else ""
+        raise InputError(
+            f"{data}: no image can be read: {dict(counts)}; {first['image_id']}: {first['reason']}{advice}"
+        )
     IMAGES.write(frame[[column.name for column in IMAGES.columns]], images)
 
 

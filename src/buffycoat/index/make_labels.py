@@ -61,7 +61,7 @@ def read_opinions(path: Path, columns: Columns, settings: MakeLabels) -> Opinion
     ids = table_ids(frame, columns, path)
     labels = column_of(frame, columns.label, path, SETTINGS["label"])
     groups = _own_groups(frame, columns.group, path)
-    notes = case_notes(frame, [columns.image, columns.label, columns.group or "group"], path)
+    notes = case_notes(frame, [columns.label, columns.group or "group"], path)
     return Opinions(pd.DataFrame({"image_id": ids, "label": labels, "group": groups}, dtype=object), notes=notes)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from buffycoat.data.images import FORMATS
-from buffycoat.index.classes import fault_of, read_labels
+from buffycoat.index.classes import Reading, fault_of, read_labels
 from buffycoat.index.lists import Kind, kind_of
 from buffycoat.index.make_folds import fault_of_folds
 from buffycoat.index.make_labels import pseudo_groups, read_opinions
@@ -103,8 +103,11 @@ def guess_columns(path: Path, columns: Columns, folds: int) -> dict[str, str]:
     return found
 
 
-def _hints(path: Path, columns: Columns) -> list[str]:
-    """Return sentences on columns of a table that look as if they should be used, and are not."""
+def _hints(path: Path, kind: Kind, columns: Columns) -> list[str]:
+    """Return sentences on columns and folders that look as if they should be used, and are not."""
+    if kind != "table":
+        doubt = doubt_on_layout(path, columns) if kind == "class folders" else ""
+        return [doubt] if doubt else []
     frame, likely = _free_columns(path, columns)
     told = {"split": "a split", "group": "the patient"}
     hints = [
@@ -115,6 +118,22 @@ def _hints(path: Path, columns: Columns) -> list[str]:
     if boxes := box_columns([str(name) for name in frame.columns]):
         hints.append(f"columns {', '.join(boxes)} look like boxes and are not read: an image is taken as one cell")
     return [f"{path}: {hint}" for hint in hints]
+
+
+def _unscored(answers: Counter[str], reading: Reading) -> list[str]:
+    """Return a sentence on labels of test images that are no classes; none without such."""
+    strange = Counter(
+        {label: count for label, count in answers.items() if reading.class_of(label) not in reading.codes}
+    )
+    return [f"{strange.total()} test images are of no class and not scored: {_counts(strange)}"] if strange else []
+
+
+def _all_lost(listing: Listing) -> str:
+    """Return why no image can be read, where none of the files is there; empty where one is."""
+    if len(listing.lost) < len(listing.frame):
+        return ""
+    advice = f"; {listing.advice}" if listing.advice else ""
+    return f"no image can be read: {len(listing.lost)} missing; {listing.lost[0]}{advice}"
 
 
 def look_at(data: str, settings: Index) -> Overview:
@@ -130,19 +149,16 @@ def look_at(data: str, settings: Index) -> Overview:
     labels: Counter[str] = Counter()
     for label, text in meaning.items():
         labels[text] += given[label]
+    hints = _hints(Path(data), kind, settings.columns)
+    hints += _unscored(Counter(frame.loc[~of_training, "label"].dropna()), reading)
     groups = pseudo_groups(frame) if settings.make_labels.groups == "pseudo_patients" else frame["group"]
     known = groups[of_training & frame["label"].isin(meaning)].copy()
     if settings.make_labels.groups == "none":
         known[:] = None
     sizes, unread = _sizes(listing)
-    hints = _hints(Path(data), settings.columns) if kind == "table" else []
-    if kind == "class folders" and (doubt := doubt_on_layout(Path(data), settings.columns)):
-        hints = [doubt]
-    lost = list(listing.lost.values())
-    fault = (
-        f"no image can be read: {len(lost)} of {len(frame)} are missing; {lost[0]}" if len(lost) == len(frame) else ""
-    )
-    fault = fault or fault_of(reading, labels) or fault_of_folds(known, settings.make_folds.folds)
+    largest = max((labels[code] for code in reading.codes), default=0)
+    fault = _all_lost(listing) or fault_of(reading, labels)
+    fault = fault or fault_of_folds(known, largest, settings.make_folds.folds)
     return Overview(
         data=data,
         kind=kind,
@@ -157,7 +173,7 @@ def look_at(data: str, settings: Index) -> Overview:
         sizes=sizes,
         unread=unread,
         notes=list(dict.fromkeys([*listing.notes, *opinions.notes, *reading.notes, *hints])),
-        lost=lost,
+        lost=list(listing.lost.values()),
         fault=f"{data}: {fault}" if fault else "",
     )
 

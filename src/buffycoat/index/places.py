@@ -27,7 +27,7 @@ def is_clutter(name: str) -> bool:
 
 def is_image(name: str) -> bool:
     """Return whether a file's name is that of an image."""
-    return not is_clutter(name) and name.lower().endswith(IMAGES) and name.lower() not in IMAGES
+    return not is_clutter(name) and name.lower().endswith(IMAGES)
 
 
 Above = frozenset[tuple[int, int]]
@@ -111,6 +111,19 @@ class Finder:
             if found := self._in_any_case(text):
                 return found, "case"
         return next(((found, "suffix") for text in turned if (found := self._of_other_suffix(text))), None)
+
+    def near(self, name: str) -> str:
+        """Return where a file that is not there may be: below the root, or in a folder there; empty where nowhere."""
+        parts = [part for part in name.replace("\\", "/").split("/") if part]
+        for start in range(1, len(parts)):
+            if found := self.find("/".join(parts[start:])):
+                there = os.path.abspath(os.path.join(self.root, found[0]))
+                return f"there is {there}: shorten the names in the table to {found[0]}"
+        for folder in sorted(self._inside(self.root)):
+            if self.find(f"{folder}/{name}") and not os.path.isabs(name):
+                place = os.path.abspath(os.path.join(self.root, folder))
+                return f"there is {os.path.join(place, name)}: set index.make_index.root: {place}"
+        return ""
 
     def _inside(self, folder: str) -> frozenset[str]:
         """Return the names in a folder; none where it cannot be read."""

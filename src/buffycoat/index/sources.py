@@ -34,13 +34,14 @@ class Listing:
     """The images that a source lists: a frame with image_id, file, split, role (text; missing is None).
 
     `root`: the folder that files are relative to; `notes`: what was understood, for a person; `lost`: the reasons, by
-    position, of files that are not there.
+    position, of files that are not there; `advice`: where these may be, where no file is there.
     """
 
     frame: pd.DataFrame
     root: Path
     notes: list[str] = field(default_factory=list)
     lost: dict[int, str] = field(default_factory=dict)
+    advice: str = ""
 
 
 def read_csv(path: Path) -> pd.DataFrame:
@@ -368,5 +369,6 @@ def found_files(listing: Listing) -> Listing:
     how = {"~": "with ~ as the home folder", "slashes": "with / for \\", "case": "with another case",
            "suffix": "with another suffix"}  # fmt: skip
     notes = [f"{count} files were found {how[kind]}, for instance {example}" for kind, (count, example) in told.items()]
+    advice = finder.near(names[0]) if len(lost) == len(names) else ""
     frame = listing.frame.assign(file=pd.Series(files, listing.frame.index, dtype=object))
-    return replace(listing, frame=frame, notes=[*listing.notes, *notes], lost=lost)
+    return replace(listing, frame=frame, notes=[*listing.notes, *notes], lost=lost, advice=advice)

@@ -47,7 +47,8 @@ SPELLINGS = {
     **dict.fromkeys(("plasmacyte",), "plasma"),
 }
 """Words for a cell that mean the same as another."""
-BESIDE_CELLS = {"cell", "form", "type", "granulocyte", "nuclear", "wbc", "white", "blood"}
+BESIDE_CELLS = {"cell", "form", "type", "granulocyte", "nuclear", "wbc", "white", "blood",
+                "typical", "normal", "mature"}  # fmt: skip
 """Words that may stand beside these and change nothing."""
 CELLS: dict[frozenset[str], str] = {
     **{frozenset(name.replace(" cell", "").split()): code for code, name in CELL_TYPES.items()},
