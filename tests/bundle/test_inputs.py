@@ -160,7 +160,10 @@ def test_nothing_and_the_same_thing_twice_are_refused(tmp_path: Path) -> None:
     file = picture(tmp_path / "a.png")
     with pytest.raises(InputError, match="a.png: named twice"):
         listed([file, file])
+    (tmp_path / "empty" / "list.csv").write_text("image\na.png\n")
     assert listed([tmp_path / "empty", file])["image_id"].tolist() == [str(file)], "one empty folder stops nobody"
+    with pytest.raises(InputError, match="empty: holds no image; perhaps you mean .*empty/list.csv$"):
+        listed(tmp_path / "empty")
 
 
 def test_equal_names_in_two_tables_are_two_images(tmp_path: Path) -> None:

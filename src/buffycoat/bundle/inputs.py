@@ -48,12 +48,14 @@ def _of_folder(folder: Path) -> list[Row]:
     left += [f"{hidden} hidden files and folders, or such as systems leave"] * bool(hidden)
     if left:
         log.warning("%s: left out: %s", folder, ", ".join(left))
-    rows = [file for file in files if file not in set(beside)]
-    if not rows:
-        tables = [os.path.join(folder, file) for file in beside if is_table(file)]
-        hint = f"; perhaps you mean {tables[0]}" if tables else ""
-        log.warning("%s: holds no image%s", folder, hint)
+    rows = set(files) - set(beside)
     return [_row(str(folder / file), file, folder) for file in sorted(rows, key=Path)]
+
+
+def _without_image(folder: Path) -> str:
+    """Return a sentence on a folder without an image, with the table in it that may be meant."""
+    tables = [os.path.join(folder, file) for file in files_below(folder) if is_table(file)]
+    return f"{folder}: holds no image" + (f"; perhaps you mean {tables[0]}" if tables else "")
 
 
 def _framed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -93,7 +95,8 @@ def _of_table(given: Given, column: str) -> list[Row]:
         if name is None:
             row = _row(f"{place}: line {lines[k]}", "", listing.root, "the image's name is empty here")
         else:
-            row = _row(name, file, listing.root, shown(listing.lost.get(k, "")))
+            lost = [listing.lost[k], listing.advice] if k in listing.lost else []
+            row = _row(name, file, listing.root, shown("; ".join(filter(None, lost))))
         rows.append({**row, **{f"{USER}{key}": value for key, value in values[k].items()}})
     return rows
 
@@ -133,7 +136,7 @@ def _require_something(sources: list[Given], rows: list[Row]) -> None:
     if not sources:
         raise InputError("no images: name files, folders, or tables with a column of paths")
     if not rows:
-        raise InputError(f"{paths[0]}: holds no image" + " (nor does any other input)" * (len(sources) > 1))
+        raise InputError(_without_image(paths[0]) + " (nor does any other input)" * (len(sources) > 1))
     if len(paths) == len(sources) and not any(path.expanduser().exists() for path in paths):
         others = f", nor are the {len(paths) - 1} others there" if len(paths) > 1 else ""
         raise InputError(f"{paths[0]}: no such file or folder (looked for {os.path.abspath(paths[0])}){others}")
@@ -175,8 +178,12 @@ def listed(inputs: Given | Iterable[Given], image_column: str = "image") -> pd.D
     Raises InputError where nothing is given, nothing of it is there, a table is no table, or an image is named twice.
     """
     sources = _sources(inputs)
-    rows = [row for given in sources for row in _rows_of(given, image_column)]
+    parts = [_rows_of(given, image_column) for given in sources]
+    rows = [row for part in parts for row in part]
     _require_something(sources, rows)
+    for given, part in zip(sources, parts, strict=True):
+        if not part and not isinstance(given, pd.DataFrame):
+            log.warning("%s", _without_image(Path(given)))
     # As objects: names that are no UTF-8 are no strings to Arrow.
     frame = pd.DataFrame(_told_apart(rows), dtype=object)
     return frame.where(frame.notna(), None)
