@@ -135,7 +135,7 @@ def test_sentences_say_why_in_one_sentence(paths: dict[str, Any]) -> None:
     assert reasons[WRONG].endswith("rank 1 of its class).")
     assert reasons[DISPUTED].startswith("Branch A says MO, branch B SNE (divergence 0.9")
     assert reasons[FAR].endswith("SD) than 99.5 % of the training images.")
-    assert reasons[LOST] == "No white cell was found: the middle of the image was labelled."
+    assert reasons[LOST] == "No white cell was found: what lies in the middle was labelled."
     assert reasons[CROWDED] == "3 white cells were found, and one of them was labelled."
     assert reasons[UNFAMILIAR].startswith("Branch A is unsure: LY has a probability of 0.37 (suspect up to 0.")
     assert "less evidence for any class than in 99.5 % of the training images" in reasons[UNFAMILIAR]

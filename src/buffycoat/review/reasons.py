@@ -45,7 +45,7 @@ def _of_label(row: dict[Any, Any]) -> str:
 
 
 def _of_no_cell(row: dict[Any, Any]) -> str:
-    return "no white cell was found: the middle of the image was labelled"
+    return "no white cell was found: what lies in the middle was labelled"
 
 
 def _of_several_cells(row: dict[Any, Any]) -> str:

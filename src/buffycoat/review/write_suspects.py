@@ -31,7 +31,7 @@ KINDS: dict[str, tuple[str, list[str], str]] = {
     "no_cell": (
         "No white cell found",
         ["energy"],
-        "The segmenter found no white cell: the middle of the image was labelled, whatever is there.",
+        "The segmenter found no white cell: what lies in the middle of the window was labelled, whatever it is.",
     ),
     "several_cells": (
         "Several white cells",
