@@ -119,6 +119,8 @@ def test_a_data_frame_is_a_table_relative_to_here(tmp_path: Path, monkeypatch: p
         rows = checked(listed(frame), pool)
     assert rows["status"].tolist() == ["ok", "missing"] and rows[f"{USER}7"].tolist() == [1.5, None]
     assert rows[f"{USER}group"].tolist() == ["p", "q"]
+    assert listed(frame.set_index("image").tail(1))["image_id"].tolist() == ["the data frame: row 0"]
+    assert listed(frame.head(1).set_index("image"))["image_id"].tolist() == ["a.png"], "an index may hold the names"
     for bad, said in (
         (frame.rename(columns={"group": "image"}), "two columns are named 'image'"),
         (frame.head(0), "no rows"),

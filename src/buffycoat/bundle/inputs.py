@@ -59,14 +59,18 @@ def _without_image(folder: Path) -> str:
 
 
 def _framed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a user's frame with None for gaps; raises InputError where it has no rows, or two columns of one name."""
+    """Return a user's frame with None for gaps, an index that has a name as a column.
+
+    Raises InputError where it has no rows, or two columns of one name.
+    """
+    frame = frame.reset_index() if any(name is not None for name in frame.index.names) else frame
     names = [str(name) for name in frame.columns]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise InputError(f"{FRAME}: two columns are named '{twice[0]}'; rename one")
     if frame.empty:
         raise InputError(f"{FRAME}: no rows: it needs at least one image")
-    values = frame.set_axis(names, axis=1).reset_index(drop=True).astype(object)
-    return values.where(frame.set_axis(names, axis=1).reset_index(drop=True).notna(), None)
+    named = frame.set_axis(names, axis=1).reset_index(drop=True)
+    return named.astype(object).where(named.notna(), None)
 
 
 def _require_column(frame: pd.DataFrame, column: str, place: Path, option: str) -> None:
@@ -93,7 +97,12 @@ def _of_table(given: Given, column: str) -> list[Row]:
     lines, values = frame.index, frame.to_dict("records")
     for k, (name, file) in enumerate(zip(names, listing.frame["file"], strict=True)):
         if name is None:
-            row = _row(f"{place}: line {lines[k]}", "", listing.root, "the image's name is empty here")
+            row = _row(
+                f"{place}: {'row' if in_memory else 'line'} {lines[k]}",
+                "",
+                listing.root,
+                "the image's name is empty here",
+            )
         else:
             lost = [listing.lost[k], listing.advice] if k in listing.lost else []
             row = _row(name, file, listing.root, shown("; ".join(filter(None, lost))))

@@ -113,7 +113,8 @@ class Predictor:
                 name = f"input_{name}"
             taken.add(name)
             found[name] = rows[column].to_numpy(object)
-        return pd.concat([table, pd.DataFrame(found, index=table.index, dtype=object)], axis=1)
+        users = pd.DataFrame(found, index=table.index, dtype=object).infer_objects()
+        return pd.concat([table, users], axis=1)
 
     def chunks(self, rows: pd.DataFrame) -> list[pd.DataFrame]:
         """Return the rows in chunks."""
