@@ -17,12 +17,12 @@ from buffycoat.index.make_folds import fault_of_folds
 from buffycoat.index.make_labels import pseudo_groups, read_opinions
 from buffycoat.index.settings import Columns, Index, MakeLabels
 from buffycoat.index.sources import Listing, doubt_on_layout, found_files, read_listing, read_table
-from buffycoat.index.words import box_columns, held_column, likely_columns, part_of
+from buffycoat.index.words import GAPS, box_columns, held_column, likely_columns, part_of
 
 SAMPLE = 200
 """Images whose sizes are read; all of a large set would take minutes."""
 MANY = 20
-"""A column of more values than this is no split."""
+"""A column of more values than this is no split, and no more values are shown."""
 KINDS: dict[Kind, str] = {
     "table": "a table of images",
     "class folders": "one folder of images per class",
@@ -155,6 +155,9 @@ def look_at(data: str, settings: Index) -> Overview:
     known = groups[of_training & frame["label"].isin(meaning)].copy()
     if settings.make_labels.groups == "none":
         known[:] = None
+    gaps = known[known.isin([group for group in known.dropna().unique() if group.lower() in GAPS])]
+    if len(gaps):
+        hints.append(f"{len(gaps)} images of the patient '{gaps.iloc[0]}' count as one; empty cells mean: not known")
     sizes, unread = _sizes(listing)
     largest = max((labels[code] for code in reading.codes), default=0)
     fault = _all_lost(listing) or fault_of(reading, labels)
@@ -179,7 +182,8 @@ def look_at(data: str, settings: Index) -> Overview:
 
 
 def _counts(counter: Counter[str]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counter.most_common())
+    shown = [f"{name} {count}" for name, count in counter.most_common(MANY)]
+    return ", ".join(shown) + (f" and {len(counter) - MANY} more" if len(counter) > MANY else "")
 
 
 def _split_line(seen: Overview) -> str:

@@ -47,6 +47,8 @@ SPELLINGS = {
     **dict.fromkeys(("plasmacyte",), "plasma"),
 }
 """Words for a cell that mean the same as another."""
+GAPS = ("na", "n/a", "nan", "<na>", "null", "#n/a")
+"""Texts, in any case, by which R, pandas and spreadsheets write that there is no value."""
 BESIDE_CELLS = {"cell", "form", "type", "granulocyte", "nuclear", "wbc", "white", "blood",
                 "typical", "normal", "mature"}  # fmt: skip
 """Words that may stand beside these and change nothing."""
