@@ -23,8 +23,6 @@ from buffycoat.core.files import read_yaml, whole_file
 from buffycoat.core.progress import Progress, start_logging
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from buffycoat.config import Config
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -322,17 +320,27 @@ def predict(
 ) -> None:
     """Label images: one row each, whatever happens; run again after an interruption, it continues.
 
-    Exit status: 0 every image has a label; 3 some have none (their rows say why); 2 wrong input, nothing written.
+    Exit status: 0 every image has a label; 3 some have none (their rows say why); 4 the images are unlike those that
+    the model learned from, so the labels should not be used; 2 wrong input, nothing written.
     """
     from buffycoat import Predictor
-    from buffycoat.bundle.predictor import listed
+    from buffycoat.bundle.inputs import listed
+    from buffycoat.bundle.predictor import require_result
+    from buffycoat.bundle.summary import summary
 
     log.setLevel(logging.INFO if verbose else logging.WARNING)
+    require_result(out)
     rows = listed(images, image_column)
     with Predictor(bundle, weights=parse_weights(weights), exact=exact) as predictor:
+        manifest = predictor.models.manifest
+        if manifest.note:
+            typer.echo(manifest.note)
         with shown_progress(len(rows)) as told:
             table = predictor.predict_to(out, rows, told)
-    typer.echo(summary(table, out))
+        verdict = predictor.verdict(table)
+        typer.echo(summary(table, verdict, manifest, predictor.names, out))
+    if verdict.verdict == "unlike":
+        raise typer.Exit(4)
     if table["label"].isna().any():
         raise typer.Exit(3)
 
@@ -352,21 +360,6 @@ def shown_progress(total: int) -> Iterator[Callable[[int], None]]:
         yield bar.update
 
 
-def summary(table: pd.DataFrame, out: Path) -> str:
-    """Return what a person wants to know first."""
-    lost = table[table["label"].isna()]
-    counts = ", ".join(f"{code} {count}" for code, count in table["label"].value_counts().items())
-    lines = [
-        f"{len(table)} images, {int(table['changed'].sum())} labels changed by refinement,"
-        f" {int(table['suspect'].sum())} to look at (column suspect): {out}",
-        f"labels: {counts or 'none'}",
-    ]
-    if not lost.empty:
-        first = lost.iloc[0]
-        lines.append(f"{len(lost)} without a label, first {first['image_id']}: {first['status']}, {first['reason']}")
-    return "\n".join(lines)
-
-
 @app.command()
 def check(
     bundle: BundleOption,
@@ -378,6 +371,8 @@ def check(
     log.setLevel(logging.WARNING)
     with Predictor(bundle, weights=parse_weights(weights)) as predictor:
         manifest = predictor.models.manifest
+    if manifest.note:
+        typer.echo(manifest.note)
     typer.echo(
         f"{bundle}: whole. {manifest.name}, packed by buffycoat {manifest.buffycoat}; {len(manifest.folds)} folds of"
         f" {manifest.recipe}; classes {', '.join(manifest.classes)}"

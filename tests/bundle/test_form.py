@@ -16,8 +16,10 @@ from buffycoat.core.errors import InputError
 from buffycoat.core.files import sha256_of, write_json
 
 CONTENT: dict[str, Any] = {
-    "format": 1, "name": "n", "buffycoat": "0.1.0", "code": "c", "seed": 1, "recipe": "focal", "folds": [0, 1],
+    "format": 2, "name": "n", "note": "", "buffycoat": "0.1.0", "code": "c", "seed": 1, "recipe": "focal",
+    "folds": [0, 1],
     "classes": ["LY", "SNE"], "settings": {}, "outside": {}, "versions": {}, "training": {}, "scores": {},
+    "usual": {"images": 9, "diameter_px": None, "ranges": {}, "shares": {}},
 }  # fmt: skip
 NAMES = ["classes.parquet", "threshold.json", "calibration.json", "rules.json", "heads.safetensors",
          "familiar.safetensors", "fold_0.safetensors", "fold_1.safetensors"]  # fmt: skip
@@ -73,8 +75,14 @@ def test_what_is_no_bundle_says_so(tmp_path: Path) -> None:
         read_manifest(tmp_path / "none")
     with pytest.raises(InputError, match="bundle.json: no such file"):
         read_manifest(tmp_path)
-    folder = write_bundle(tmp_path / "b", format=2)
-    with pytest.raises(InputError, match="format 2 is newer than this version of buffycoat; update it"):
+    folder = write_bundle(tmp_path / "b", format=3)
+    with pytest.raises(InputError, match="format 3 is newer than this version of buffycoat; update it"):
+        read_manifest(folder)
+    folder = write_bundle(tmp_path / "b", format=1)
+    older = (
+        r"format 1, packed by buffycoat 0.1.0, lacks .* pack it anew \(snakemake pack_bundle\), or use buffycoat 0.1.0"
+    )
+    with pytest.raises(InputError, match=older):
         read_manifest(folder)
     folder = write_bundle(tmp_path / "b", surprise=1)
     with pytest.raises(InputError, match="surprise: unknown setting"):

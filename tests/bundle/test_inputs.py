@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from buffycoat.bundle import predictor
-from buffycoat.bundle.predictor import checked, listed, shown
+from buffycoat.bundle import inputs
+from buffycoat.bundle.inputs import USER, checked, listed, shown
 from buffycoat.core.errors import InputError
 from buffycoat.index.make_index import check_file
 
@@ -25,13 +25,33 @@ def picture(path: Path, side: int = 8) -> Path:
 
 
 def test_a_folder_stands_for_every_file_below_it_in_order(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for name in ("b.png", "a/z.png", "a/.hidden.png", "c.png"):
+    for name in ("b.png", "a/z.png", "a/.hidden.png", "c.png", "no suffix.png", "__MACOSX/c.png"):
         picture(tmp_path / "in" / name)
-    (tmp_path / "in" / "notes.txt").write_text("no image")
-    rows = listed([tmp_path / "in"])
-    assert rows["name"].tolist() == ["a/z.png", "b.png", "c.png", "notes.txt"]
+    (tmp_path / "in" / "no suffix.png").rename(tmp_path / "in" / "no suffix")
+    for name in ("notes.txt", "a/notes.TXT", "a/z.xml", "boxes.json", "labels.csv", "Thumbs.db", "a/desktop.ini"):
+        (tmp_path / "in" / name).write_text("no image")
+    rows = listed(tmp_path / "in")
+    assert rows["name"].tolist() == ["a/z.png", "b.png", "c.png", "no suffix"]
     assert rows["image_id"].tolist() == [str(tmp_path / "in" / name) for name in rows["name"]]
-    assert "1 hidden" in caplog.text
+    (line,) = (record.message for record in caplog.records)
+    assert "left out: 1 .csv, 1 .json, 2 .txt, 1 .xml, 4 hidden files and folders, or such as systems leave" in line
+
+
+def test_links_are_followed_and_circles_end(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    picture(store / "sub" / "a.png")
+    picture(store / "b.png")
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "linked").symlink_to(store, target_is_directory=True)
+    (folder / "one.png").symlink_to(store / "b.png")
+    (store / "sub" / "back").symlink_to(folder, target_is_directory=True)
+    (folder / "gone.png").symlink_to(tmp_path / "nothing.png")
+    with ThreadPoolExecutor(1) as pool:
+        rows = checked(listed(str(folder)), pool)
+    assert {"linked/b.png", "linked/sub/a.png", "one.png", "gone.png"} <= set(rows["name"]) and len(rows) < 9
+    assert rows.set_index("name")["status"].drop("gone.png").eq("ok").all()
+    assert rows.set_index("name").loc["gone.png", "status"] == "missing"
 
 
 def test_a_table_stands_for_its_rows_relative_to_its_folder(tmp_path: Path) -> None:
@@ -39,32 +59,128 @@ def test_a_table_stands_for_its_rows_relative_to_its_folder(tmp_path: Path) -> N
     table.write_text("file,note\nx/a.png,1\n ../b.png ,2\n")
     rows = listed([table], "file")
     assert rows["image_id"].tolist() == ["x/a.png", "../b.png"] and set(rows["root"]) == {str(tmp_path)}
+    assert rows[f"{USER}note"].tolist() == ["1", "2"]
     pd.DataFrame({"image": ["q.png"]}).to_parquet(tmp_path / "list.parquet")
     assert listed([tmp_path / "list.parquet"])["name"].tolist() == ["q.png"]
-    with pytest.raises(InputError, match=r"list.csv: no column 'image' \(found: file, note\); .*--image-column"):
+    with pytest.raises(
+        InputError, match=r"list.csv: no column 'image' \(found: file, note\); perhaps --image-column file"
+    ):
         listed([table])
-    table.write_text("image,note\na.png,1\n,2\n")
-    with pytest.raises(InputError, match="line 3: the image's name is empty"):
-        listed([table])
+
+
+@pytest.mark.parametrize("name", ["l.tsv", "semi.csv", "excel.xlsx", "packed.csv.gz", "index.csv", "rows.parquet"])
+def test_a_table_of_any_kind_is_read(tmp_path: Path, name: str) -> None:
+    frame = pd.DataFrame({"Image": ["a.png", "b.png"], "age": ["12,5", "3"]})
+    if name.endswith(".xlsx"):
+        frame.to_excel(tmp_path / name, index=False)
+    elif name.endswith(".parquet"):
+        frame.to_parquet(tmp_path / name)
+    else:
+        separator = {"l.tsv": "\t", "semi.csv": ";"}.get(name, ",")
+        frame.to_csv(tmp_path / name, sep=separator, index=name == "index.csv")
+    rows = listed(tmp_path / name)
+    assert rows["image_id"].tolist() == ["a.png", "b.png"] and rows[f"{USER}age"].tolist() == ["12,5", "3"]
+
+
+def test_a_row_without_a_name_and_one_that_leads_nowhere_stay_rows(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    (tmp_path / "list.csv").write_text("image,note\na.png,1\n,2\nsub/none.png,3\n.,4\n")
+    with ThreadPoolExecutor(1) as pool:
+        rows = checked(listed(tmp_path / "list.csv"), pool)
+    assert rows["status"].tolist() == ["ok", "missing", "missing", "missing"]
+    assert rows["image_id"][1] == f"{tmp_path}/list.csv: line 3" and "empty" in rows["reason"][1]
+    assert f"{tmp_path}/sub/none.png" in rows["reason"][2], "the full path that was tried"
+    assert rows["reason"][3].startswith("a folder")
+
+
+def test_what_a_table_names_is_meant_wherever_it_lies(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = [
+        "inside.png",
+        "../beside.png",
+        str(picture(tmp_path / "far" / "absolute.png")),
+        "sub\\back.PNG",
+        "link.png",
+    ]
+    for name in ("t/inside.png", "beside.png", "t/sub/back.png"):
+        picture(tmp_path / name)
+    (tmp_path / "t" / "link.png").symlink_to(tmp_path / "far" / "absolute.png")
+    pd.DataFrame({"image": names}).to_csv(tmp_path / "t" / "list.csv", index=False)
+    with ThreadPoolExecutor(1) as pool:
+        rows = checked(listed(tmp_path / "t" / "list.csv"), pool)
+    assert rows["status"].tolist() == ["ok"] * 5 and rows["image_id"].tolist() == names
+    assert "1 files were found with" in caplog.text and "sub\\back.PNG: sub/back.png" in caplog.text
+
+
+def test_a_data_frame_is_a_table_relative_to_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "a.png")
+    frame = pd.DataFrame({"image": ["a.png", None], 7: [1.5, np.nan], "group": ["p", "q"]}, index=[4, 4])
+    with ThreadPoolExecutor(1) as pool:
+        rows = checked(listed(frame), pool)
+    assert rows["status"].tolist() == ["ok", "missing"] and rows[f"{USER}7"].tolist() == [1.5, None]
+    assert rows[f"{USER}group"].tolist() == ["p", "q"]
+    assert listed(frame.set_index("image").tail(1))["image_id"].tolist() == ["the data frame: row 0"]
+    assert listed(frame.head(1).set_index("image"))["image_id"].tolist() == ["a.png"], "an index may hold the names"
+    for bad, said in (
+        (frame.rename(columns={"group": "image"}), "two columns are named 'image'"),
+        (frame.head(0), "no rows"),
+        (frame[["group"]], "no column 'image' .* image_column"),
+        (pd.DataFrame({"image": [[1, 2], [3]]}), "holds lists, not texts"),
+        (pd.DataFrame({"image": [np.zeros(3)]}), "holds ndarrays, not texts"),
+    ):
+        with pytest.raises(InputError, match=said):
+            listed(bad)
+
+
+def test_a_text_or_a_path_is_one_input(tmp_path: Path) -> None:
+    file = picture(tmp_path / "a.png")
+    for given in (str(file), file, [str(file)], (path for path in [file])):
+        assert listed(given)["image_id"].tolist() == [str(file)]
+    for wrong in ("", [""], [3], [None]):
+        with pytest.raises(InputError, match="name images by a path"):
+            listed(wrong)  # type: ignore[arg-type]
 
 
 def test_a_file_is_meant_whether_it_exists_or_is_a_link(tmp_path: Path) -> None:
     real = picture(tmp_path / "elsewhere" / "real.png")
     (tmp_path / "link.png").symlink_to(real)
     with ThreadPoolExecutor(1) as pool:
-        rows = checked(listed([tmp_path / "link.png", tmp_path / "none.png"]), pool)
-    assert rows["status"].tolist() == ["ok", "missing"]
+        rows = checked(listed([tmp_path / "link.png", tmp_path / "none.png", "a\0b.png"]), pool)
+    assert rows["status"].tolist() == ["ok", "missing", "missing"]
 
 
 def test_nothing_and_the_same_thing_twice_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no images"):
         listed([])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="empty: holds no file"):
+    with pytest.raises(InputError, match="empty: holds no image"):
         listed([tmp_path / "empty"])
+    with pytest.raises(InputError, match=f"none.png: no such file or folder .looked for {tmp_path}/none.png., nor"):
+        listed([tmp_path / "none.png", tmp_path / "neither"])
+    with pytest.raises(InputError, match="none.csv: no such file"):
+        listed([tmp_path / "none.csv"])
     file = picture(tmp_path / "a.png")
     with pytest.raises(InputError, match="a.png: named twice"):
         listed([file, file])
+    (tmp_path / "empty" / "list.csv").write_text("image\na.png\n")
+    assert listed([tmp_path / "empty", file])["image_id"].tolist() == [str(file)], "one empty folder stops nobody"
+    with pytest.raises(InputError, match="empty: holds no image; perhaps you mean .*empty/list.csv$"):
+        listed(tmp_path / "empty")
+
+
+def test_equal_names_in_two_tables_are_two_images(tmp_path: Path) -> None:
+    for place in ("phase2", "phase3"):
+        picture(tmp_path / place / "1.bmp", 8 if place == "phase2" else 9)
+        picture(tmp_path / place / f"of {place}.bmp")
+        (tmp_path / place / "list.csv").write_text(f"image,n\n1.bmp,{place}\nof {place}.bmp,x\n")
+    tables = [tmp_path / place / "list.csv" for place in ("phase2", "phase3")]
+    rows = listed(tables)
+    assert rows["image_id"].tolist() == [
+        str(tmp_path / "phase2" / "1.bmp"), "of phase2.bmp", str(tmp_path / "phase3" / "1.bmp"), "of phase3.bmp",
+    ]  # fmt: skip
+    assert rows[f"{USER}n"].tolist() == ["phase2", "x", "phase3", "x"]
+    with pytest.raises(InputError, match="1.bmp: named twice"):
+        listed([tables[0], tables[0]])
 
 
 def test_every_fault_is_a_status_with_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +195,7 @@ def test_every_fault_is_a_status_with_a_reason(tmp_path: Path, monkeypatch: pyte
     (folder / "out.png").symlink_to(secret)
     with ThreadPoolExecutor(2) as pool:
         whole_size = checked(listed([folder / "large.png"]), pool)
-        monkeypatch.setattr(predictor, "check_file", functools.partial(check_file, max_pixels=30_000))
+        monkeypatch.setattr(inputs, "check_file", functools.partial(check_file, max_pixels=30_000))
         rows = checked(listed([folder]), pool).set_index("name")
     assert rows["status"].to_dict() == {
         "cut.png": "truncated", "empty.png": "not_an_image", "good.png": "ok", "large.png": "too_large",

@@ -7,6 +7,7 @@ from typing import Any
 from buffycoat.bundle.form import Manifest
 from buffycoat.bundle.pack_bundle import model_card, plain
 from buffycoat.bundle.settings import PackBundle
+from buffycoat.data.drawn import MODEL_NOTE
 from tests.bundle.test_form import CONTENT
 
 ROW = {"part": "test", "class": "all", "metric": "macro_f1", "value": 0.5, "low": 0.4, "high": 0.6, "support": 9}
@@ -43,6 +44,12 @@ def test_what_is_not_said_is_said_to_be_missing() -> None:
     )  # fmt: skip
     for said in ("Not described", "None stated", "patients unknown", "No rule", "--weights embed.embed_cells.weights="):
         assert said in text, said
+
+
+def test_the_card_of_drawn_cells_says_so_first() -> None:
+    text = card(PackBundle(), [], note=MODEL_NOTE)
+    assert text.splitlines()[2] == f"**{MODEL_NOTE}**" and "the patients are made up" in text
+    assert "drawn" not in card(PackBundle(), [])
 
 
 def test_texts_are_no_markup() -> None:

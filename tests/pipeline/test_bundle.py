@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from buffycoat import Predictor
-from buffycoat.bundle.predictor import listed
+from buffycoat.bundle.inputs import listed
 from buffycoat.cli import app
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_json, sha256_of, write_json

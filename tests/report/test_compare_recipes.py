@@ -68,7 +68,7 @@ def compare(
         alternatives=folder / "after.parquet", restoration="pix2pix",
         restored=[folder / f"{name}.parquet" for name in restored],
         ablation=folder / f"{out}.parquet", csv=folder / f"{out}.csv", page=folder / f"{out}.html", seed=1,
-        statistics=Statistics(resamples=150),
+        data="cells", statistics=Statistics(resamples=150),
         settings=CompareRecipes(recipes=list(recipes), restorations=list(restorations)),  # type: ignore[arg-type]
     )  # fmt: skip
     return folder / f"{out}.parquet"

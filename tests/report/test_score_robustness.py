@@ -47,7 +47,7 @@ def write(folder: Path, ways: dict[tuple[str, float], np.ndarray]) -> list[Path]
 def score(folder: Path, paths: list[Path]) -> pd.DataFrame:
     score_robustness(
         labels=folder / "labels.parquet", classes=folder / "classes.parquet", degraded=paths,
-        robustness=folder / "robustness.parquet", page=folder / "robustness.html", seed=1,
+        robustness=folder / "robustness.parquet", page=folder / "robustness.html", seed=1, data="cells",
         statistics=Statistics(resamples=200),
     )  # fmt: skip
     return ROBUSTNESS.read(folder / "robustness.parquet")

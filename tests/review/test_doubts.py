@@ -24,7 +24,8 @@ def test_divergence_is_symmetric_bounded_and_that_of_scipy(first: list[float], s
     found = divergence(p, q)
     assert found == pytest.approx(divergence(q, p), abs=1e-12) and 0 <= found[0] <= 1
     assert divergence(p, p)[0] == 0
-    assert found == pytest.approx(jensenshannon(p, q, base=2, axis=1) ** 2, abs=1e-6)
+    # SciPy takes the root of what rounding may have left below 0.
+    assert found == pytest.approx(np.nan_to_num(jensenshannon(p, q, base=2, axis=1)) ** 2, abs=1e-6)
 
 
 def test_divergence_of_disjoint_rows_is_one_bit_and_gaps_stay() -> None:

@@ -13,6 +13,7 @@ from scipy.special import logsumexp, softmax
 
 from buffycoat.core.errors import InputError
 from buffycoat.data.tables.classify import LOGITS, PROBABILITIES
+from buffycoat.data.tables.crop import CROPS
 from buffycoat.data.tables.embed import EMBEDDINGS
 from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABELS
 from buffycoat.data.tables.review import SUSPECTS
@@ -29,6 +30,8 @@ NUMBERS = np.arange(N) % 3
 FOLD = np.arange(N) // 3 % 4
 WRONG, UNFAMILIAR, FAR, DISPUTED = 31, 62, 91, 121
 """Planted: a wrong label, flat logits, an embedding far away, a cell of which the branches say different things."""
+LOST, CROWDED = 150, TRAINED + 5
+"""Planted: an image without a cell, and one with three."""
 
 
 def write_tables(folder: Path, shuffled: bool = False) -> dict[str, Any]:
@@ -67,8 +70,23 @@ def write_tables(folder: Path, shuffled: bool = False) -> dict[str, Any]:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     embeddings = pd.DataFrame({"image_id": IDS, "embedding": list(vectors.astype(np.float32))})
     EMBEDDINGS.write(embeddings.iloc[order[::-1]], folder / "embeddings.parquet")
-    names = ("images", "labels", "classes", "folds", "probabilities", "head_probabilities", "embeddings", "suspects")
-    paths: dict[str, Any] = {name: folder / f"{name}.parquet" for name in names}
+    masks = np.where(np.arange(N) == CROWDED, 3, 1)
+    cells = pd.DataFrame({"image_id": IDS, "found": np.arange(N) != LOST, "masks": masks})
+    places = dict.fromkeys(("shard", "reason"), "") | dict.fromkeys(("row", "col"), 0.0) | {"touches_border": False}
+    sizes = dict.fromkeys(("shard_row", "crc32", "window_px", "area_px", "nucleus_area_px"), 9)
+    CROPS.write(cells.assign(**places, **sizes).iloc[order], folder / "crops.parquet")
+    names = (
+        "crops",
+        "images",
+        "labels",
+        "classes",
+        "folds",
+        "probabilities",
+        "head_probabilities",
+        "embeddings",
+        "suspects",
+    )
+    paths: dict[str, Any] = {name: folder / f"{name}.parquet" for name in (*names, "suspects")}
     return paths | {
         "logits": [folder / f"logits_{fold}.parquet" for fold in range(4)],
         "familiar": folder / "familiar.safetensors",
@@ -98,7 +116,8 @@ def test_every_planted_suspect_is_found_for_its_own_reason(
     assert table["image_id"].tolist() == IDS.tolist(), "one row per decodable image, in the order of the images"
     kinds = table["kinds"]
     assert kinds[WRONG] == "label" and kinds[FAR] == "distance" and kinds[DISPUTED] == "disagreement"
-    assert "energy" in kinds[UNFAMILIAR].split(",")
+    assert {"energy", "probability"} <= set(kinds[UNFAMILIAR].split(","))
+    assert kinds[LOST] == "no_cell" and kinds[CROWDED] == "several_cells"
     learned = table["source"] == "out_of_fold"
     assert table.loc[learned, "energy"].idxmax() == UNFAMILIAR
     assert table.loc[learned, "feature_distance"].idxmax() == FAR
@@ -116,6 +135,9 @@ def test_sentences_say_why_in_one_sentence(paths: dict[str, Any]) -> None:
     assert reasons[WRONG].endswith("rank 1 of its class).")
     assert reasons[DISPUTED].startswith("Branch A says MO, branch B SNE (divergence 0.9")
     assert reasons[FAR].endswith("SD) than 99.5 % of the training images.")
+    assert reasons[LOST] == "No white cell was found: what lies in the middle was labelled."
+    assert reasons[CROWDED] == "3 white cells were found, and one of them was labelled."
+    assert reasons[UNFAMILIAR].startswith("Branch A is unsure: LY has a probability of 0.37 (suspect up to 0.")
     assert "less evidence for any class than in 99.5 % of the training images" in reasons[UNFAMILIAR]
 
 

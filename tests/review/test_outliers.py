@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buffycoat.review.outliers import cross_fitted_distance as distance_by
-from buffycoat.review.outliers import energy_of, fit_classes, models_without, share_below
+from buffycoat.review.outliers import energy_of, fit_classes, models_without, share_below, sure_above
 
 
 def clouds(seed: int = 0, rows: int = 300, dimensions: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -136,3 +136,30 @@ def test_a_class_of_one_cell_is_measured_from_the_other_classes() -> None:
     vectors = np.concatenate([vectors, np.full((1, 6), 30, np.float32)])
     distances = cross_fitted_distance(vectors, lonely, np.append(folds, 0), 6)
     assert np.isfinite(distances).all() and distances.argmax() == 300
+
+
+@pytest.mark.parametrize(
+    ("right", "quantile", "expected"),
+    [
+        ("0101111111", 0.999, 0.4),  # up to the fourth, half were wrong: 2 of 4
+        ("1111111111", 0.9, 0.1),  # 9 of 10 are surer than the first
+        ("1111111111", 0.999, np.nan),
+        ("1111111111", 0.7, 0.3),
+        ("0000000000", 0.999, 1.0),
+        ("0000111111", 0.999, 0.8),
+    ],
+)
+def test_an_image_is_suspect_up_to_where_half_were_wrong_or_hardly_any_lies_lower(
+    right: str, quantile: float, expected: float
+) -> None:
+    values = np.arange(1, 11) / 10
+    shuffled = np.random.default_rng(1).permutation(10)
+    verdicts = np.array([sign == "1" for sign in right])
+    found = sure_above(values[shuffled], verdicts[shuffled], quantile)
+    assert found == pytest.approx(expected, nan_ok=True)
+
+
+def test_equal_probabilities_are_judged_together() -> None:
+    assert sure_above(np.full(4, 0.5), np.array([False, False, True, True]), 0.99) == 0.5
+    assert np.isnan(sure_above(np.full(4, 0.5), np.array([False, True, True, True]), 0.99))
+    assert np.isnan(sure_above(np.zeros(0), np.zeros(0, bool), 0.99))

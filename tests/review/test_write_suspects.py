@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from buffycoat.core.errors import InputError
+from buffycoat.data.drawn import NOTE, SMEARS
 from buffycoat.data.images import BACKGROUND, CYTOPLASM, ShardWriter
 from buffycoat.data.pages import disarmed
 from buffycoat.data.tables.restore import CELLS
@@ -36,13 +37,14 @@ def table() -> pd.DataFrame:
     frame["label_doubt"] = pd.Series(np.linspace(0.99, 0.5, 12)).mask(tested)
     frame["label_rank"] = pd.Series([1, 1, 2, 3, 4, 1, 3, 2, None, None, 9, 10], dtype="Int32")
     frame["likely_label"] = frame["given_label"]
+    frame = frame.assign(cell_found=True, cells=1, probability=np.linspace(0.9, 0.3, 12))
     frame["suspect"] = frame["kinds"] != ""
     frame["reason"] = frame["kinds"].map(lambda kind: f"Because of {kind} & <b>." if kind else "")
     frame.loc[10, ["branch_b_label", "disagreement", "feature_distance", "feature_distance_quantile"]] = None
     return frame
 
 
-def write(folder: Path, frame: pd.DataFrame) -> str:
+def write(folder: Path, frame: pd.DataFrame, data: str = "cells") -> str:
     """Run the step on drawn cells; return the page."""
     rows = []
     with ShardWriter(folder / "shards", 32) as writer:
@@ -56,7 +58,7 @@ def write(folder: Path, frame: pd.DataFrame) -> str:
     SUSPECTS.write(frame, folder / "suspects.parquet")
     write_suspects(
         suspects=folder / "suspects.parquet", cells=folder / "c.parquet", page=folder / "suspects.html",
-        csv=folder / "suspects.csv",
+        csv=folder / "suspects.csv", data=data,
     )  # fmt: skip
     return (folder / "suspects.html").read_text()
 
@@ -90,10 +92,17 @@ def test_the_most_suspect_come_first_and_classes_take_turns(tmp_path: Path, monk
     assert of_kind(frame, "label").index.tolist() == [0, 1, 5, 2, 7, 3, 4]
     assert of_kind(frame, "energy").index.tolist() == [8, 9]
     assert of_kind(frame, "disagreement").index.tolist() == [9, 6]
+    unsure = frame.assign(kinds="probability").iloc[:3]
+    assert of_kind(unsure, "probability").index.tolist() == [2, 1, 0], "the least probable first"
     assert of_kind(frame, "distance").index.tolist() == [7, 10], "a gap comes last"
     monkeypatch.setattr(module, "MOST", 1)
     page = write(tmp_path, frame)
     assert Tags(page).tags.count("img") == 4 and "the first 1 are shown" in page
+
+
+def test_a_page_of_drawn_cells_says_so(tmp_path: Path) -> None:
+    assert NOTE in write(tmp_path / "drawn", table(), SMEARS)
+    assert "drawn" not in write(tmp_path / "own", table())
 
 
 def test_without_suspects_the_page_says_so(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ rule find_suspects:
         ),
         head_probabilities="results/6_embed/probabilities.parquet",
         embeddings="results/6_embed/embeddings.parquet",
+        crops="results/2_crop/crops.parquet",
     output:
         suspects="results/9_review/suspects.parquet",
         familiar="results/9_review/familiar.safetensors",
@@ -37,7 +38,7 @@ rule find_suspects:
         "python -m buffycoat.review.find_suspects"
         " --images {input.images:q} --labels {input.labels:q} --classes {input.classes:q} --folds {input.folds:q}"
         " --probabilities {input.probabilities:q} --logits {input.logits:q}"
-        " --head-probabilities {input.head_probabilities:q} --embeddings {input.embeddings:q}"
+        " --head-probabilities {input.head_probabilities:q} --embeddings {input.embeddings:q} --crops {input.crops:q}"
         " --suspects {output.suspects:q} --familiar {output.familiar:q}"
         " --settings {params.settings:q} 2>&1 | tee {log:q}"
 
@@ -61,6 +62,7 @@ rule write_suspects:
     threads: 1
     params:
         code=code_of("buffycoat.review.write_suspects"),
+        data=data_of,
     shell:
         "python -m buffycoat.review.write_suspects --suspects {input.suspects:q} --cells {input.cells:q}"
-        " --page {output.page:q} --csv {output.csv:q} 2>&1 | tee {log:q}"
+        " --page {output.page:q} --csv {output.csv:q} --data {params.data:q} 2>&1 | tee {log:q}"

@@ -48,6 +48,7 @@ rule compare_recipes:
         recipe=MAIN_RECIPE,
         restoration=RESTORATION,
         seed=SEED,
+        data=data_of,
     shell:
         "python -m buffycoat.report.compare_recipes"
         " --images {input.images:q} --labels {input.labels:q} --test-labels {input.test_labels:q} --classes {input.classes:q}"
@@ -55,7 +56,7 @@ rule compare_recipes:
         " --logits {input.logits:q} --calibration {input.calibration:q} --alternatives {input.alternatives:q}"
         " --restoration {params.restoration:q} --restored {input.restored:q}"
         " --ablation {output.ablation:q} --csv {output.csv:q} --page {output.page:q} --seed {params.seed}"
-        " --statistics {params.statistics:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
+        " --data {params.data:q} --statistics {params.statistics:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
 rule score_robustness:
@@ -81,8 +82,9 @@ rule score_robustness:
         code=code_of("buffycoat.report.score_robustness"),
         statistics=settings_of("statistics"),
         seed=SEED,
+        data=data_of,
     shell:
         "python -m buffycoat.report.score_robustness"
         " --labels {input.labels:q} --classes {input.classes:q} --degraded {input.degraded:q}"
         " --robustness {output.robustness:q} --page {output.page:q} --seed {params.seed}"
-        " --statistics {params.statistics:q} 2>&1 | tee {log:q}"
+        " --data {params.data:q} --statistics {params.statistics:q} 2>&1 | tee {log:q}"

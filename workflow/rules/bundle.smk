@@ -23,6 +23,10 @@ rule pack_bundle:
         heads="results/6_embed/heads.safetensors",
         rules="results/8_refine/rules.json",
         familiar="results/9_review/familiar.safetensors",
+        crops="results/2_crop/crops.parquet",
+        noise="results/3_partition/noise.parquet",
+        morphology="results/7_measure/morphology.parquet",
+        suspects="results/9_review/suspects.parquet",
         summary="results/report/summary.json",
         metrics="results/report/metrics.parquet",
     output:
@@ -46,6 +50,7 @@ rule pack_bundle:
         " --images {input.images:q} --labels {input.labels:q} --classes {input.classes:q} --segmenter {input.segmenter:q}"
         " --threshold {input.threshold:q} --generator {input.generator:q} --models {input.models:q}"
         " --folds {params.folds:q} --calibration {input.calibration:q} --heads {input.heads:q}"
-        " --rules {input.rules:q} --familiar {input.familiar:q} --summary {input.summary:q}"
+        " --rules {input.rules:q} --familiar {input.familiar:q} --crops {input.crops:q} --noise {input.noise:q}"
+        " --morphology {input.morphology:q} --suspects {input.suspects:q} --summary {input.summary:q}"
         " --metrics {input.metrics:q} --recipe {params.recipe:q} --bundle {output.bundle:q} --seed {params.seed}"
         " --config {params.config:q} --settings {params.settings:q} 2>&1 | tee {log:q}"

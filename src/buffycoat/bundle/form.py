@@ -35,6 +35,8 @@ SETTINGS = (
     "review.find_suspects",
 )
 """The rules whose settings a prediction needs."""
+FORMAT = 2
+"""Version of the form; 2 added `usual` and `note`."""
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -57,11 +59,21 @@ class Outside(Settings):
     sha256: str | None = Field(description="Digest of the file, or of the folder's files; null where it was not local.")
 
 
+class Usual(Settings):
+    """What the training images were like: what a batch of new images is compared with."""
+
+    images: int = Field(ge=0, description="Training images.")
+    diameter_px: float | None = Field(description="Median diameter of their cells, source pixels; null without a cell.")
+    ranges: dict[str, tuple[float, float]] = Field(description="By measure: from which to which value is usual.")
+    shares: dict[str, float] = Field(description="By comparison: which share of the training images lies outside.")
+
+
 class Manifest(Settings):
     """bundle.json."""
 
-    format: Literal[1] = Field(description="Version of this form.")
+    format: Literal[2] = Field(description="Version of this form.")
     name: str
+    note: str = Field(description="What everybody must know first; empty where there is no such thing.")
     buffycoat: str = Field(description="Version of the package that packed it.")
     code: str = Field(description="Digest of the code that prediction runs through.")
     seed: int
@@ -73,6 +85,7 @@ class Manifest(Settings):
     outside: dict[str, Outside] = Field(description="By the setting that names them.")
     versions: dict[str, str] = Field(description="Of the packages that results depend on.")
     training: dict[str, Any] = Field(description="Images, groups and classes that it was trained on.")
+    usual: Usual
     scores: dict[str, Any] = Field(description="With intervals, as results/report/summary.json has them.")
 
     @field_validator("files")
@@ -90,8 +103,15 @@ def read_manifest(folder: Path) -> Manifest:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; a bundle is the folder that `snakemake pack_bundle` writes")
     content = read_json(path)
-    if isinstance(content, dict) and isinstance(content.get("format"), int) and content["format"] > 1:
-        raise InputError(f"{path}: format {content['format']} is newer than this version of buffycoat; update it")
+    number = content.get("format") if isinstance(content, dict) else None
+    if isinstance(number, int) and number > FORMAT:
+        raise InputError(f"{path}: format {number} is newer than this version of buffycoat; update it")
+    if isinstance(number, int) and number < FORMAT:
+        packed = f"buffycoat {content.get('buffycoat')}"
+        raise InputError(
+            f"{path}: format {number}, packed by {packed}, lacks what the training images were like; pack it anew"
+            f" (snakemake pack_bundle), or use {packed}"
+        )
     try:
         return Manifest.model_validate(content)
     except ValidationError as problem:

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from buffycoat.bundle.models import Models
+from buffycoat.bundle.verdict import differences, measured
 from buffycoat.classify import combine_folds, predict_fold
 from buffycoat.crop import crop_cells
 from buffycoat.data.images import CellImages
@@ -41,6 +42,8 @@ class Frames:
     """Table NOISE."""
     cells: pd.DataFrame
     """Table CELLS."""
+    shapes: pd.DataFrame
+    """Table MORPHOLOGY."""
     branch_a: pd.DataFrame
     """Table PROBABILITIES of branch A."""
     labels: pd.DataFrame
@@ -55,7 +58,7 @@ def label_images(images: pd.DataFrame, models: Models, folder: Path, exact: bool
     Parameters: images, with image_id, path, width, height and sha256; folder, an empty one for image shards; exact,
     whether a batch is as large as in the workflow, also where there are fewer images.
     """
-    return joined(stage_frames(images, models, folder, exact), models.codes)
+    return joined(stage_frames(images, models, folder, exact), models)
 
 
 def stage_frames(images: pd.DataFrame, models: Models, folder: Path, exact: bool) -> Frames:
@@ -81,9 +84,9 @@ def stage_frames(images: pd.DataFrame, models: Models, folder: Path, exact: bool
     shapes = MORPHOLOGY.cast(measure_cells.apply(cells, models.cell_meter, crops, restored))
     labels = REFINED_LABELS.cast(refine_labels.apply(rows, models.refiner, Inputs(branch_a, branch_b, shapes)))
     energies = find_suspects.mean_energies(logits, models.codes).loc[ids].to_numpy()
-    unlearned = find_suspects.new_rows(ids).assign(energy=energies)
+    unlearned = find_suspects.with_cells(find_suspects.new_rows(ids), crops).assign(energy=energies)
     suspects = SUSPECTS.cast(find_suspects.apply(unlearned, models.finder, vectors, branch_a, branch_b))
-    return Frames(crops, noise, cells, branch_a, labels, suspects)
+    return Frames(crops, noise, cells, shapes, branch_a, labels, suspects)
 
 
 def cut_out(images: pd.DataFrame, models: Models, folder: Path) -> pd.DataFrame:
@@ -94,8 +97,10 @@ def cut_out(images: pd.DataFrame, models: Models, folder: Path) -> pd.DataFrame:
     return crops
 
 
-def joined(frames: Frames, codes: list[str]) -> pd.DataFrame:
+def joined(frames: Frames, models: Models) -> pd.DataFrame:
     """Return the columns of the table of new images, by image_id."""
+    codes = models.codes
+    measures = measured(frames.crops, frames.noise, frames.shapes, frames.suspects)
     labels = frames.labels.set_index("image_id")
     crops, noise, cells, suspects, branch_a = (
         frame.set_index("image_id").loc[labels.index]
@@ -105,10 +110,12 @@ def joined(frames: Frames, codes: list[str]) -> pd.DataFrame:
     numbers = labels["label"].map(class_numbers(codes)).to_numpy(np.int64)
     columns = ["label", "base_label", "changed", "reason", "near_miss", "near_miss_reason", "trace"]
     return labels[columns].assign(
+        label_name=labels["label"].map(models.names),
         probability=values[np.arange(len(values)), numbers],
         probabilities=list(values),
         cell_found=crops["found"],
         cells=crops["masks"],
+        diameter_px=measures["diameter_px"].loc[labels.index],
         noisy=noise["noisy"],
         blurred=noise["blurred"],
         badly_lit=noise["badly_lit"],
@@ -117,6 +124,7 @@ def joined(frames: Frames, codes: list[str]) -> pd.DataFrame:
         distance_quantile=suspects["feature_distance_quantile"],
         branch_b_label=suspects["branch_b_label"],
         disagreement=suspects["disagreement"],
+        unlike=pd.Series(differences(measures, models.manifest.usual), measures.index).loc[labels.index],
         suspect=suspects["suspect"],
         kinds=suspects["kinds"],
         suspect_reason=suspects["reason"],

@@ -93,7 +93,9 @@ class Models:
         if missing := sorted(set(form.SETTINGS) - set(self.settings)):
             raise InputError(f"{folder / form.MANIFEST}: lacks the settings of {', '.join(missing)}")
         classes = folder / form.CLASSES
-        self.codes = class_codes(CLASSES.read(classes))
+        table = CLASSES.read(classes)
+        self.codes = class_codes(table)
+        self.names = {str(code): str(name) for code, name in zip(table["code"], table["name"], strict=True)}
         if self.codes != list(self.manifest.classes):
             raise InputError(f"{classes}: its classes are not those of {form.MANIFEST}; copy the bundle anew")
 

@@ -14,16 +14,22 @@ from packaging.utils import canonicalize_name
 from safetensors import SafetensorError, safe_open
 
 from buffycoat.bundle import form
-from buffycoat.bundle.form import Manifest, Outside, Part
+from buffycoat.bundle.form import Manifest, Outside, Part, Usual
 from buffycoat.bundle.settings import PackBundle
+from buffycoat.bundle.verdict import fit_usual, measured
 from buffycoat.core.environment import cached_folder, installed, version
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_json, sha256_of, whole_folder, write_json
 from buffycoat.core.provenance import code_digest
 from buffycoat.core.steps import run
+from buffycoat.data.drawn import MODEL_NOTE, is_drawn
 from buffycoat.data.labels import trainable
+from buffycoat.data.tables.crop import CROPS
 from buffycoat.data.tables.index import CLASSES, IMAGES, LABELS, class_codes
+from buffycoat.data.tables.measure import MORPHOLOGY
+from buffycoat.data.tables.partition import NOISE
 from buffycoat.data.tables.report import METRICS
+from buffycoat.data.tables.review import SUSPECTS
 
 log = logging.getLogger("buffycoat")
 PARTS = {"out_of_fold": "out of fold", "test": "test images"}
@@ -76,7 +82,9 @@ def data_section(manifest: Manifest, settings: PackBundle) -> list[str]:
     """Return what it was trained on."""
     training = manifest.training
     patients = f" of {training['groups']} patients" if training["groups"] else ", patients unknown"
-    lines = ["## Training data", "", plain(settings.description) or "Not described by whoever packed the bundle."]
+    described = "Cells that `draw_smears` drew; the patients are made up." if manifest.note else ""
+    described = plain(settings.description) or described or "Not described by whoever packed the bundle."
+    lines = ["## Training data", "", described]
     lines += ["", f"{training['images']} images{patients}.", "", "| class | name | training images |", "|---|---|---|"]
     lines += [
         f"| {plain(code)} | {plain(entry['name'])} | {entry['images']} |" for code, entry in training["classes"].items()
@@ -117,6 +125,7 @@ def model_card(manifest: Manifest, rules: dict[str, Any], settings: PackBundle) 
     lines = [
         f"# {plain(settings.name)}",
         "",
+        *([f"**{plain(manifest.note)}**", ""] if manifest.note else []),
         "Classifies the primary white blood cell of each image. **Research use only.** Not a medical device, not for"
         " diagnosis.",
         "",
@@ -214,6 +223,12 @@ def score_table(metrics: pd.DataFrame) -> list[dict[str, Any]]:
     return [dict(zip(rows.columns, values, strict=True)) for values in rows.where(rows.notna(), None).to_numpy()]
 
 
+def usual_of(crops: pd.DataFrame, noise: pd.DataFrame, shapes: pd.DataFrame, suspects: pd.DataFrame) -> Usual:
+    """Return what the training images were like, of the tables CROPS, NOISE, MORPHOLOGY and SUSPECTS."""
+    learned = suspects[suspects["source"] == "out_of_fold"].reset_index(drop=True)
+    return fit_usual(measured(crops, noise, shapes, learned), learned["given_label"])
+
+
 def pack_bundle(
     *,
     images: Path,
@@ -228,6 +243,10 @@ def pack_bundle(
     heads: Path,
     rules: Path,
     familiar: Path,
+    crops: Path,
+    noise: Path,
+    morphology: Path,
+    suspects: Path,
     summary: Path,
     metrics: Path,
     recipe: str,
@@ -254,8 +273,9 @@ def pack_bundle(
     if architecture := architecture_of(models[0]):
         sources[form.ARCHITECTURE] = architecture
     about = {
-        "format": 1,
+        "format": form.FORMAT,
         "name": settings.name,
+        "note": MODEL_NOTE if is_drawn(json.loads(config).get("data")) else "",
         "buffycoat": version(),
         "code": code_digest("buffycoat.bundle.predictor"),
         "seed": seed,
@@ -265,6 +285,7 @@ def pack_bundle(
         "settings": chosen,
         "outside": outside_weights(chosen),
         "versions": versions(),
+        "usual": usual_of(CROPS.read(crops), NOISE.read(noise), MORPHOLOGY.read(morphology), SUSPECTS.read(suspects)),
         "training": training_summary(trainable(IMAGES.read(images), LABELS.read(labels)), class_table),
         "scores": {"headline": read_json(summary)["headline"], "table": score_table(METRICS.read(metrics))},
     }

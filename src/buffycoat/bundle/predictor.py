@@ -15,100 +15,23 @@ from types import TracebackType
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
+from buffycoat.bundle.inputs import USER, Given, checked, listed, shown
 from buffycoat.bundle.labelling import label_images
 from buffycoat.bundle.models import Models
+from buffycoat.bundle.summary import score_line
+from buffycoat.bundle.verdict import Verdict, judge
 from buffycoat.core.environment import cores, name_extras, stay_offline
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_json, write_json
 from buffycoat.data.pages import write_spreadsheet
 from buffycoat.data.tables.review import NEW_IMAGES
-from buffycoat.index.make_index import Finding, check_file
-from buffycoat.index.sources import read_table
 
 log = logging.getLogger("buffycoat")
 CHUNK = 512
 """Images that are worked on, and stored, at once."""
-TABLES = (".csv", ".parquet", ".pq")
 COLUMNS = [column.name for column in NEW_IMAGES.columns]
-
-
-def shown(name: str) -> str:
-    """Return a file name as text that can be stored: bytes that are no UTF-8 as backslash escapes."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def _of_folder(folder: Path) -> list[dict[str, str]]:
-    """Return a row for every file below a folder, in order of name; hidden ones are counted in the log."""
-    files, hidden = [], 0
-    for place, folders, names in os.walk(folder):
-        hidden += sum(name.startswith(".") for name in [*folders, *names])
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        files += [Path(place) / name for name in names if not name.startswith(".")]
-    if hidden:
-        log.warning("%s: %d hidden files and folders (their names begin with a dot) are left out", folder, hidden)
-    if not files:
-        raise InputError(f"{folder}: holds no file")
-    return [_row(str(file), str(file.relative_to(folder)), folder) for file in sorted(files)]
-
-
-def _of_table(table: Path, column: str) -> list[dict[str, str]]:
-    """Return a row for every row of a table, whose paths are relative to its folder."""
-    frame = read_table(table)
-    if column not in frame.columns:
-        found = ", ".join(str(name) for name in frame.columns)
-        raise InputError(f"{table}: no column {column!r} (found: {found}); name yours with --image-column")
-    rows = []
-    for line, name in zip(frame.index, frame[column], strict=True):
-        if pd.isna(name) or not str(name).strip():
-            raise InputError(f"{table}: line {line}: the image's name is empty")
-        rows.append(_row(str(name).strip(), str(name).strip(), table.parent))
-    return rows
-
-
-def _row(image_id: str, name: str, root: Path) -> dict[str, str]:
-    return {"image_id": shown(image_id), "name": name, "root": str(root)}
-
-
-def listed(inputs: list[Path], image_column: str = "image") -> pd.DataFrame:
-    """Return a row per image: image_id, name (below its root), root.
-
-    A folder stands for every file below it, a CSV or Parquet table for its rows, any other path for one image, whether
-    it exists or not. Raises InputError where nothing is given, a table is no table, or two images have one name.
-    """
-    rows: list[dict[str, str]] = []
-    for given in inputs:
-        if given.is_dir():
-            rows += _of_folder(given)
-        elif given.suffix.lower() in TABLES:
-            rows += _of_table(given, image_column)
-        else:
-            # Whoever names a file means it, also where it is a link.
-            real = Path(os.path.realpath(given))
-            rows.append(_row(str(given), real.name, real.parent))
-    if not rows:
-        raise InputError("no images: name files, folders, or tables with a column of paths")
-    # As objects: names that are no UTF-8 are no strings to Arrow.
-    frame = pd.DataFrame(rows, dtype=object)
-    twice = frame[frame.duplicated("image_id")]
-    if not twice.empty:
-        raise InputError(f"{twice['image_id'].iloc[0]}: named twice; name every image once")
-    return frame
-
-
-def checked(rows: pd.DataFrame, pool: ThreadPoolExecutor) -> pd.DataFrame:
-    """Return the rows with path, status, reason, width, height (pixels) and sha256; a fault of a file is a status.
-
-    `path` opens the file: it may hold bytes that are no UTF-8, which no table can store; `shown` makes text of it.
-    """
-
-    def check(name: str, root: str) -> Finding:
-        return check_file(name, Path(root))
-
-    findings = list(pool.map(check, rows["name"], rows["root"]))
-    paths = [os.path.join(root, name) for root, name in zip(rows["root"], rows["name"], strict=True)]
-    found = pd.DataFrame([vars(finding) for finding in findings], dtype=object).set_index(rows.index)
-    return rows.assign(path=pd.Series(paths, index=rows.index, dtype=object)).join(found)
 
 
 class Predictor:
@@ -162,15 +85,43 @@ class Predictor:
         """End the threads that read images."""
         self._pool.shutdown()
 
-    def predict(self, images: Iterable[Path | str], image_column: str = "image") -> pd.DataFrame:
-        """Return the table of new images (docs/tables.md), one row per image, in the order given.
+    @property
+    def names(self) -> dict[str, str]:
+        """The name of each class, by its code."""
+        return dict(self.models.names)
 
-        `images` is a list of files, folders (every file below them) and tables (their column `image_column`). Write a
-        list for a single folder too.
+    def predict(self, images: Given | Iterable[Given], image_column: str = "image") -> pd.DataFrame:
+        """Return the table of new images (docs/tables.md), a row per image, in order, with the user's columns behind.
+
+        `images`: a file, a folder (every file below it), a table or a data frame (their column `image_column`), or
+        several of these. A batch that is unlike the training images is told in the log; `verdict` says it in full.
         """
-        rows = listed([Path(image) for image in images], image_column)
+        rows = listed(images, image_column)
         parts = [self.predict_rows(part) for part in self.chunks(rows)]
-        return pd.concat(parts, ignore_index=True)
+        table = self.with_users_columns(pd.concat(parts, ignore_index=True), rows)
+        if (verdict := self.verdict(table)).verdict == "unlike":
+            log.warning("%s", "\n".join(verdict.lines()))
+        return table
+
+    def verdict(self, table: pd.DataFrame) -> Verdict:
+        """Return whether the images of a table that `predict` returned are like those that the model learned from."""
+        return judge(table, self.models.manifest.usual)
+
+    def with_users_columns(self, table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return the table with the user's columns of `rows` (as `listed` gave them) after its own.
+
+        One that has the name of a column of ours gets `input_` before it.
+        """
+        taken = {*COLUMNS, *(f"p_{code}" for code in self.classes)}
+        found = {}
+        for column in rows.columns[rows.columns.str.startswith(USER)]:
+            name = str(column).removeprefix(USER)
+            while name in taken:
+                name = f"input_{name}"
+            taken.add(name)
+            found[name] = rows[column].to_numpy(object)
+        users = pd.DataFrame(found, index=table.index, dtype=object).infer_objects()
+        return pd.concat([table, users], axis=1)
 
     def chunks(self, rows: pd.DataFrame) -> list[pd.DataFrame]:
         """Return the rows in chunks."""
@@ -179,6 +130,17 @@ class Predictor:
     def predict_rows(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return the table of new images of rows that `listed` gave; image shards go to a temporary folder."""
         found = checked(rows, self._pool)
+        try:
+            return self._labelled(found)
+        except InputError:
+            # A file may vanish or change between the check and the work: its row says so, the others get their labels.
+            again = checked(rows, self._pool)
+            if again["sha256"].equals(found["sha256"]):
+                raise
+            return self._labelled(again)
+
+    def _labelled(self, found: pd.DataFrame) -> pd.DataFrame:
+        """Return the table of new images of checked rows."""
         sound = found[found["status"] == "ok"]
         table = found.set_index("image_id")[["path", "sha256", "status"]]
         table["path"] = [shown(path) for path in table["path"]]
@@ -193,6 +155,8 @@ class Predictor:
     ) -> pd.DataFrame:
         """Write the table of new images to `out` (.parquet or .csv) and return it; continues an interrupted run.
 
+        The verdict on the batch goes into a JSON file beside it (`verdict_file`).
+
         Finished chunks lie in a folder beside `out` until the whole is written; they are used again where bundle,
         images and package are the same. `told` is called with the number of images after each chunk.
         """
@@ -201,26 +165,45 @@ class Predictor:
             if not parts.file(number).exists():
                 NEW_IMAGES.write(self.predict_rows(part), parts.file(number))
             told(len(part))
-        table = parts.joined(len(self.chunks(rows)))
+        table = self.with_users_columns(parts.joined(len(self.chunks(rows))), rows)
         write_table(table, self.classes, out)
+        manifest = self.models.manifest
+        about = {"model": manifest.name, "note": manifest.note, "score": score_line(manifest)}
+        write_json({**self.verdict(table).as_json(), **about}, verdict_file(out))
         parts.remove()
         return table
+
+
+def verdict_file(out: Path) -> Path:
+    """Return where the verdict on the images of a result lies: labels.csv has labels.verdict.json."""
+    return out.with_suffix(".verdict.json")
 
 
 def completed(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     """Return the rows with every column of the table of new images; those without a prediction say why."""
     table = table.reindex(columns=[name for name in COLUMNS if name != "image_id"])
     bad = (table["status"] != "ok").to_numpy(bool)
-    reasons = found.set_index("image_id")["reason"]
-    table["reason"] = table["reason"].where(~bad, reasons)
-    for name, value in (("near_miss_reason", ""), ("trace", "[]"), ("kinds", ""), ("suspect_reason", "")):
-        table[name] = table[name].where(~bad, value)
-    for name in ("changed", "suspect"):
-        table[name] = table[name].astype("boolean").fillna(False)
-    for name in ("cell_found", "noisy", "blurred", "badly_lit", "restored"):
-        table[name] = table[name].astype("boolean")
-    table["cells"] = table["cells"].astype("Int32")
-    return table.reset_index()[COLUMNS]
+    table["reason"] = table["reason"].astype(object).where(~bad, found.set_index("image_id")["reason"])
+    nothing = {"near_miss_reason": "", "trace": "[]", "kinds": "", "suspect_reason": "", "unlike": ""}
+    for name, value in (nothing | {"changed": False, "suspect": False}).items():
+        table[name] = table[name].astype(object).where(~bad, value)
+    return typed(table.reset_index())
+
+
+def typed(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns of the table of new images, the same types whatever the rows hold."""
+    columns: dict[str, pd.Series] = {}
+    for column in NEW_IMAGES.columns:
+        values = table[column.name]
+        if pa.types.is_boolean(column.type):
+            columns[column.name] = values.astype("boolean")
+        elif pa.types.is_integer(column.type):
+            columns[column.name] = values.astype("Int32")
+        elif pa.types.is_floating(column.type):
+            columns[column.name] = values.astype(np.float64)
+        else:
+            columns[column.name] = values.astype(object).where(values.notna(), None)
+    return pd.DataFrame(columns)
 
 
 def write_table(table: pd.DataFrame, classes: list[str], out: Path) -> None:
@@ -230,7 +213,16 @@ def write_table(table: pd.DataFrame, classes: list[str], out: Path) -> None:
         return
     values = [np.full(len(classes), np.nan) if row is None else row for row in table["probabilities"]]
     columns = pd.DataFrame(np.array(values), columns=[f"p_{code}" for code in classes], index=table.index)
-    write_spreadsheet(table.drop(columns="probabilities").join(columns), out)
+    ours = table[COLUMNS].drop(columns="probabilities").join(columns)
+    write_spreadsheet(ours.join(table.drop(columns=COLUMNS)), out)
+
+
+def require_result(out: Path) -> None:
+    """Raise InputError where no table can be written to `out`."""
+    if out.suffix.lower() not in (".parquet", ".csv"):
+        raise InputError(f"{out}: name a file that ends in .parquet or .csv")
+    if out.is_dir():
+        raise InputError(f"{out}: a folder; name a file")
 
 
 class Parts:
@@ -238,10 +230,7 @@ class Parts:
 
     def __init__(self, out: Path, bundle: str, rows: pd.DataFrame, exact: bool, chunk: int) -> None:
         """Open the folder; chunks of another run are deleted. Raises InputError on a result of unknown form."""
-        if out.suffix.lower() not in (".parquet", ".csv"):
-            raise InputError(f"{out}: name a file that ends in .parquet or .csv")
-        if out.is_dir():
-            raise InputError(f"{out}: a folder; name a file")
+        require_result(out)
         self.folder = out.with_name(f".{out.name}.parts")
         stamp = hashlib.sha256(json.dumps([bundle, _listing(rows), exact, chunk]).encode("utf-8", "surrogateescape"))
         plan = self.folder / "plan.json"
@@ -256,7 +245,7 @@ class Parts:
 
     def joined(self, count: int) -> pd.DataFrame:
         """Return the rows of all chunks, in order."""
-        return pd.concat([NEW_IMAGES.read(self.file(number)) for number in range(count)], ignore_index=True)
+        return pd.concat([typed(NEW_IMAGES.read(self.file(number))) for number in range(count)], ignore_index=True)
 
     def remove(self) -> None:
         """Delete the folder: the result is written."""

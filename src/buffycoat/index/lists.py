@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Literal
 
 from buffycoat.core.errors import InputError
+from buffycoat.data import drawn
 from buffycoat.index.places import Finder, files_below, holds_image, is_clutter, is_image
 from buffycoat.index.rows import OTHER_SHEETS, PARQUET, is_table, read_rows
 from buffycoat.index.settings import Columns
 from buffycoat.index.words import cell_type_of, held_column, part_of
 
+SMEARS = drawn.SMEARS
+"""The drawn data set, in WBCBench's form; the rule draw_smears makes it."""
 Kind = Literal["table", "class folders", "wbcbench"]
 """What the data can be."""
-SMEARS = "results/0_simulate/smears"
-"""The drawn data set, in WBCBench's form; the rule draw_smears makes it."""
 ROWS = "BUFFYCOAT_ROWS"
 """Environment variable by which a run hands the digest of its rows on to its jobs, behind what it was made of."""
 ACCEPTED = (

@@ -16,6 +16,7 @@ from buffycoat.core.files import read_json, whole_file
 from buffycoat.core.settings import Statistics
 from buffycoat.core.steps import run
 from buffycoat.data.cell_types import name_of
+from buffycoat.data.drawn import note_on
 from buffycoat.data.labels import class_numbers, clusters_of, labelled, numbers_of, rows_of_parts
 from buffycoat.data.methods import RESTORATION_NAMES, WAY_NAMES
 from buffycoat.data.pages import write_page
@@ -315,12 +316,13 @@ def compare_recipes(
     *, images: Path, labels: Path, test_labels: Path, classes: Path, folds: Path, recipe: str,
     probabilities: list[Path], logits: list[Path], calibration: Path, alternatives: Path,
     restoration: str, restored: list[Path] | None = None, ablation: Path, csv: Path, page: Path, seed: int,
-    statistics: Statistics, settings: CompareRecipes,
+    data: str, statistics: Statistics, settings: CompareRecipes,
 ) -> None:  # fmt: skip
     """Score each recipe out of fold and on the test images whose label is known; `recipe` is the main one.
 
     `probabilities`: a table per recipe, the main one first; `logits` (one per fold) and `calibration`: the main one's;
-    `alternatives`: what is done after it; `restored`: the main recipe's table by restoration other than `restoration`.
+    `alternatives`: what is done after it; `restored`: the main recipe's table by restoration other than `restoration`;
+    `data`: the setting of this name.
     """
     recipes, restorations = settings.with_main(recipe), settings.others_than(restoration)
     codes = class_codes(CLASSES.read(classes))
@@ -341,7 +343,7 @@ def compare_recipes(
     with whole_file(csv) as partial:
         wide(table).to_csv(partial, index=False)
     units = {part: clusters_of(rows)[1] for part, rows in parts.items()}
-    write_page("ablation.html.j2", content(table, ways, codes, units, statistics), page)
+    write_page("ablation.html.j2", content(table, ways, codes, units, statistics) | {"note": note_on(data)}, page)
     log.info("ablation: %d lines: %s", len(ways) + 1, page)
 
 

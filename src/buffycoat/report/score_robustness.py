@@ -12,6 +12,7 @@ import pandas as pd
 from buffycoat.core.errors import InputError
 from buffycoat.core.settings import Statistics
 from buffycoat.core.steps import run
+from buffycoat.data.drawn import note_on
 from buffycoat.data.labels import clusters_of, numbers_of
 from buffycoat.data.pages import figure_address, write_page
 from buffycoat.data.tables.classify import DEGRADED
@@ -98,7 +99,7 @@ def lines_of(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def score_robustness(
-    *, labels: Path, classes: Path, degraded: list[Path], robustness: Path, page: Path, seed: int,
+    *, labels: Path, classes: Path, degraded: list[Path], robustness: Path, page: Path, seed: int, data: str,
     statistics: Statistics,
 ) -> None:  # fmt: skip
     """Score the held-out images of all folds together, as they are and degraded; write the table and the page."""
@@ -112,6 +113,7 @@ def score_robustness(
     scored = score_degraded(rows, predicted, codes, seed, statistics)
     ROBUSTNESS.write(scored, robustness)
     content = {
+        "note": note_on(data),
         "images": len(rows),
         "units": clusters_of(rows)[1],
         "resamples": statistics.resamples,

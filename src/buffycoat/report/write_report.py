@@ -13,6 +13,7 @@ import pandas as pd
 
 from buffycoat.core.files import read_json
 from buffycoat.core.steps import run
+from buffycoat.data.drawn import note_on
 from buffycoat.data.labels import labelled
 from buffycoat.data.pages import file_address, write_page
 from buffycoat.data.tables.classify import PROBABILITIES
@@ -156,6 +157,7 @@ def write_report(
         "rules": read_json(rules)["rules"],
         "reference": json.dumps(read_json(rules), indent=1),
         "recovered_patients": recovered_patients(json.loads(config)),
+        "note": note_on(json.loads(config).get("data")),
         "config": json.dumps(without_folders(json.loads(config)), indent=1),
         "versions": versions(),
         **score_content(METRICS.read(metrics), read_json(summary), codes),

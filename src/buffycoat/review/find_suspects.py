@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,23 +15,19 @@ from buffycoat.core.errors import InputError
 from buffycoat.core.steps import run
 from buffycoat.data.labels import learned_rows
 from buffycoat.data.tables.classify import LOGITS, read_probabilities
+from buffycoat.data.tables.crop import CROPS
 from buffycoat.data.tables.embed import EMBEDDINGS
 from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABELS, class_codes, decodable
 from buffycoat.data.tables.review import SUSPECTS
 from buffycoat.data.tables.schema import require_same_keys
 from buffycoat.review.outliers import Familiar, distances_of, energy_of, fit_familiar, share_below, write_familiar
+from buffycoat.review.reasons import KINDS, with_reasons
 from buffycoat.review.settings import FindSuspects
 
 log = logging.getLogger("buffycoat")
 Values = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
 Verdicts = npt.NDArray[np.bool_]
-
-MIN_DISAGREEMENT = 0.8
-"""Suspect if the Jensen-Shannon divergence of the branches reaches this, bits. 0.8: both are about 97 % sure, each of
-another class (0.5: about 89 %)."""
-KINDS = ("label", "disagreement", "energy", "distance")
-"""Kinds of suspicion, in the order in which a sentence names them: from what a person can settle to what is odd."""
 
 
 @dataclass(frozen=True)
@@ -47,72 +40,6 @@ class SuspectFinder:
     """The classes, in the order of the probabilities."""
     settings: FindSuspects
     """From which quantile on an image is suspect."""
-
-
-def suspicions(frame: pd.DataFrame, settings: FindSuspects) -> pd.DataFrame:
-    """Return one Boolean column per kind for the rows of the table; a gap raises no suspicion."""
-    return pd.DataFrame(
-        {
-            "label": frame["contradicted"].astype(bool),
-            "disagreement": frame["disagreement"] >= MIN_DISAGREEMENT,
-            "energy": frame["energy_quantile"] >= settings.quantile,
-            "distance": frame["feature_distance_quantile"] >= settings.quantile,
-        }
-    )
-
-
-def _share(value: float) -> str:
-    """Return 0.9934 as '99.3 %'; what is short of 1 never reads 100 %."""
-    return f"{math.floor(value * 1000 + 1e-9) / 10:.1f} %"
-
-
-def _of_label(row: dict[Any, Any]) -> str:
-    both = row["branch_a_label"] == row["branch_b_label"] == row["likely_label"]
-    speaker = f"both branches say {row['likely_label']}" if both else f"{row['likely_label']} is likelier"
-    place = f"doubt {row['label_doubt']:.2f}, rank {int(row['label_rank'])} of its class"
-    return f"labelled {row['given_label']} but {speaker} ({place})"
-
-
-def _of_disagreement(row: dict[Any, Any]) -> str:
-    return (
-        f"branch A says {row['branch_a_label']}, branch B {row['branch_b_label']}"
-        f" (divergence {row['disagreement']:.2f} of 1)"
-    )
-
-
-def _of_energy(row: dict[Any, Any]) -> str:
-    return f"branch A finds less evidence for any class than in {_share(row['energy_quantile'])} of the training images"
-
-
-def _of_distance(row: dict[Any, Any]) -> str:
-    share = _share(row["feature_distance_quantile"])
-    return f"it lies farther from every class ({row['feature_distance']:.1f} SD) than {share} of the training images"
-
-
-CLAUSES: dict[str, Callable[[dict[Any, Any]], str]] = {
-    "label": _of_label,
-    "disagreement": _of_disagreement,
-    "energy": _of_energy,
-    "distance": _of_distance,
-}
-
-
-def sentence(row: dict[Any, Any], kinds: list[str]) -> str:
-    """Return why a row is suspect, as one sentence; empty without a kind."""
-    text = "; ".join(CLAUSES[kind](row) for kind in kinds)
-    return text[:1].upper() + text[1:] + "." * bool(text)
-
-
-def with_reasons(frame: pd.DataFrame, settings: FindSuspects) -> pd.DataFrame:
-    """Return the table with the columns suspect, kinds and reason."""
-    raised = suspicions(frame, settings)
-    kinds = [[kind for kind in KINDS if row[kind]] for row in raised.to_dict("records")]
-    rows = frame.to_dict("records")
-    return frame.assign(
-        suspect=raised.any(axis=1).to_numpy(bool),
-        kinds=[",".join(names) for names in kinds],
-        reason=[sentence(row, names) for row, names in zip(rows, kinds, strict=True)],
-    )
 
 
 def divergence(first: Values, second: Values) -> Values:
@@ -287,6 +214,7 @@ def with_branches(rows: pd.DataFrame, branches: tuple[Values, Values, Values], c
     # argmax of a row of NaN is 0: it is masked.
     label_b = pd.Series(names[b.argmax(axis=1)], dtype=object).mask(missing, None)
     rows = rows.assign(branch_a_label=names[a.argmax(axis=1)], branch_b_label=label_b, disagreement=divergence(a, b))
+    rows["probability"] = a.max(axis=1, initial=0.0)
     numbers, folds = (rows.loc[learned, name].to_numpy(np.int64) for name in ("number", "fold"))
     doubts = label_doubts(judges[learned], numbers, folds)
     untold = int(np.isnan(doubts.doubt).sum())
@@ -308,8 +236,9 @@ def apply(
 ) -> pd.DataFrame:
     """Return what there is to suspect of each row (table SUSPECTS), in their order.
 
-    Parameters: rows, as `read_rows` or `new_rows` gives them, with the column energy (in the unit of the logits);
-    embeddings (table EMBEDDINGS) and branch_b (table PROBABILITIES) may lack images, branch_a may not.
+    Parameters: rows, as `rows_of` or `new_rows` gives them, with the columns energy (in the unit of the logits),
+    cell_found and cells (of the table CROPS); embeddings (table EMBEDDINGS) and branch_b (table PROBABILITIES) may lack
+    images, branch_a may not.
     """
     familiar, energies = finder.familiar, rows["energy"].to_numpy(np.float64)
     distances = distances_of(rows, embeddings, familiar)
@@ -318,10 +247,28 @@ def apply(
         energy_quantile=share_below(energies, familiar.energies),
         feature_distance=distances,
         feature_distance_quantile=share_below(distances, familiar.distances),
+        sure_above=familiar.sure_above,
     )
     rows = with_branches(rows, branches_of(rows, branch_a, branch_b, finder.codes), finder.codes)
     table = with_reasons(rows, finder.settings).astype({"label_rank": "Int32"})
     return table[[column.name for column in SUSPECTS.columns]]
+
+
+def with_cells(rows: pd.DataFrame, crops: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with cell_found and cells, of the table CROPS; raises InputError where that lacks one."""
+    of_crops = crops.set_index("image_id")
+    if not rows["image_id"].isin(of_crops.index).all():
+        raise InputError("the table of crops lacks images; delete results/2_crop/crops.parquet and run again")
+    found = of_crops.loc[rows["image_id"]]
+    return rows.assign(cell_found=found["found"].to_numpy(bool), cells=found["masks"].to_numpy(np.int64))
+
+
+def with_confidence(rows: pd.DataFrame, branch_a: pd.DataFrame, codes: list[str]) -> pd.DataFrame:
+    """Return the rows with branch A's highest probability, and whether that is the given label's."""
+    chances = branch_a.set_index("image_id").loc[rows["image_id"], codes].to_numpy(np.float64)
+    return rows.assign(
+        confidence=chances.max(axis=1, initial=0.0), right=chances.argmax(axis=1) == rows["number"].to_numpy(np.int64)
+    )
 
 
 def log_gaps(table: pd.DataFrame, embeddings: pd.DataFrame) -> None:
@@ -350,7 +297,7 @@ def log_counts(table: pd.DataFrame) -> None:
 
 def find_suspects(
     *, images: Path, labels: Path, classes: Path, folds: Path, probabilities: Path, logits: list[Path],
-    head_probabilities: Path, embeddings: Path, suspects: Path, familiar: Path, settings: FindSuspects,
+    head_probabilities: Path, embeddings: Path, crops: Path, suspects: Path, familiar: Path, settings: FindSuspects,
 ) -> None:  # fmt: skip
     """Write a row per decodable image: how unlike the training cells, how disputed, how doubtfully labelled it is.
 
@@ -361,9 +308,10 @@ def find_suspects(
     rows = rows_of(image_rows, LABELS.read(labels), FOLDS.read(folds), codes)
     rows["energy"] = read_energies(logits, rows, codes).to_numpy(np.float64)
     vectors = EMBEDDINGS.read(embeddings)
-    finder = SuspectFinder(fit_familiar(rows, vectors), codes, settings)
     branch_a, branch_b = read_branch_a(probabilities, rows, codes), read_probabilities(head_probabilities, codes)
-    table = apply(rows, finder, vectors, branch_a, branch_b)
+    known = fit_familiar(with_confidence(rows, branch_a, codes), vectors, settings.quantile)
+    finder = SuspectFinder(known, codes, settings)
+    table = apply(with_cells(rows, CROPS.read(crops)), finder, vectors, branch_a, branch_b)
     log_gaps(table, vectors)
     log_counts(table)
     write_familiar(finder.familiar, familiar)

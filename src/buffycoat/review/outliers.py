@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from buffycoat.nets.batches import by_blocks
 Values = npt.NDArray[np.float64]
 Vectors = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
+Verdicts = npt.NDArray[np.bool_]
 
 PARTS = ("centre", "axes", "whitening", "means")
 COMPONENTS = 64
@@ -51,6 +53,25 @@ def share_below(values: Values, reference: Values) -> Values:
     if len(known) == 0:
         return np.full(len(values), np.nan)
     return np.where(np.isnan(values), np.nan, np.searchsorted(known, values, side="left") / len(known))
+
+
+def sure_above(confidences: Values, right: Verdicts, quantile: float) -> float:
+    """Return the probability up to which an image is suspect, 0..1; NaN without a row.
+
+    It is the largest one for which either holds: of the rows with at most this probability half or more were wrong; or
+    at least the share `quantile` of all rows have a higher one.
+
+    Parameters: confidences (n,), the probability of the most probable class of each training image, out of fold; right
+    (n,), whether that class is the given label.
+    """
+    order = np.argsort(confidences, kind="stable")
+    values = confidences[order]
+    # The last of equal values stands for all of them.
+    last = np.append(values[1:] != values[:-1], True) if len(values) else np.zeros(0, bool)
+    counts = np.arange(1, len(values) + 1)
+    wrong = np.cumsum(~right[order])
+    suspect = last & ((2 * wrong >= counts) | (len(values) - counts >= quantile * len(values)))
+    return float(values[suspect].max()) if suspect.any() else math.nan
 
 
 @dataclass(frozen=True)
@@ -145,11 +166,14 @@ class Familiar:
     """Energy of each training image, out of fold, (n,)."""
     distances: Values
     """Distance of each training image to the nearest class, out of fold, (n,); NaN without one."""
+    sure_above: float
+    """Branch A's highest probability up to which an image is suspect (`sure_above`), 0..1; NaN: none is."""
 
 
 def write_familiar(familiar: Familiar, path: Path) -> None:
     """Write models and values."""
     tensors = {"energies": familiar.energies, "distances": familiar.distances}
+    tensors["sure_above"] = np.array([familiar.sure_above], np.float64)
     for fold, model in familiar.models.items():
         tensors |= {f"fold_{fold}.{part}": np.ascontiguousarray(getattr(model, part)) for part in PARTS}
     with whole_file(path) as partial:
@@ -164,13 +188,14 @@ def read_familiar(path: Path) -> Familiar:
             raise ValueError("its bytes are not those that were written")
         tensors = load_file(path)
         energies, distances = tensors.pop("energies"), tensors.pop("distances")
+        (sure,) = tensors.pop("sure_above").tolist()
         folds = sorted({int(name.partition(".")[0].removeprefix("fold_")) for name in tensors})
         models = {fold: ClassModel(*(tensors[f"fold_{fold}.{part}"] for part in PARTS)) for fold in folds}
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (SafetensorError, KeyError, ValueError) as problem:
         raise InputError(f"{path}: not the models of familiar images ({problem}); delete it and run again") from None
-    return Familiar(models, energies, distances)
+    return Familiar(models, energies, distances, float(sure))
 
 
 def embedded(rows: pd.DataFrame, embeddings: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -195,12 +220,18 @@ def distances_of(rows: pd.DataFrame, embeddings: pd.DataFrame, familiar: Familia
     return distances
 
 
-def fit_familiar(rows: pd.DataFrame, embeddings: pd.DataFrame) -> Familiar:
-    """Return what new images are compared with, of the learned ones of rows (image_id, fold, number, energy)."""
+def fit_familiar(rows: pd.DataFrame, embeddings: pd.DataFrame, quantile: float) -> Familiar:
+    """Return what new images are compared with, of the learned ones of the rows.
+
+    Parameters: rows, with image_id, fold, number, energy, confidence (branch A's highest probability) and right
+    (whether it is that of the given label); quantile, as in the settings.
+    """
     learned = rows[rows["fold"] >= 0]
     known, vectors = embedded(learned, embeddings)
     numbers, folds = (learned.loc[known, name].to_numpy(np.int64) for name in ("number", "fold"))
     fitted = models_without(vectors, numbers, folds, COMPONENTS)
     models = {fold: model for fold, model in fitted.items() if model is not None}
-    unmeasured = Familiar(models, learned["energy"].to_numpy(np.float64), np.full(len(learned), np.nan))
+    energies, confidences = (learned[name].to_numpy(np.float64) for name in ("energy", "confidence"))
+    sure = sure_above(confidences, learned["right"].to_numpy(bool), quantile)
+    unmeasured = Familiar(models, energies, np.full(len(learned), np.nan), sure)
     return replace(unmeasured, distances=distances_of(learned, embeddings, unmeasured))

@@ -16,7 +16,8 @@ class FindSuspects(Settings):
         le=1,
         description="Suspect if at least this share of the training images has a lower energy, or a smaller distance of"
         " the embedding to the nearest class. 0.99 is a list's length, not a test: it takes about one training image in"
-        " a hundred by each, and more of others where those differ.",
+        " a hundred by each, and more of others where those differ. An image is suspect too if at least this share of"
+        " the training images has a higher probability.",
     )
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from buffycoat.core.steps import run
 from buffycoat.data.cell_types import name_of
+from buffycoat.data.drawn import note_on
 from buffycoat.data.images import CellImages
 from buffycoat.data.pages import data_address, outlined, write_page, write_spreadsheet
 from buffycoat.data.tables.restore import CELLS
@@ -26,6 +27,22 @@ KINDS: dict[str, tuple[str, list[str], str]] = {
         ["label_rank", "label_doubt"],
         "Training images whose given label is contradicted by models that have not learned them. Classes take turns,"
         " the most doubtful of each first, so that a frequent class does not fill the page.",
+    ),
+    "no_cell": (
+        "No white cell found",
+        ["energy"],
+        "The segmenter found no white cell: what lies in the middle of the window was labelled, whatever it is.",
+    ),
+    "several_cells": (
+        "Several white cells",
+        ["cells"],
+        "More than one white cell was found, and one of them was labelled: the label says nothing of the others.",
+    ),
+    "probability": (
+        "Unsure",
+        ["probability"],
+        "Branch A's highest probability is so low that among training images with at most this much half or more were"
+        " labelled wrong, or that hardly any training image had less.",
     ),
     "disagreement": (
         "Branches that disagree",
@@ -47,19 +64,22 @@ KINDS: dict[str, tuple[str, list[str], str]] = {
     ),
 }
 """Per kind of suspicion: a heading, the columns that its list is in order of, what it means."""
-VALUES = ("energy", "feature_distance", "disagreement", "label_doubt")
+RISING = ("label_rank", "probability")
+"""Columns whose smallest values are the most suspect."""
+VALUES = ("probability", "energy", "feature_distance", "disagreement", "label_doubt")
 
 
 def of_kind(table: pd.DataFrame, kind: str) -> pd.DataFrame:
     """Return the rows that are suspect in this way, the most suspect first."""
     rows = table[[kind in names.split(",") for names in table["kinds"]]]
     order = KINDS[kind][1]
-    return rows.sort_values(order, ascending=[name == "label_rank" for name in order], kind="stable")
+    return rows.sort_values(order, ascending=[name in RISING for name in order], kind="stable")
 
 
 def value_texts(row: dict[Any, Any]) -> list[str]:
     """Return 'energy -2.31', 'distance 9.4 SD' and so on for what is known of an image."""
     shown = {
+        "probability": f"probability {row['probability']:.2f}",
         "energy": f"energy {row['energy']:.2f}",
         "feature_distance": f"distance {row['feature_distance']:.1f} SD",
         "disagreement": f"divergence {row['disagreement']:.2f}",
@@ -107,8 +127,11 @@ def spreadsheet_rows(table: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(many=many).sort_values(order, ascending=False, kind="stable").drop(columns="many")
 
 
-def write_suspects(*, suspects: Path, cells: Path, page: Path, csv: Path) -> None:
-    """Write the page and the CSV of all suspects; no label is changed, and nothing is left out of any score."""
+def write_suspects(*, suspects: Path, cells: Path, page: Path, csv: Path, data: str) -> None:
+    """Write the page and the CSV of all suspects; no label is changed, and nothing is left out of any score.
+
+    `data` is the setting of this name: a page about drawn cells says so.
+    """
     table, cell_rows = SUSPECTS.read(suspects), CELLS.read(cells)
     require_same_keys(cell_rows["image_id"], table["image_id"], str(cells))
     classes = sorted({*table["branch_a_label"], *table["given_label"].dropna()})
@@ -118,6 +141,7 @@ def write_suspects(*, suspects: Path, cells: Path, page: Path, csv: Path) -> Non
         "images": len(table),
         "suspects": int(table["suspect"].sum()),
         "csv": csv.name,
+        "note": note_on(data),
     }
     write_page("suspects.html.j2", content, page, "buffycoat.review")
     write_spreadsheet(spreadsheet_rows(table), csv)

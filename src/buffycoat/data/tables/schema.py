@@ -37,12 +37,17 @@ SHARD_PLACE = (
 
 @dataclass(frozen=True)
 class Table:
-    """A kind of table: `key` identifies a row; `classes` is the type of one column per class, if it has them."""
+    """A kind of table: `key` identifies a row; `classes` is the type of one column per class, if it has them.
+
+    With `others` columns that are not declared may stand beside: a user's own. Arrow finds their types, and what it
+    finds none for is stored as text.
+    """
 
     name: str
     key: tuple[str, ...]
     columns: tuple[Column, ...]
     classes: pa.DataType | None = None
+    others: bool = False
 
     def class_columns(self, names: list[str]) -> list[str]:
         """Return the names that are classes: those that the table does not itself declare, in order."""
@@ -90,16 +95,19 @@ class Table:
         schema = self.schema(names)
         self._check_rows(frame, place)
         try:
-            return pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False, safe=True)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as problem:
+            table = pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False, safe=True)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as problem:
             raise InputError(f"{place}: table '{self.name}': {problem}") from problem
+        for name in self.class_columns(names) if self.others else []:
+            table = table.append_column(name, _stored(frame[name]))
+        return table
 
     def _check_columns(self, names: list[str], place: str) -> None:
         missing = [column.name for column in self.columns if column.name not in names]
         if missing:
             raise InputError(f"{place}: table '{self.name}' lacks the columns {missing}")
         surplus = self.class_columns(names)
-        if self.classes is None and surplus:
+        if self.classes is None and surplus and not self.others:
             raise InputError(f"{place}: table '{self.name}' has undeclared columns {surplus}")
         if self.classes is not None and not surplus:
             raise InputError(f"{place}: table '{self.name}' has no class columns")
@@ -117,6 +125,16 @@ class Table:
         if twice.any():
             example = frame.loc[twice, list(self.key)].iloc[0].to_dict()
             raise InputError(f"{place}: table '{self.name}': the key {example} appears more than once")
+
+
+def _stored(column: pd.Series) -> pa.Array:
+    """Return a user's column as Arrow stores it, and as text where it knows no type for it."""
+    try:
+        found = pa.array(column, from_pandas=True)
+    except (pa.ArrowException, OverflowError, UnicodeError):
+        texts = [None if value is None else str(value) for value in column]
+        found = pa.array([text and text.encode("utf-8", "backslashreplace").decode() for text in texts])
+    return found.cast(pa.string()) if pa.types.is_null(found.type) else found
 
 
 def _require_whole(path: Path) -> None:
