@@ -118,8 +118,8 @@ def test_the_index_does_not_depend_on_threads(tmp_path: Path) -> None:
     for threads in (1, 3):
         out = tmp_path / str(threads)
         make_index(
-            data=tmp_path / "cells.csv", images=out / "i.parquet", threads=threads, columns=Columns(),
-            settings=MakeIndex(),
+            data=tmp_path / "cells.csv", images=out / "i.parquet", pixels=out / "p.parquet", threads=threads,
+            columns=Columns(), settings=MakeIndex(),
         )  # fmt: skip
         digests.append(IMAGES.read(out / "i.parquet"))
     pd.testing.assert_frame_equal(*digests)
@@ -137,7 +137,7 @@ def test_a_full_disk_is_one_line(
 
     monkeypatch.setattr("pyarrow.parquet.write_table", full)
     arguments = ["make_index", "--data", str(tmp_path / "cells.csv"), "--columns", "{}", "--settings", "{}"]
-    arguments += ["--images", str(tmp_path / "images.out")]
+    arguments += ["--images", str(tmp_path / "images.out"), "--pixels", str(tmp_path / "pixels.out")]
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as caught:
         run(make_index)

@@ -33,14 +33,20 @@ FRINGE = 3
 """Pixels around a cell that was cut out in which its colour and the background's are mixed."""
 BORDER_SHARE, AREA_SHARE, FLAT_SHARE = 0.25, 0.05, 0.7
 """A background is of one colour where it holds so much of the border and of the image, and so much of it is flat."""
+LEAST_COLOURS = 32
+"""A cell has more colours than this."""
 DARKEST_GLASS, MOST_COLOUR = 140, 100
 """Clear glass is brighter than the one (grey level), and its channels differ by less than the other."""
+
+
+class NotNumbersError(ValueError):
+    """An image holds values that are no numbers."""
 
 
 def as_rgb(image: PIL.Image.Image, data: bytes) -> tuple[Pixels, str]:
     """Return a loaded image's pixels, (H, W, 3) uint8 RGB, and a note on what was not plain; empty for most images.
 
-    `data` are the bytes of the file. Raises ValueError where values are no numbers.
+    `data` are the bytes of the file. Raises NotNumbersError where it holds such.
     """
     pixels, notes = _coloured(image, data)
     pixels, note = on_glass(pixels)
@@ -80,7 +86,7 @@ def white_level(most: float, mode: str, largest: float = 0) -> float:
 def _scaled(values: Samples, mode: str, largest: float) -> tuple[Pixels, str]:
     """Return values (H, W, C) with white at 255, and a note where white is not the usual value of the mode."""
     if not np.isfinite(values).all():
-        raise ValueError("holds values that are no numbers (NaN or infinity)")
+        raise NotNumbersError("holds values that are no numbers (NaN or infinity)")
     top = white_level(float(values.max()), mode, largest)
     plain = (65535.0,) if mode.startswith("I;16") else (1.0, 255.0, 65535.0)
     note = f"{math.ceil(math.log2(top + 1))} bits in a file of more: {top:.0f} is white" if top not in plain else ""
@@ -195,8 +201,8 @@ def over_white(pixels: Pixels, alpha: Pixels) -> tuple[Pixels, str]:
 def on_glass(pixels: Pixels) -> tuple[Pixels, str]:
     """Return an image whose cells were cut out, with white in the place of the one colour around them, and a note.
 
-    An image is left alone where its border is not of one colour, or that colour may be clear glass, or the colour
-    alone fills the image.
+    An image is left alone where its border is not of one colour, or that colour may be clear glass, or what is inside
+    has too few colours for a cell, as in a drawn mask.
     """
     colour = _border_colour(pixels)
     if colour is None:
@@ -205,6 +211,8 @@ def on_glass(pixels: Pixels) -> tuple[Pixels, str]:
     outside = _joined_to_border(away <= NEAR)
     area = float(outside.mean())
     if not AREA_SHARE <= area < 1 or (away[outside] <= FLAT).mean() < FLAT_SHARE:
+        return pixels, ""
+    if len(np.unique(_codes(pixels[~outside]))) < LEAST_COLOURS:
         return pixels, ""
     ring = np.ones((2 * FRINGE + 1, 2 * FRINGE + 1), np.uint8)
     beside = cv2.dilate(outside.view(np.uint8), ring).astype(bool)
@@ -215,14 +223,19 @@ def on_glass(pixels: Pixels) -> tuple[Pixels, str]:
 
 def _border_colour(pixels: Pixels) -> npt.NDArray[np.int16] | None:
     """Return the commonest colour of an image's border where it is common enough, and no glass."""
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]).astype(np.int32)
-    codes = (border[:, 0] << 16) | (border[:, 1] << 8) | border[:, 2]
-    values, counts = np.unique(codes, return_counts=True)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]).astype(np.int16)
+    values, counts = np.unique(_codes(border), return_counts=True)
     commonest = int(values[counts.argmax()])
     colour = np.array([commonest >> 16, commonest >> 8 & 255, commonest & 255], np.int16)
     is_glass = colour.mean() >= DARKEST_GLASS and colour.max() - colour.min() <= MOST_COLOUR
     same = (np.abs(border - colour).max(axis=1) <= FLAT).mean()
     return None if is_glass or same < BORDER_SHARE else colour
+
+
+def _codes(colours: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+    """Return colours (n, 3) as numbers (n,)."""
+    wide = colours.astype(np.int32)
+    return (wide[:, 0] << 16) | (wide[:, 1] << 8) | wide[:, 2]
 
 
 def _joined_to_border(near: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

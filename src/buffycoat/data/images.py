@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from buffycoat.core.errors import InputError
-from buffycoat.data.channels import Pixels, as_rgb
+from buffycoat.data.channels import NotNumbersError, Pixels, as_rgb
 
 BACKGROUND, CYTOPLASM, NUCLEUS = 0, 1, 2
 """Values of a mask. Where a method cannot tell the nucleus, the whole cell is CYTOPLASM."""
@@ -133,6 +133,8 @@ def _decode(data: bytes) -> tuple[Pixels, str]:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()
             return as_rgb(image, data)
+    except NotNumbersError as problem:
+        raise ImageProblem("unreadable", str(problem)) from None
     except OSError as problem:
         status = "truncated" if "truncated" in str(problem) else "unreadable"
         raise ImageProblem(status, f"cannot be decoded ({problem})") from None

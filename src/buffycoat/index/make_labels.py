@@ -14,9 +14,10 @@ from buffycoat.core.files import write_json
 from buffycoat.core.steps import run
 from buffycoat.data.cell_types import CELL_TYPES, name_of
 from buffycoat.data.tables.classify import LOGITS, PROBABILITIES
-from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABEL_STATUSES, LABELS, TEST_LABELS
+from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABEL_STATUSES, LABELS, PIXELS, TEST_LABELS
 from buffycoat.data.tables.report import PREDICTIONS
 from buffycoat.data.tables.schema import require_same_keys
+from buffycoat.index.leaks import doubts_about, mark_patients_in_test, patient_report
 from buffycoat.index.lists import WBCBENCH_PARTS, Kind, kind_of
 from buffycoat.index.settings import Columns, MakeLabels
 from buffycoat.index.sources import checked_ids, column_of, folder_rows, read_csv, read_table, texts_of
@@ -27,6 +28,8 @@ CLASS_TABLES = (IMAGES, LABELS, FOLDS, LOGITS, PROBABILITIES, PREDICTIONS)
 """Tables that have a column per class, or are joined with one that has."""
 RESERVED = {"all", "why", *(column.name for table in CLASS_TABLES for column in table.columns)}
 """Names that no class may have: of columns, and of what the scores say of all classes together."""
+TOLD_BY_PIXELS = ("digest", "grey", "note", "near_copy_of")
+"""Columns of the table of pixels, which are joined to the images."""
 OUT_OF_ORDER_COST = 1.0
 """Cost of a label that stands before its predecessor in the alphabet inside one patient."""
 NEW_PATIENT_COST = 8.0
@@ -109,7 +112,9 @@ def class_list(kind: Kind, settings: MakeLabels, labels: set[str]) -> list[str]:
 def joined(images: pd.DataFrame, opinions: pd.DataFrame) -> pd.DataFrame:
     """Return the images in their order with label and group; raises InputError where the lists name other images."""
     require_same_keys(opinions["image_id"], images["image_id"], AGAIN)
-    known = images.astype(dict.fromkeys(("image_id", "role", "split", "sha256", "status", "reason"), object))
+    known = images.astype(
+        dict.fromkeys(("image_id", "role", "split", "sha256", "status", "reason", *TOLD_BY_PIXELS), object)
+    )
     known = known.where(known.notna(), None)
     return known.merge(opinions, on="image_id", how="left", validate="one_to_one")
 
@@ -213,34 +218,39 @@ def mark_labels(frame: pd.DataFrame, codes: list[str]) -> pd.DataFrame:
 
 
 def mark_duplicates(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with repeated files marked, so that no image teaches twice or stands on both sides.
+    """Return the frame with repeated images marked, so that no image teaches twice or stands on both sides.
 
-    Among training rows of one file: with one label the first stays `ok` and the others are `duplicate`; with several
-    labels all are `conflicting_duplicate`. A training row whose file is also a test image is `duplicate_of_test`; the
-    test row stays as it is, for it must get its answer.
+    Two images are one where their pixels are the same, in whatever format they are kept. Among training rows of one
+    image: with one label the first stays `ok` and the others are `duplicate`; with several labels all are
+    `conflicting_duplicate`. A training row whose image is also a test image is `duplicate_of_test`; the test row stays
+    as it is, for it must get its answer.
     """
     frame = frame.copy()
     teaches = (frame["role"] == "train") & (frame["status"] == "ok")
-    tested = set(frame.loc[(frame["role"] == "test") & frame["sha256"].notna(), "sha256"])
-    test_name = dict(
-        frame.loc[(frame["role"] == "test") & frame["sha256"].notna(), ["sha256", "image_id"]]
-        .drop_duplicates("sha256")
-        .itertuples(index=False, name=None)
-    )
-    leaked = teaches & frame["sha256"].isin(tested)
+    tests = frame[(frame["role"] == "test") & frame["digest"].notna()].drop_duplicates("digest").set_index("digest")
+    leaked = teaches & frame["digest"].isin(tests.index)
     frame.loc[leaked, "status"] = "duplicate_of_test"
     frame.loc[leaked, "reason"] = [
-        f"the same file as the test image {test_name[s]}" for s in frame.loc[leaked, "sha256"]
+        f"{_same(row.sha256 == tests.loc[row.digest, 'sha256'])} the test image {tests.loc[row.digest, 'image_id']}"
+        for row in frame[leaked].itertuples()
     ]
     rest = frame[teaches & ~leaked]
-    for _, same in rest[rest.duplicated("sha256", keep=False)].groupby("sha256", sort=False):
+    for _, same in rest[rest.duplicated("digest", keep=False)].groupby("digest", sort=False):
         if same["label"].nunique() > 1:
             frame.loc[same.index, "status"] = "conflicting_duplicate"
-            frame.loc[same.index, "reason"] = f"one file with the labels {', '.join(sorted(set(same['label'])))}"
+            one = "one file" if same["sha256"].nunique() == 1 else "the same pixels in several files,"
+            frame.loc[same.index, "reason"] = f"{one} with the labels {', '.join(sorted(set(same['label'])))}"
         else:
             frame.loc[same.index[1:], "status"] = "duplicate"
-            frame.loc[same.index[1:], "reason"] = f"the same file as {same['image_id'].iloc[0]}"
+            first = same.iloc[0]
+            frame.loc[same.index[1:], "reason"] = [
+                f"{_same(sha256 == first['sha256'])} {first['image_id']}" for sha256 in same["sha256"].iloc[1:]
+            ]
     return frame
+
+
+def _same(file: bool) -> str:
+    return "the same file as" if file else "the same pixels, in another file, as"
 
 
 def warnings_of(frame: pd.DataFrame, codes: list[str]) -> list[str]:
@@ -321,14 +331,15 @@ def log_summary(summary: dict[str, object]) -> None:
     assert isinstance(examples, dict)
     for status, rows in examples.items():
         log.warning("%s, for instance: %s", status, "; ".join(f"{row['image_id']} ({row['reason']})" for row in rows))
-    warnings = summary["warnings"]
-    assert isinstance(warnings, list)
-    for warning in warnings:
-        log.warning("%s", warning)
+    for key in ("warnings", "doubts"):
+        warnings = summary[key]
+        assert isinstance(warnings, list)
+        for warning in warnings:
+            log.warning("%s", warning)
 
 
 def make_labels(
-    *, data: Path, images: Path, labels: Path, classes: Path, test_labels: Path, summary: Path,
+    *, data: Path, images: Path, pixels: Path, labels: Path, classes: Path, test_labels: Path, summary: Path,
     columns: Columns, settings: MakeLabels,
 ) -> None:  # fmt: skip
     """Write the tables of labels, classes and test labels, and a summary; a fault is a status with a reason.
@@ -336,10 +347,14 @@ def make_labels(
     `data` is what the user named; `columns` are those of its table.
     """
     opinions = read_opinions(data, columns, settings)
-    frame, answers, codes = judged_labels(IMAGES.read(images), opinions, kind_of(str(data)), settings)
+    image_rows = IMAGES.read(images).merge(PIXELS.read(pixels), on="image_id", validate="one_to_one")
+    frame, answers, codes = judged_labels(image_rows, opinions, kind_of(str(data)), settings)
+    patients = patient_report(frame, settings.patients_in_test)
+    if settings.patients_in_test == "drop":
+        frame = mark_patients_in_test(frame)
     if learned(frame).empty:
         raise InputError(f"{data}: no image can be learned from: {summary_of(frame, codes)['statuses']}")
-    found = summary_of(frame, codes)
+    found = {**summary_of(frame, codes), **doubts_about(frame, patients)}
     log_summary(found)
     LABELS.write(frame[[column.name for column in LABELS.columns]], labels)
     CLASSES.write(class_table(frame, codes), classes)
