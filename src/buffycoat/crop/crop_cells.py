@@ -24,6 +24,7 @@ from buffycoat.crop.settings import CropCells
 from buffycoat.crop.stain import segment_by_stain
 from buffycoat.data.gather_portions import ALL, rows_of_portion
 from buffycoat.data.images import ImageProblem, Pixels, ShardWriter, decode_bytes, relative_shard
+from buffycoat.data.scale import scale_line, scale_of, scale_sentences
 from buffycoat.data.tables.crop import CROPS
 from buffycoat.data.tables.index import IMAGES, decodable
 from buffycoat.data.tables.schema import require_same_keys
@@ -217,7 +218,12 @@ def crop_cells(
     threads = max(1, threads)
     with ThreadPoolExecutor(threads) as pool:
         cropper = load_cropper(settings, pool, threads, segmenter[0] if segmenter else None)
-        CROPS.write(apply(rows, cropper, shards, crops), crops)
+        table = apply(rows, cropper, shards, crops)
+    CROPS.write(table, crops)
+    figures = scale_of(table, rows)
+    for sentence in scale_sentences(figures):
+        log.warning("%s", sentence)
+    log.info("%s", scale_line(figures))
 
 
 if __name__ == "__main__":
