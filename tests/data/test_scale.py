@@ -51,7 +51,7 @@ def test_what_is_outside_the_limits_is_said_with_a_remedy(given: dict[str, objec
 
 
 def test_the_advised_window_is_no_longer_warned_of() -> None:
-    for diameter in (20, 60, 190):
+    for diameter in (20, 60, 196):
         (sentence,) = scale_sentences(figures([diameter] * 9, side=1000))
         advised = int(sentence.rpartition("about ")[2])
         assert scale_sentences(figures([diameter] * 9, window=advised, side=1000)) == []

@@ -138,6 +138,12 @@ def leak_sentences(patients: dict[str, Any], copies: dict[str, Any]) -> list[str
     return said
 
 
+def list_sentences(frame: pd.DataFrame, setting: Literal["keep", "drop"]) -> list[str]:
+    """Return sentences on what the lists alone tell of leaks, before any image is read: role, label and group."""
+    rows = frame[(frame["role"] == "test") | frame["label"].notna()].assign(status="ok")
+    return [*leak_sentences(patient_report(rows, setting), {"between": {}, "pairs": []}), *group_sentences(rows)]
+
+
 def doubts_about(frame: pd.DataFrame, patients: dict[str, Any]) -> dict[str, Any]:
     """Return what may make the scores look better than they are, and what was not plain about pixels, in sentences.
 

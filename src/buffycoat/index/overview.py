@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from buffycoat.data.images import FORMATS
+from buffycoat.index.leaks import list_sentences
 from buffycoat.index.lists import Kind, kind_of
 from buffycoat.index.make_labels import class_list, pseudo_groups, read_opinions
 from buffycoat.index.settings import Index, MakeLabels
@@ -25,7 +26,10 @@ KINDS: dict[Kind, str] = {
 
 @dataclass(frozen=True)
 class Overview:
-    """What a data set holds. `sizes` are (width, height) in pixels of a sample, `unread` its files without one."""
+    """What a data set holds. `sizes` are (width, height) in pixels of a sample, `unread` its files without one.
+
+    `doubts` are sentences on what may make scores look better than they are.
+    """
 
     data: str
     kind: Kind
@@ -37,6 +41,7 @@ class Overview:
     groups: int | None
     sizes: list[tuple[int, int]]
     unread: int
+    doubts: list[str]
 
 
 def _sizes(listing: Listing) -> tuple[list[tuple[int, int]], int]:
@@ -71,6 +76,7 @@ def look_at(data: str, settings: Index) -> Overview:
     known = groups[of_training & frame["label"].notna()]
     is_known = len(known) > 0 and known.notna().all() and settings.make_labels.groups != "none"
     sizes, unread = _sizes(listing)
+    judged = frame.assign(group=None if settings.make_labels.groups == "none" else groups)
     return Overview(
         data=data,
         kind=kind,
@@ -82,6 +88,7 @@ def look_at(data: str, settings: Index) -> Overview:
         groups=int(known.nunique()) if is_known else None,
         sizes=sizes,
         unread=unread,
+        doubts=list_sentences(judged, settings.make_labels.patients_in_test),
     )
 
 
@@ -123,4 +130,5 @@ def describe(seen: Overview, settings: MakeLabels, window_px: int, size_px: int)
         lines.append(f"unlabelled: {seen.unlabelled} training images, which get a label and are not learned from")
     if seen.unknown:
         lines.append(f"other labels: {_counts(seen.unknown)}: not learned from; see index.make_labels.label_aliases")
-    return [*lines, _split_line(seen), _group_line(seen, settings), *_size_lines(seen, window_px, size_px)]
+    lines += [_split_line(seen), _group_line(seen, settings), *(f"careful: {sentence}" for sentence in seen.doubts)]
+    return [*lines, *_size_lines(seen, window_px, size_px)]
