@@ -24,6 +24,8 @@ from buffycoat.core.progress import Progress, start_logging
 if TYPE_CHECKING:
     import pandas as pd
 
+    from buffycoat.index.settings import Index
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 log = logging.getLogger("buffycoat")
 BundleOption = Annotated[Path, typer.Option("--bundle", help="The folder that `snakemake pack_bundle` wrote.")]
@@ -75,6 +77,7 @@ def init(
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("my.yaml"),
     preset: Annotated[str | None, typer.Option(help="demo, laptop, wbcbench, paper, or a path.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    sheet: Annotated[bool, typer.Option("--sheet", help="Write a page with images of each class beside it.")] = False,
 ) -> None:
     """Look at images, say what they are understood to be, and write the file that runs them."""
     import yaml
@@ -84,16 +87,20 @@ def init(
 
     if out.is_dir():
         raise InputError(f"{out}: a folder; name a file with --out")
-    if out.exists() and not force:
-        raise InputError(f"{out}: exists; name another file with --out, or overwrite it with --force")
+    page = out.with_suffix(".html")
+    for file in (out, *([page] if sheet else [])):
+        if file.exists() and not force:
+            raise InputError(f"{file}: exists; name another file with --out, or overwrite it with --force")
     name, reason = (preset, "you named it") if preset else default_preset()
     config = settle_data(read_layers({"preset": name, "data": data})[0], {}, [])
     if not preset and missing_weights(config):
         name, reason = "laptop", f"the weights that {name} needs are not here"
         config = settle_data(read_layers({"preset": name, "data": data})[0], {}, [])
     crop, index = config.crop.crop_cells, config.index
-    for line in describe(look_at(data, index), index.make_labels, crop.window_px, crop.size_px):
-        typer.echo(line)
+    lines = describe(look_at(data, index), index.make_labels, crop.window_px, crop.size_px)
+    typer.echo("\n".join(lines))
+    if sheet:
+        _write_sheet(data, index, lines, page)
     typer.echo(f"preset: {name}, because {reason}")
     for clause in missing_weights(config):
         typer.echo(f"needed before it can run: {clause}")
@@ -106,6 +113,14 @@ def init(
         )
         partial.write_text(text, encoding="utf-8")
     typer.echo(f"written: {out}; next: buffycoat run {shlex.quote(str(out))}")
+
+
+def _write_sheet(data: str, index: Index, lines: list[str], page: Path) -> None:
+    """Write the page with some images of each class, and say so."""
+    from buffycoat.index.contact_sheet import write_sheet
+
+    write_sheet(data, index, lines, page)
+    typer.echo(f"written: {page}, with some images of each class: do they show what their class says?")
 
 
 def _has_option(words: list[str], names: tuple[str, ...]) -> bool:
