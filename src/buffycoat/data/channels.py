@@ -149,13 +149,13 @@ def _deep(image: PIL.Image.Image, data: bytes) -> Samples | None:
         return None
     tags = _tags(image)
     bits = tags.get(DEEP_TIFF, (8,))
-    deep = max(bits) > 8 if isinstance(bits, tuple) else data[:4] == b"\x89PNG" and data[24:25] == b"\x10"
-    if not deep:
+    if not (data[24] == 16 if image.format == "PNG" else isinstance(bits, tuple) and max(bits) > 8):
         return None
     values = (
         _planes(data) if tags.get(PLANAR) == 2 else cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     )
-    if values is None or values.dtype != np.uint16 or values.shape[:2] != image.size[::-1] or values.ndim != 3:
+    whole = values is not None and values.dtype == np.uint16 and values.shape[:2] == image.size[::-1]
+    if not whole or values.ndim != 3 or values.shape[2] < 3:
         return None
     if tags.get(PLANAR) != 2:
         values = values[..., [2, 1, 0, 3][: values.shape[2]]]
@@ -208,7 +208,8 @@ def on_glass(pixels: Pixels) -> tuple[Pixels, str]:
     if colour is None:
         return pixels, ""
     away = np.abs(pixels.astype(np.int16) - colour).max(axis=2).astype(np.uint8)
-    outside = _joined_to_border(away <= NEAR)
+    # JPEG smears strong colours farther than grey levels, and no cell has them.
+    outside = _joined_to_border(away <= (2 * NEAR if colour.max() - colour.min() > MOST_COLOUR else NEAR))
     area = float(outside.mean())
     if not AREA_SHARE <= area < 1 or (away[outside] <= FLAT).mean() < FLAT_SHARE:
         return pixels, ""
