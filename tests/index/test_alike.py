@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -39,14 +40,14 @@ def resized(image: Pixels, scale: float) -> Pixels:
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
 
 
-COPIES = {
+COPIES: dict[str, Callable[[Pixels], Pixels]] = {
     "JPEG": lambda image: saved_again(image, "JPEG", quality=40),
     "WEBP": lambda image: saved_again(image, "WEBP", quality=50),
     "half": lambda image: resized(image, 0.5),
     "larger": lambda image: resized(image, 1.7),
     "shifted": lambda image: np.roll(image, (2, 2), (0, 1)),
     "brighter": lambda image: np.clip(image * 1.05 + 2, 0, 255).astype(np.uint8),
-    "blurred": lambda image: cv2.GaussianBlur(image, (0, 0), 1.5),
+    "blurred": lambda image: np.asarray(cv2.GaussianBlur(image, (0, 0), 1.5), np.uint8),
     "grey": lambda image: np.repeat(grey_of(image)[..., None], 3, axis=2),
     "mirrored": lambda image: image[:, ::-1],
     "turned": lambda image: np.rot90(image),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Pixels = npt.NDArray[np.uint8]
 Samples = npt.NDArray[np.float64]
+Deep = npt.NDArray[np.uint16]
 
 DEPTHS = (8, 10, 12, 14, 16)
 """Bits that cameras give: white is the greatest value of the fewest bits that hold every value of the file."""
@@ -151,27 +152,33 @@ def _deep(image: PIL.Image.Image, data: bytes) -> Samples | None:
     bits = tags.get(DEEP_TIFF, (8,))
     if not (data[24] == 16 if image.format == "PNG" else isinstance(bits, tuple) and max(bits) > 8):
         return None
-    values = (
-        _planes(data) if tags.get(PLANAR) == 2 else cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    )
-    whole = values is not None and values.dtype == np.uint16 and values.shape[:2] == image.size[::-1]
-    if not whole or values.ndim != 3 or values.shape[2] < 3:
+    planar = tags.get(PLANAR) == 2
+    values = _planes(data) if planar else _samples(data)
+    if values is None or values.shape[:2] != image.size[::-1]:
         return None
-    if tags.get(PLANAR) != 2:
-        values = values[..., [2, 1, 0, 3][: values.shape[2]]]
     enough = white_level(float(values[..., :3].max()), "I;16", _largest(image)) == 65535
-    return None if enough and tags.get(PLANAR) != 2 else values.astype(np.float64)
+    return None if enough and not planar else values.astype(np.float64)
 
 
-def _planes(data: bytes) -> npt.NDArray[np.uint16] | None:
-    """Return the samples of a TIFF whose colours are one behind the other, which Pillow misreads above 8 bits."""
+def _samples(data: bytes) -> Deep | None:
+    """Return the samples (H, W, 3 or 4) of a file of 16 bits, RGB or RGBA; None where there are no such."""
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16 or values.ndim != 3 or values.shape[2] < 3:
+        return None
+    return np.asarray(values[..., [2, 1, 0, 3][: values.shape[2]]], np.uint16)
+
+
+def _planes(data: bytes) -> Deep | None:
+    """Return the same of a TIFF whose colours are one behind the other, which Pillow misreads above 8 bits."""
     import tifffile
 
     try:
-        values = tifffile.imread(io.BytesIO(data), key=0)
+        values = np.asarray(tifffile.imread(io.BytesIO(data), key=0))
     except Exception:  # Whatever a codec that is absent raises.
         return None
-    return np.ascontiguousarray(np.moveaxis(values, 0, -1)) if values.ndim == 3 and values.shape[0] in (3, 4) else None
+    if values.dtype != np.uint16 or values.ndim != 3 or values.shape[0] not in (3, 4):
+        return None
+    return np.ascontiguousarray(np.moveaxis(values, 0, -1), np.uint16)
 
 
 def _flattened(image: PIL.Image.Image) -> tuple[Pixels, str]:

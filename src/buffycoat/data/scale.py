@@ -90,4 +90,4 @@ def _advised(figures: dict[str, Any]) -> int:
     """Return a window in which the largest usual cell has room; without a cell, one as large as the image."""
     sizes = figures["diameter_px"]
     wanted = 1.3 * sizes["high"] if sizes else figures["image_px"]
-    return max(16, round(wanted))
+    return max(16, round(float(wanted)))

@@ -227,12 +227,13 @@ def mark_duplicates(frame: pd.DataFrame) -> pd.DataFrame:
     """
     frame = frame.copy()
     teaches = (frame["role"] == "train") & (frame["status"] == "ok")
-    tests = frame[(frame["role"] == "test") & frame["digest"].notna()].drop_duplicates("digest").set_index("digest")
-    leaked = teaches & frame["digest"].isin(tests.index)
+    tests = frame[(frame["role"] == "test") & frame["digest"].notna()].drop_duplicates("digest")
+    files, names = (dict(zip(tests["digest"], tests[column], strict=True)) for column in ("sha256", "image_id"))
+    leaked = teaches & frame["digest"].isin(tests["digest"])
     frame.loc[leaked, "status"] = "duplicate_of_test"
     frame.loc[leaked, "reason"] = [
-        f"{_same(row.sha256 == tests.loc[row.digest, 'sha256'])} the test image {tests.loc[row.digest, 'image_id']}"
-        for row in frame[leaked].itertuples()
+        f"{_same(files[digest] == sha256)} the test image {names[digest]}"
+        for digest, sha256 in frame.loc[leaked, ["digest", "sha256"]].itertuples(index=False, name=None)
     ]
     rest = frame[teaches & ~leaked]
     for _, same in rest[rest.duplicated("digest", keep=False)].groupby("digest", sort=False):
