@@ -162,11 +162,13 @@ def test_ordinary_images_keep_their_background() -> None:
     flat = field(120)
     grey_glass = np.full((80, 80, 3), 200, np.uint8)
     add_cell(grey_glass, 40, 40, 20)
+    yellow_glass = np.full((80, 80, 3), (255, 250, 150), np.uint8)
+    add_cell(yellow_glass, 40, 40, 20)
     blank, black = np.full((50, 50, 3), 240, np.uint8), np.zeros((50, 50, 3), np.uint8)
     drawn_mask = np.where(mask, 255, 0).astype(np.uint8)[..., None].repeat(3, axis=2)
     corner = rgb.copy()
     corner[:30, :30] = 0
-    for image in (rgb, dark, flat, grey_glass, blank, black, drawn_mask, corner, rgb[:1], rgb[:, :1]):
+    for image in (rgb, dark, flat, grey_glass, yellow_glass, blank, black, drawn_mask, corner, rgb[:1], rgb[:, :1]):
         kept, note = on_glass(image)
         assert np.array_equal(kept, image) and note == ""
 

@@ -118,12 +118,17 @@ def test_pixels_that_were_not_plain_are_counted_and_grey_among_coloured_is_said(
         path = picture(tmp_path / f"{k}.png", k)
         values = np.asarray(Image.open(path)).astype(np.uint16) * 16
         tifffile.imwrite(tmp_path / f"{k}.tif", values, photometric="rgb")
+    for name, blue in (("cut_a.png", 90), ("cut_b.png", 120)):
+        image = np.full((40, 40, 3), (10, 20, blue), np.uint8)
+        image[12:28, 12:28] = np.asarray(Image.open(tmp_path / "3.png")) // 2 + 120
+        Image.fromarray(image).save(tmp_path / name)
     Image.open(tmp_path / "0.png").convert("L").save(tmp_path / "grey.png")
-    names = ["1.png", "2.png", *(f"{k}.tif" for k in range(4)), "grey.png"]
+    names = ["1.png", "2.png", *(f"{k}.tif" for k in range(4)), "cut_a.png", "cut_b.png", "grey.png"]
     frame, summary = index(tmp_path, "image,label\n" + "".join(f"{name},SNE\n" for name in names))
     said = doubts(summary)
     assert "4 images: 12 bits in a file of more: 4095 is white" in said
-    assert "1 of 7 images are grey, the others coloured, for instance grey.png" in said
+    assert "2 images: background of one colour: made white" in said
+    assert "1 of 9 images are grey, the others coloured, for instance grey.png" in said
     pixels = PIXELS.read(tmp_path / "out" / "pixels.parquet").set_index("image_id")
     assert pixels.loc["1.tif", "note"].startswith("12 bits") and pixels.loc["1.png", "note"] == ""
-    assert pixels["grey"].tolist() == [False] * 6 + [True]
+    assert pixels["grey"].tolist() == [False] * 8 + [True]

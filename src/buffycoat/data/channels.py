@@ -36,7 +36,7 @@ BORDER_SHARE, AREA_SHARE, FLAT_SHARE = 0.25, 0.05, 0.7
 """A background is of one colour where it holds so much of the border and of the image, and so much of it is flat."""
 LEAST_COLOURS = 32
 """A cell has more colours than this."""
-DARKEST_GLASS, MOST_COLOUR = 140, 100
+DARKEST_GLASS, MOST_COLOUR = 140, 150
 """Clear glass is brighter than the one (grey level), and its channels differ by less than the other."""
 
 

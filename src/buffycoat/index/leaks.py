@@ -158,8 +158,8 @@ def doubts_about(frame: pd.DataFrame, patients: dict[str, Any]) -> dict[str, Any
 def pixel_sentences(frame: pd.DataFrame) -> list[str]:
     """Return sentences on images whose samples were no plain 8-bit RGB, and on grey ones among coloured ones."""
     sound = frame[frame["grey"].notna()]
-    # Shares of pixels differ between images that are treated alike.
-    kinds = sound["note"].str.replace(r": \d+ % ", ": ", regex=True).str.split("; ").explode()
+    # Shares and colours differ between images that are treated alike.
+    kinds = sound["note"].str.replace(r" \([^)]*\)|(?<=:) \d+ %", "", regex=True).str.split("; ").explode()
     said = [f"{count} images: {kind}" for kind, count in kinds[kinds != ""].value_counts().items()]
     grey = int(sound["grey"].astype(bool).sum())
     if 0 < grey < len(sound):
