@@ -13,6 +13,7 @@ import numpy.typing as npt
 from buffycoat.data.images import Pixels, grey_of
 
 Floats = npt.NDArray[np.float32]
+Places = npt.NDArray[np.int64]
 
 SIDE, WAVES = 64, 16
 """A look is the slowest WAVES x WAVES waves (cosine transform) of the grey image at SIDE x SIDE pixels."""
@@ -27,8 +28,8 @@ FLAT, INSIDE = 4, 24
 such a border, as around a cell that was cut out, is cut off before the look is taken."""
 ALIKE = 0.88
 """Looks whose cosine is at least this are of near copies, in any of the eight positions of a square."""
-BLOCK = 2048
-"""Images compared with as many others at once."""
+BLOCK, CHUNK = 2048, 8192
+"""Images compared with as many others at once, and likely pairs looked at closely at once."""
 _ROWS, _COLS = np.mgrid[:WAVES, :WAVES]
 _WEIGHTS = (1 + np.hypot(_ROWS, _COLS)) ** STEEPNESS
 _ODD_ROWS, _ODD_COLS = (np.where(waves % 2, -1.0, 1.0).ravel().astype(np.float32) for waves in (_ROWS, _COLS))
@@ -98,29 +99,43 @@ def _in_any_position(looks: Floats) -> Floats:
     return np.concatenate([*(part * scale for part in parts), size[:, diagonal, diagonal]], axis=1)
 
 
-def near_copies(looks: Floats) -> list[tuple[int, int, float]]:
-    """Return the pairs (i, j, cosine), i < j, of rows of `looks` (n, 256) that are near copies, in order."""
+def near_copies(looks: Floats) -> list[tuple[int, int]]:
+    """Return pairs (i, j), i < j, of rows of `looks` (n, 256) that are near copies, in order.
+
+    Of a set of images that are alike there are only as many pairs as join the set: a hundred frames of one cell are 99.
+    """
     fixed = _in_any_position(looks)
-    pairs: list[tuple[int, int, float]] = []
+    sets = np.arange(len(looks))
+    pairs: list[tuple[int, int]] = []
     for start in range(0, len(looks), BLOCK):
         for other in range(start, len(looks), BLOCK):
             likely = fixed[start : start + BLOCK] @ fixed[other : other + BLOCK].T >= ALIKE - 1e-4
-            rows, cols = np.nonzero(likely)
-            rows, cols = rows + start, cols + other
-            kept = rows < cols
-            pairs += _confirmed(looks, rows[kept], cols[kept])
+            rows, cols = (places + first for places, first in zip(np.nonzero(likely), (start, other), strict=True))
+            pairs += _joining(looks, sets, rows[rows < cols], cols[rows < cols])
     return sorted(pairs)
 
 
-def _confirmed(looks: Floats, rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64]) -> list[tuple[int, int, float]]:
-    """Return those of the pairs that are alike in one of the eight positions."""
+def _joining(looks: Floats, sets: Places, rows: Places, cols: Places) -> list[tuple[int, int]]:
+    """Return those of the likely pairs that are alike and join two sets; `sets` (n,) is changed in place."""
     found = []
-    for start in range(0, len(rows), 8 * BLOCK):
-        firsts, seconds = rows[start : start + 8 * BLOCK], cols[start : start + 8 * BLOCK]
-        cosines = np.array([(look * looks[seconds]).sum(axis=1) for look in _turned(looks[firsts])])
-        best = cosines.max(axis=0)
-        found += [(int(firsts[k]), int(seconds[k]), float(best[k])) for k in np.flatnonzero(best >= ALIKE)]
+    while len(rows):
+        apart = sets[rows] != sets[cols]
+        rows, cols = rows[apart], cols[apart]
+        for i, j in _alike(looks, rows[:CHUNK], cols[:CHUNK]) if len(rows) else []:
+            if sets[i] != sets[j]:
+                sets[sets == max(sets[i], sets[j])] = min(sets[i], sets[j])
+                found.append((i, j))
+        rows, cols = rows[CHUNK:], cols[CHUNK:]
     return found
+
+
+def _alike(looks: Floats, rows: Places, cols: Places) -> list[tuple[int, int]]:
+    """Return those of the pairs that are alike in one of the eight positions."""
+    seconds = looks[cols]
+    best = np.full(len(rows), -1, np.float32)
+    for turned in _turned(looks[rows]):
+        best = np.maximum(best, np.einsum("nk,nk->n", turned, seconds))
+    return [(int(rows[k]), int(cols[k])) for k in np.flatnonzero(best >= ALIKE)]
 
 
 def first_alike(digests: list[str | None], looks: list[Floats | None]) -> list[int | None]:
@@ -143,7 +158,7 @@ def first_alike(digests: list[str | None], looks: list[Floats | None]) -> list[i
         return k
 
     if len(places) > 1:
-        for i, j, _ in near_copies(np.array([looks[k] for k in places], np.float32)):
+        for i, j in near_copies(np.array([looks[k] for k in places], np.float32)):
             one, two = sorted((root(places[i]), root(places[j])))
             parents[two] = one
     alike = [root(first.get(digest or "", k)) for k, digest in enumerate(digests)]
