@@ -18,13 +18,13 @@ import pandas as pd
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import whole_folder
 from buffycoat.core.progress import track
+from buffycoat.core.scale import scale_line, scale_of, scale_sentences
 from buffycoat.core.steps import run
 from buffycoat.crop.framing import Framed, frame_cell
 from buffycoat.crop.settings import CropCells
 from buffycoat.crop.stain import segment_by_stain
 from buffycoat.data.gather_portions import ALL, rows_of_portion
 from buffycoat.data.images import ImageProblem, Pixels, ShardWriter, decode_bytes, relative_shard
-from buffycoat.data.scale import scale_line, scale_of, scale_sentences
 from buffycoat.data.tables.crop import CROPS
 from buffycoat.data.tables.index import IMAGES, decodable
 from buffycoat.data.tables.schema import require_same_keys

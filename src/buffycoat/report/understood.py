@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from buffycoat.core.scale import scale_line, scale_of, scale_sentences
 from buffycoat.data.cell_types import name_of
 from buffycoat.data.pages import data_address, outlined
-from buffycoat.data.scale import scale_line, scale_of, scale_sentences
 from buffycoat.report.sections import Cells
 
 SHEET, SHEET_PX = 8, 84

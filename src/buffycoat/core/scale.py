@@ -1,4 +1,7 @@
-"""Yield and scale of cropping: in how many images a cell was found, and how large it is in its window."""
+"""Yield and scale of cropping: in how many images a cell was found, and how large it is in its window.
+
+It tells what a step made, and changes nothing: so another limit here crops nothing again.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from buffycoat.data.scale import scale_line, scale_of, scale_sentences
+from buffycoat.core.scale import scale_line, scale_of, scale_sentences
 
 
 def figures(diameters: list[float], missing: int = 0, window: int = 200, side: int = 300) -> dict[str, object]:
