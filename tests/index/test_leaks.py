@@ -60,7 +60,7 @@ def test_near_copies_are_said_and_never_dropped(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert (copies["pairs"][1]["first_label"], copies["pairs"][1]["second_label"]) == ("SNE", "LY")
     said = doubts(summary)
-    assert "1 sets of a training and a test image, for instance 0.png and again_0.png" in said
+    assert "1 set of a training and a test image, for instance 0.png and again_0.png" in said
     assert "different labels" in said and "different patients" in said
     pixels = PIXELS.read(tmp_path / "out" / "pixels.parquet").set_index("image_id")
     assert pixels["near_copy_of"].dropna().to_dict() == {f"again_{k}.png": f"{k}.png" for k in range(4)}
@@ -81,13 +81,13 @@ def test_patients_on_both_sides_are_said_and_may_be_dropped(tmp_path: Path, sett
     assert (told["patients"], told["training"], told["test"]) == (2, 2, 2) and told["examples"] == ["p3", "p4"]
     dropped = {name for name, status in statuses(frame).items() if status == "patient_in_test"}
     assert dropped == (set() if setting == "keep" else {"3.png", "4.png"}) and summary["trainable"] == 8 - len(dropped)
-    assert "2 patients have both training and test images (2 and 2 images, for instance of p3)" in doubts(summary)
+    assert "2 patients with both training and test images (2 and 2 images, for instance of p3)" in doubts(summary)
     if setting == "drop":
         assert reasons(frame)["3.png"] == "patient p3 has test images too"
         assert summary["statuses"]["patient_in_test"] == 2
     settings = Index(make_labels=MakeLabels(patients_in_test=setting))
     lines = describe(look_at(str(tmp_path / "cells.csv"), settings), settings.make_labels, 50, 32)
-    assert any(line.startswith("careful: 2 patients have both") for line in lines), "before any image is read"
+    assert any(line.startswith("careful: 2 patients with both") for line in lines), "before any image is read"
 
 
 def test_patients_on_one_side_are_no_leak(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_every_exclusion_is_in_the_flow_with_its_status_and_number() -> None:
     shown = texts(flow_figure(counted(statuses, roles, answered=1, missing=1)))
     for line in ("images listed: 13", "not readable, no prediction: 3", "2  missing", "1  truncated", "readable: 10",
                  "no white cell found: 1", "cells found: 9", "for training: 8", "predicted, not learned from: 3",
-                 "2  unlabelled", "1  duplicate", "learned from, and scored out of fold: 5", "of 1 patients",
+                 "2  unlabelled", "1  duplicate", "learned from, and scored out of fold: 5", "of 1 patient",
                  "for testing: 2", "1  without a known label", "scored as test images: 1"):  # fmt: skip
         assert line in shown, (line, shown)
 
@@ -41,7 +41,7 @@ def test_a_flow_without_exclusions_and_test_images_has_no_empty_boxes() -> None:
     figure = flow_figure(counted(["ok"] * 3, ["train"] * 3))
     assert texts(figure) == [
         "images listed: 3", "readable: 3", "each gets a prediction", "cells found: 3", "noisy: 0, of them restored: 0",
-        "for training: 3", "learned from, and scored out of fold: 3", "of 1 patients", "for testing: 0",
+        "for training: 3", "learned from, and scored out of fold: 3", "of 1 patient", "for testing: 0",
     ]  # fmt: skip
 
 

@@ -19,6 +19,11 @@ BETWEEN = {
 """What the members of a set of near copies are, the most harmful first."""
 
 
+def number(count: int, noun: str) -> str:
+    """Return a number of things: `1 set`, `2 sets`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def shared_patients(frame: pd.DataFrame) -> set[str]:
     """Return the groups that have both training images to learn from and test images with pixels."""
     sound = frame[frame["group"].notna()]
@@ -120,7 +125,7 @@ def leak_sentences(patients: dict[str, Any], copies: dict[str, Any]) -> list[str
     """Return sentences on what may make the scores look better than they are."""
     said = []
     if patients["patients"]:
-        sides = f"{patients['patients']} patients have both training and test images"
+        sides = f"{number(patients['patients'], 'patient')} with both training and test images"
         named = f"{patients['training']} and {patients['test']} images, for instance of {patients['examples'][0]}"
         said.append(
             f"{sides} ({named}): "
@@ -134,7 +139,8 @@ def leak_sentences(patients: dict[str, Any], copies: dict[str, Any]) -> list[str
     for kind in (kind for kind in BETWEEN if kind in copies["between"]):
         pair = next((pair for pair in copies["pairs"] if pair["between"] == kind), None)
         example = f", for instance {pair['first']} and {pair['second']}" if pair else ""
-        said.append(f"near copies: {copies['between'][kind]} sets of {BETWEEN[kind]}{example}; the report shows them")
+        sets = number(copies["between"][kind], "set")
+        said.append(f"near copies: {sets} of {BETWEEN[kind]}{example}; the report shows them")
     return said
 
 
@@ -160,7 +166,7 @@ def pixel_sentences(frame: pd.DataFrame) -> list[str]:
     sound = frame[frame["grey"].notna()]
     # Shares and colours differ between images that are treated alike.
     kinds = sound["note"].str.replace(r" \([^)]*\)|(?<=:) \d+ %", "", regex=True).str.split("; ").explode()
-    said = [f"{count} images: {kind}" for kind, count in kinds[kinds != ""].value_counts().items()]
+    said = [f"{number(count, 'image')}: {kind}" for kind, count in kinds[kinds != ""].value_counts().items()]
     grey = int(sound["grey"].astype(bool).sum())
     if 0 < grey < len(sound):
         example = sound.loc[sound["grey"].astype(bool), "image_id"].iloc[0]

@@ -123,7 +123,11 @@ def flow_figure(counts: dict[str, Any]) -> dict[str, Any]:
     drawn.arrow(readable, cells)
     y = cells["bottom"] + 2 * GAP
     learned = f"learned from, and scored out of fold: {counts['learned']}"
-    patients = [f"of {counts['patients']} patients"] if counts["patients"] else ["patients not known"]
+    patients = (
+        [f"of {counts['patients']} patient{'s' * (counts['patients'] > 1)}"]
+        if counts["patients"]
+        else ["patients not known"]
+    )
     training = [
         ([f"for training: {counts['training']}"], False),
         *_left_out("predicted, not learned from", counts["not_learned"]),
