@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,10 +15,9 @@ def counted(statuses: list[str], roles: list[str], answered: int = 0, missing: i
     of_file = frame["label_status"].isin(FILE_STATUSES)
     frame["status"] = frame["label_status"].where(of_file, "ok")
     readable = int((frame["status"] == "ok").sum())
-    cells = pd.DataFrame({"noise_after": np.full(readable, np.nan), "restored": False})
     found = pd.Series([k < readable - missing for k in range(readable)], dtype=bool)
     tests = frame.loc[(frame["role"] == "test") & (frame["status"] == "ok"), "image_id"]
-    return flow_counts(frame, set(tests[:answered]), cells, found)
+    return flow_counts(frame, set(tests[:answered]), found, 0, 0)
 
 
 def texts(figure: dict[str, object]) -> list[str]:

@@ -22,17 +22,18 @@ LEFT, RIGHT = 10, WIDTH - WIDE - 10
 """Left side of the boxes in the two columns."""
 
 
-def flow_counts(images: pd.DataFrame, answered: set[str], cells: pd.DataFrame, found: pd.Series) -> dict[str, Any]:
+def flow_counts(
+    images: pd.DataFrame, answered: set[str], found: pd.Series, noisy: int, restored: int
+) -> dict[str, Any]:
     """Return how many images went which way, and by which status each of the others was left out.
 
-    Parameters: images of `data.labels.labelled`; answered, the image_ids of test images whose label is known; cells,
-    the table CELLS; found, whether each readable image holds a white cell.
+    Parameters: images of `data.labels.labelled`; answered, the image_ids of test images whose label is known; found,
+    whether each readable image holds a white cell; how many crops are noisy, and restored.
     """
     readable = images[images["status"] == "ok"]
     training, testing = readable[readable["role"] == "train"], readable[readable["role"] == "test"]
     learned = training[training["label_status"] == "ok"]
     scored = int(testing["image_id"].isin(list(answered)).sum())
-    tried = cells["noise_after"].notna()
     groups = learned["group"]
     return {
         "listed": len(images),
@@ -40,8 +41,8 @@ def flow_counts(images: pd.DataFrame, answered: set[str], cells: pd.DataFrame, f
         "readable": len(readable),
         "found": int(found.sum()),
         "not_found": int((~found).sum()),
-        "noisy": int(tried.sum()),
-        "restored": int(cells["restored"].sum()),
+        "noisy": noisy,
+        "restored": restored,
         "training": len(training),
         "not_learned": _by_status(training.loc[training["label_status"] != "ok", "label_status"]),
         "learned": len(learned),
@@ -194,11 +195,12 @@ def yields(counts: dict[str, Any], figures: dict[str, Any]) -> list[str]:
 
 
 def content(
-    images: pd.DataFrame, answered: set[str], codes: list[str], crops: pd.DataFrame, cells: pd.DataFrame,
+    images: pd.DataFrame, predictions: pd.DataFrame, answered: set[str], codes: list[str], crops: pd.DataFrame,
     pictures: Cells, summary: dict[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Return what the section shows; `summary` is that of the index, the other parameters are those above."""
-    counts = flow_counts(images, answered, cells, crops["found"].astype(bool))
+    noisy, restored = (int(predictions[name].fillna(False).sum()) for name in ("noisy", "restored"))
+    counts = flow_counts(images, answered, crops["found"].astype(bool), noisy, restored)
     figures = scale_of(crops, images)
     return {
         "flow": flow_figure(counts),

@@ -146,7 +146,7 @@ def write_report(
     label_rows, cell_rows = REFINED_LABELS.read(refined_labels), CELLS.read(cells)
     branches = [PROBABILITIES.read(path).set_index("image_id") for path in (probabilities, head_probabilities)]
     answers, crop_rows, told = TEST_LABELS.read(test_labels), CROPS.read(crops), read_json(index_summary)
-    known = known_labels(image_rows, answers)
+    known, predicted = known_labels(image_rows, answers), PREDICTIONS.read(predictions)
     pictures = sections.Cells(crop_rows, crops, cell_rows, cells)
     content = {
         "codes": codes,
@@ -160,8 +160,8 @@ def write_report(
         "config": json.dumps(without_folders(json.loads(config)), indent=1),
         "versions": versions(),
         **score_content(METRICS.read(metrics), read_json(summary), codes),
-        **data_content(PREDICTIONS.read(predictions), told, read_json(receipt)),
-        **understood.content(image_rows, set(answers["image_id"]), codes, crop_rows, cell_rows, pictures, told),
+        **data_content(predicted, told, read_json(receipt)),
+        **understood.content(image_rows, predicted, set(answers["image_id"]), codes, crop_rows, pictures, told),
         **cell_content(image_rows, known, pictures, cell_rows, label_rows, branches, codes),
         **sections.content(cell_rows, pictures, REFUSED.read(refused), refused),
     }
