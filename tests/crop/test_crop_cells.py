@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,6 +81,30 @@ def test_every_decodable_image_has_a_crop_and_no_other(indexed: Path, method: st
     cells = CellImages(frame, indexed / "a" / "crops.parquet")
     assert sum(1 for _ in cells) == 10
     assert all((cells.mask(k) != BACKGROUND).any() for k in range(10))
+
+
+def test_yield_and_scale_are_said_at_the_end(indexed: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "buffycoat")
+    run(indexed, "a")
+    assert caplog.messages[-1].startswith("cells found in 9 of 10 images; median diameter 8")
+    assert "of the window of 120 px" in caplog.messages[-1]
+    warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 1 and warnings[0].startswith("no white cell found in 1 of 10 images (more than 5 %)")
+
+
+@pytest.mark.parametrize("background", [(0, 0, 0), (0, 160, 0)])
+def test_a_cell_that_was_cut_out_is_found_as_on_glass(tmp_path: Path, background: tuple[int, int, int]) -> None:
+    glass = field(200, red_cells=0)
+    mask = add_cell(glass, 100, 100, 40)
+    cut = np.where(mask[..., None] > 0, glass, np.array(background, np.uint8))
+    Image.fromarray(cut).save(tmp_path / "cut.png")
+    row = {"image_id": "cut.png", "path": str(tmp_path / "cut.png"), "width": 200, "height": 200, "status": "ok",
+           "sha256": sha256_of(tmp_path / "cut.png"), "role": "train", "split": None, "reason": ""}  # fmt: skip
+    IMAGES.write(pd.DataFrame([row]), tmp_path / "images.parquet")
+    frame = run(tmp_path, "a", "embedded")
+    assert frame["found"].all() and abs(frame["area_px"].iloc[0] / mask.sum() - 1) < 0.1
+    crop = CellImages(frame, tmp_path / "a" / "crops.parquet").crop(0)
+    assert (crop[0] == 255).all(), "every later stage sees it on white"
 
 
 @pytest.mark.parametrize("method", METHODS)

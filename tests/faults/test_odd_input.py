@@ -44,7 +44,10 @@ NAMES = [
 def indexed_and_cropped(folder: Path, names: list[str], table: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Run both steps on a table; return the images and the crops."""
     out = folder.parent / "out"
-    make_index(data=table, images=out / "images.parquet", threads=2, columns=Columns(), settings=MakeIndex())
+    make_index(
+        data=table, images=out / "images.parquet", pixels=out / "pixels.parquet", threads=2, columns=Columns(),
+        settings=MakeIndex(),
+    )  # fmt: skip
     crop_cells(
         images=out / "images.parquet", crops=out / "crops.parquet", shards=out / "shards",
         settings=CropCells(method="stain", window_px=40, size_px=16),
@@ -73,7 +76,7 @@ def test_every_name_that_a_file_system_takes_goes_through_index_and_crop(tmp_pat
 def test_a_name_with_a_line_break_still_gives_one_line_of_error(tmp_path: Path) -> None:
     picture(tmp_path / "a\nb.png", 1)
     table = write_list(tmp_path / "l.csv", [("image", "label"), ("a\nb.png", "SNE"), ("a\nb.png", "LY")])
-    shown = run_step("index.make_index", {}, data=table, columns="{}", images=tmp_path / "images")
+    shown = run_step("index.make_index", {}, data=table, columns="{}", images=tmp_path / "images", pixels="p")
     assert "listed twice" in one_line(shown)
 
 
@@ -184,8 +187,8 @@ def test_a_column_may_be_called_line(tmp_path: Path) -> None:
     picture(tmp_path / "b.png", 2)
     rows = [("image", "label", "line"), ("a.png", "SNE", "HL-60"), ("b.png", "LY", "HL-60")]
     table = write_list(tmp_path / "l.csv", rows)
-    out = {name: tmp_path / name for name in ("images", "labels", "classes", "test_labels", "summary")}
-    make_index(data=table, images=out["images"], columns=Columns(), settings=MakeIndex())
+    out = {name: tmp_path / name for name in ("images", "pixels", "labels", "classes", "test_labels", "summary")}
+    make_index(data=table, images=out["images"], pixels=out["pixels"], columns=Columns(), settings=MakeIndex())
     make_labels(data=table, **out, columns=Columns(group="line"), settings=MakeLabels())
     assert LABELS.read(out["labels"])["group"].tolist() == ["HL-60", "HL-60"]
 
@@ -204,7 +207,8 @@ def test_parquet_lists_with_an_index_gaps_and_odd_columns(tmp_path: Path) -> Non
     pq.write_table(pa.table({"image": [["a", "b"]], "label": ["SNE"]}), tmp_path / "nested.parquet")
     with pytest.raises(InputError, match=r"nested\.parquet: column 'image' holds ndarrays"):
         make_index(
-            data=tmp_path / "nested.parquet", images=tmp_path / "i", columns=Columns(), settings=MakeIndex(),
+            data=tmp_path / "nested.parquet", images=tmp_path / "i", pixels=tmp_path / "p", columns=Columns(),
+            settings=MakeIndex(),
         )  # fmt: skip
 
 

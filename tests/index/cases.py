@@ -41,8 +41,8 @@ def run_index(data: Path, out: Path | None = None, **settings: object) -> tuple[
     lists = [Path(name) for name in lists_of(str(data))]
     folders = [Path(name) for name in folders_of(str(data))]
     make_index(
-        data=data, lists=lists, folders=folders, images=out / "images.parquet", threads=2, columns=columns,
-        settings=listing,
+        data=data, lists=lists, folders=folders, images=out / "images.parquet", pixels=out / "pixels.parquet",
+        threads=2, columns=columns, settings=listing,
     )  # fmt: skip
     relabel(data, columns, MakeLabels.model_validate(of_labels), out)
     images = labelled(IMAGES.read(out / "images.parquet"), LABELS.read(out / "labels.parquet"))
@@ -53,7 +53,7 @@ def relabel(data: Path, columns: Columns, settings: MakeLabels, out: Path | None
     """Run the second step alone; return the labels."""
     out = out or data.parent / "out"
     make_labels(
-        data=data, images=out / "images.parquet", labels=out / "labels.parquet",
+        data=data, images=out / "images.parquet", pixels=out / "pixels.parquet", labels=out / "labels.parquet",
         classes=out / "classes.parquet", test_labels=out / "test_labels.parquet", summary=out / "summary.json",
         columns=columns, settings=settings,
     )  # fmt: skip

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_json
 from buffycoat.core.steps import run
-from buffycoat.data.tables.index import FOLDS, IMAGES, TEST_LABELS, decodable
+from buffycoat.data.tables.index import FOLDS, IMAGES, PIXELS, TEST_LABELS, decodable
 from buffycoat.index.lists import class_folders, folders_of, kind_of
 from buffycoat.index.make_folds import assign_folds, make_folds, receipt_of
 from buffycoat.index.make_index import check_file, make_index
@@ -123,10 +123,10 @@ def test_the_index_does_not_depend_on_threads(tmp_path: Path) -> None:
     for threads in (1, 3):
         out = tmp_path / str(threads)
         make_index(
-            data=tmp_path / "cells.csv", images=out / "i.parquet", threads=threads, columns=Columns(),
-            settings=MakeIndex(),
+            data=tmp_path / "cells.csv", images=out / "i.parquet", pixels=out / "p.parquet", threads=threads,
+            columns=Columns(), settings=MakeIndex(),
         )  # fmt: skip
-        digests.append(IMAGES.read(out / "i.parquet"))
+        digests.append(IMAGES.read(out / "i.parquet").merge(PIXELS.read(out / "p.parquet"), on="image_id"))
     pd.testing.assert_frame_equal(*digests)
 
 
@@ -142,7 +142,7 @@ def test_a_full_disk_is_one_line(
 
     monkeypatch.setattr("pyarrow.parquet.write_table", full)
     arguments = ["make_index", "--data", str(tmp_path / "cells.csv"), "--columns", "{}", "--settings", "{}"]
-    arguments += ["--images", str(tmp_path / "images.out")]
+    arguments += ["--images", str(tmp_path / "images.out"), "--pixels", str(tmp_path / "pixels.out")]
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as caught:
         run(make_index)

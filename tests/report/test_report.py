@@ -132,7 +132,28 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },  # fmt: skip
         folder / "t.json",
     )
-    index = {"images": 54, "statuses": {"ok": 52, "truncated": 1, "missing": 1}, "warnings": ["class X <u>"]}
+    index = {
+        "images": 54,
+        "statuses": {"ok": 52, "truncated": 1, "missing": 1},
+        "warnings": ["class X <u>"],
+        "doubts": ["doubt <u>"],
+    }
+    index["patients_in_test"] = {"patients": 2, "training": 7, "test": 3, "examples": ["p1"], "dropped": False}
+    pair = {
+        "between": "training and test",
+        "images": 3,
+        "first": EVIL,
+        "second": "45.png",
+        "first_label": "LY",
+        "second_label": None,
+    }
+    index["near_copies"] = {
+        "sets": 1,
+        "images": 3,
+        "of_one_patient": 0,
+        "between": {"training and test": 1},
+        "pairs": [pair],
+    }
     write_json(index, folder / "index.json")
     fold_rows = [{"fold": k, "images": 20, "groups": 5, "classes": dict.fromkeys(CODES, 6), "not_held_out": [],
                   "not_learned": []} for k in range(2)]  # fmt: skip
@@ -300,3 +321,17 @@ def test_the_page_shows_the_worst_restorations_that_were_kept_and_refused(finish
     kept, refused = page.index("The worst that were kept"), page.index("The worst that were refused")
     assert kept < refused and "First reasons: nucleus area 5." in page
     assert "refused: nucleus area &lt;b&gt;" in page[refused:] and "refused: nucleus" not in page[kept:refused]
+
+
+def test_the_page_begins_with_what_was_understood(finished: Path) -> None:
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    first = page[page.index('id="understood"') : page.index('id="scores"')]
+    for text in ("Doubt &lt;u&gt;.", "images listed: 54", "not readable, no prediction: 2", "1  truncated",
+                 "1  missing", "learned from, and scored out of fold: 40", "scored as test images: 12",
+                 "<b>LY</b><br>lymphocyte", "cells found in 52 of 52 images", "45.png",
+                 "between training and test (3 images)"):  # fmt: skip
+        assert text in first, text
+    assert first.count("<polygon") == 7 and first.count('width="84"') == 3 * 8, "eight cells of each class"
+    scores = page[page.index('id="scores"') : page.index('id="data"')]
+    assert "Test scores are too good: 2 patients have both training and test images (7 and 3)" in scores
+    assert "1 set of near copies has training and test images" in scores

@@ -290,3 +290,17 @@ def test_nothing_to_do_is_said_with_the_last_scores(monkeypatch: pytest.MonkeyPa
     shown, stream = handler(False, monkeypatch)
     shown.emit(record("Nothing to be done (all requested files are present and up to date)."))
     assert stream.getvalue() == "nothing to do: every result is up to date\n"
+
+
+def test_warnings_of_a_finished_job_stand_below_it(display: Display, clock: Clock, tmp_path: Path) -> None:
+    log = tmp_path / "labels.log"
+    warned = [f"12:00:01 warning: patient p{k} is on both sides\n" for k in range(10)]
+    log.write_text("12:00:00 24 images: 24 ok\n" + warned[0] + "".join(warned))
+    display.plan({"make_labels": 1})
+    work(display, clock, 1, "make_labels", 1, log)
+    lines = text_of(display).splitlines()
+    start = next(k for k, line in enumerate(lines) if "make_labels" in line)
+    assert lines[start].endswith("24 images: 24 ok"), "the job's line is no warning"
+    assert lines[start + 1].strip() == "warning: patient p0 is on both sides"
+    assert lines[start + 8].strip() == "warning: patient p7 is on both sides"
+    assert lines[start + 9].strip() == f"and 2 more warnings: {log}"

@@ -2,8 +2,8 @@
 Index: every image of the data set, checked once, with a status; what the experts say of them; and the folds, by patient.
 
 IN   the user's data: a table, a folder of class folders, or WBCBench's folder
-OUT  results/1_index/images.parquet (no label in it: a corrected label does not crop, restore, embed or measure again),
-     labels.parquet, classes.parquet, test_labels.parquet, summary.json, folds.parquet, folds_report.json
+OUT  results/1_index/images.parquet, pixels.parquet (no label in them: a corrected label does not crop, restore, embed
+     or measure again), labels.parquet, classes.parquet, test_labels.parquet, summary.json, folds.parquet, folds_report.json
 """
 
 
@@ -15,6 +15,7 @@ rule make_index:
         folders=folders_of(CONFIG.data),
     output:
         images="results/1_index/images.parquet",
+        pixels="results/1_index/pixels.parquet",
     log:
         "results/1_index/logs/make_index.log",
     benchmark:
@@ -31,7 +32,7 @@ rule make_index:
     shell:
         "python -m buffycoat.index.make_index"
         " --data {params.data:q} --lists {input.lists:q} --folders {input.folders:q} --images {output.images:q}"
-        " --threads {threads} --columns {params.columns:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
+        " --pixels {output.pixels:q} --threads {threads} --columns {params.columns:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
 rule make_labels:
@@ -40,6 +41,7 @@ rule make_labels:
         lists=LISTS,
         answers=CONFIG.index.make_labels.answers(),
         images="results/1_index/images.parquet",
+        pixels="results/1_index/pixels.parquet",
     output:
         labels="results/1_index/labels.parquet",
         classes="results/1_index/classes.parquet",
@@ -59,8 +61,8 @@ rule make_labels:
         settings=settings_of("index.make_labels"),
     shell:
         "python -m buffycoat.index.make_labels"
-        " --data {params.data:q} --images {input.images:q} --labels {output.labels:q} --classes {output.classes:q}"
-        " --test-labels {output.test_labels:q} --summary {output.summary:q}"
+        " --data {params.data:q} --images {input.images:q} --pixels {input.pixels:q} --labels {output.labels:q}"
+        " --classes {output.classes:q} --test-labels {output.test_labels:q} --summary {output.summary:q}"
         " --columns {params.columns:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 

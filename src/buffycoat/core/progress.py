@@ -11,6 +11,8 @@ from typing import TextIO, TypeVar
 
 T = TypeVar("T")
 log = logging.getLogger("buffycoat")
+WARNING = "warning: "
+"""How the line of a warning begins in a log."""
 
 
 class _StandardError(logging.StreamHandler[TextIO]):
@@ -21,15 +23,20 @@ class _StandardError(logging.StreamHandler[TextIO]):
         super().emit(record)
 
 
+class _Marked(logging.Formatter):
+    """Begins a warning with its name, so that it is seen, and found by what shows a log."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.levelno >= logging.WARNING:
+            record = logging.makeLogRecord({**vars(record), "msg": f"{WARNING}{record.getMessage()}", "args": None})
+        return super().format(record)
+
+
 def start_logging() -> None:
-    """Send log lines, with the time of day, to standard error."""
-    logging.basicConfig(
-        handlers=[_StandardError()],
-        level=logging.INFO,
-        format="%(asctime)s %(message)s",
-        datefmt="%H:%M:%S",
-        force=True,
-    )
+    """Send log lines, with the time of day, to standard error; a warning begins with the word."""
+    handler = _StandardError()
+    handler.setFormatter(_Marked("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
 
 
 BURST_S = 0.2

@@ -18,6 +18,7 @@ import pandas as pd
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import whole_folder
 from buffycoat.core.progress import track
+from buffycoat.core.scale import scale_line, scale_of, scale_sentences
 from buffycoat.core.steps import run
 from buffycoat.crop.framing import Framed, frame_cell
 from buffycoat.crop.settings import CropCells
@@ -217,7 +218,12 @@ def crop_cells(
     threads = max(1, threads)
     with ThreadPoolExecutor(threads) as pool:
         cropper = load_cropper(settings, pool, threads, segmenter[0] if segmenter else None)
-        CROPS.write(apply(rows, cropper, shards, crops), crops)
+        table = apply(rows, cropper, shards, crops)
+    CROPS.write(table, crops)
+    figures = scale_of(table, rows)
+    for sentence in scale_sentences(figures):
+        log.warning("%s", sentence)
+    log.info("%s", scale_line(figures))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -17,11 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from buffycoat.core.errors import InputError
-
-if TYPE_CHECKING:
-    import PIL.Image
-
-Pixels = npt.NDArray[np.uint8]
+from buffycoat.data.channels import NotNumbersError, Pixels, as_rgb
 
 BACKGROUND, CYTOPLASM, NUCLEUS = 0, 1, 2
 """Values of a mask. Where a method cannot tell the nucleus, the whole cell is CYTOPLASM."""
@@ -29,6 +24,19 @@ FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 """Formats that are decoded; anything else is refused before a decoder sees it."""
 MAX_PIXELS = 50_000_000
 """An image of more pixels is not decoded (status too_large): it would fill memory, and no single cell needs it."""
+
+
+OPENINGS = {
+    b"version https://git-lfs.github.com/spec/": "a Git LFS pointer, not the image; fetch it by `git lfs pull`",
+    b"/annex/objects/": "a git-annex pointer, not the image; fetch it by `git annex get`",
+    b"<!doctype html": "a web page, perhaps of a download that failed; fetch the image again",
+    b"<html": "a web page, perhaps of a download that failed; fetch the image again",
+    b"GIF8": f"a GIF, not one of {', '.join(FORMATS)}",
+    b"%PDF": f"a PDF, not one of {', '.join(FORMATS)}",
+    b"PK\x03\x04": "a ZIP archive; unpack it",
+}
+"""How files begin that stand in the place of an image, and what to say of them."""
+TIFF_OPENINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 class ImageProblem(Exception):
@@ -55,10 +63,16 @@ def decode_image(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
 def decode_bytes(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Return an image file's pixels, (height, width, 3) uint8 RGB; raises ImageProblem.
 
-    The header is read first, so that an image of more than `max_pixels` is never decoded. Grey, palette, 16-bit and
-    CMYK images become 8-bit RGB; transparent pixels become white; only the first frame of several is read; an EXIF
+    The header is read first, so that an image of more than `max_pixels` is never decoded. Grey, palette, CMYK and
+    deeper images become 8-bit RGB (`data.channels` has the rules); transparent pixels and the one colour around a cell
+    that was cut out become white; of several pages only the first is read, but three grey ones are colours; an EXIF
     orientation is ignored, because smear images have no up.
     """
+    return decode_with_note(data, max_pixels)[0]
+
+
+def decode_with_note(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Pixels, str]:
+    """Return what `decode_bytes` returns, and a note on what was not plain, which is empty for most images."""
     _check_header(data, max_pixels)
     return _decode(data)
 
@@ -79,48 +93,53 @@ def _check_header(data: bytes, max_pixels: int) -> None:
     except Image.DecompressionBombError:
         raise ImageProblem("too_large", f"more than {max_pixels} pixels; make the image smaller") from None
     except UnidentifiedImageError:
-        raise ImageProblem("not_an_image", f"not one of {', '.join(FORMATS)}") from None
+        raise _unidentified(data) from None
     except (OSError, ValueError, SyntaxError, struct.error) as problem:
         raise ImageProblem("unreadable", f"damaged header ({problem})") from None
     if width * height > max_pixels:
         raise ImageProblem("too_large", f"{width}x{height} pixels, more than {max_pixels}; make the image smaller")
 
 
-def _decode(data: bytes) -> Pixels:
+def _unidentified(data: bytes) -> ImageProblem:
+    """Return what is wrong with bytes that Pillow does not take for an image, by name where it is known."""
+    for start, words in OPENINGS.items():
+        if data.lstrip(b"\xef\xbb\xbf \t\r\n")[: len(start)].lower() == start.lower():
+            return ImageProblem("not_an_image", words)
+    if data[:4] in TIFF_OPENINGS and (kind := _kind_of_tiff(data)):
+        return ImageProblem("unreadable", f"a TIFF of a kind that Pillow does not read ({kind}); save it as 8-bit RGB")
+    return ImageProblem("not_an_image", f"not one of {', '.join(FORMATS)}")
+
+
+def _kind_of_tiff(data: bytes) -> str:
+    """Return a TIFF's kind of samples, their number and its compression; empty where its header is damaged."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page = file.pages.first
+            packing = getattr(page.compression, "name", str(page.compression))
+            count, kind = int(page.samplesperpixel), str(page.dtype or f"{page.bitspersample} bits")
+    except Exception:  # tifffile raises whatever it stumbles on in a damaged file.
+        return ""
+    packed = "" if packing == "NONE" else f", {packing}"
+    return f"{kind}, {count} {'channel' if count == 1 else 'channels'}{packed}"
+
+
+def _decode(data: bytes) -> tuple[Pixels, str]:
     # Pillow and not OpenCV: OpenCV fills the missing part of a truncated JPEG with grey and says nothing.
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()
-            return _as_rgb(image)
+            return as_rgb(image, data)
+    except NotNumbersError as problem:
+        raise ImageProblem("unreadable", str(problem)) from None
     except OSError as problem:
         status = "truncated" if "truncated" in str(problem) else "unreadable"
         raise ImageProblem(status, f"cannot be decoded ({problem})") from None
     except (ValueError, SyntaxError, EOFError, struct.error, zlib.error) as problem:
         raise ImageProblem("unreadable", f"cannot be decoded ({problem})") from None
-
-
-def _as_rgb(image: PIL.Image.Image) -> Pixels:
-    from PIL import Image
-
-    if image.mode.startswith(("I", "F")):
-        return _grey_as_rgb(np.asarray(image, np.float64), image.mode)
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return np.asarray(Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"), np.uint8)
-    return np.array(image.convert("RGB"), np.uint8)
-
-
-def _grey_as_rgb(values: npt.NDArray[np.float64], mode: str) -> Pixels:
-    """Return grey values of 16 or 32 bits as RGB; raises ImageProblem where some are no numbers."""
-    if not np.isfinite(values).all():
-        raise ImageProblem("unreadable", "holds values that are no numbers (NaN or infinity)")
-    # 16-bit images keep their scale: 65535 is white. 32-bit ones name none: the least usual one that holds them all.
-    tops = (65535.0,) if mode.startswith("I;16") else (255.0, 65535.0) if mode == "I" else (1.0, 255.0, 65535.0)
-    top = next((top for top in tops if values.max() <= top), tops[-1])
-    grey = np.clip(values * (255.0 / top), 0, 255).round().astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
 
 
 def pixels_crc32(crop: Pixels, mask: Pixels) -> int:

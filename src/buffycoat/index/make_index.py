@@ -15,8 +15,9 @@ import pandas as pd
 from buffycoat.core.errors import InputError
 from buffycoat.core.progress import Progress
 from buffycoat.core.steps import run
-from buffycoat.data.images import MAX_PIXELS, ImageProblem, decode_bytes
-from buffycoat.data.tables.index import IMAGES
+from buffycoat.data.images import MAX_PIXELS, ImageProblem, decode_with_note
+from buffycoat.data.tables.index import IMAGES, PIXELS
+from buffycoat.index.alike import Portrait, first_alike, portrait_of
 from buffycoat.index.settings import Columns, MakeIndex
 from buffycoat.index.sources import Listing, found_files, read_listing
 
@@ -27,13 +28,18 @@ MAX_BYTES = 200_000_000
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found out about one file; sizes in pixels, None where there are none."""
+    """What was found out about one file; sizes in pixels, None where there are none.
+
+    `note` tells what was not plain about its pixels, `portrait` is what is compared of them.
+    """
 
     status: str = "ok"
     reason: str = ""
     width: int | None = None
     height: int | None = None
     sha256: str | None = None
+    note: str = ""
+    portrait: Portrait | None = None
 
 
 def check_file(name: str, root: Path, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> Finding:
@@ -55,10 +61,11 @@ def check_file(name: str, root: Path, max_pixels: int = MAX_PIXELS, max_bytes: i
         return Finding("unreadable", f"the file cannot be read: {problem.strerror}")
     digest = hashlib.sha256(data).hexdigest()
     try:
-        pixels = decode_bytes(data, max_pixels)
+        pixels, note = decode_with_note(data, max_pixels)
     except ImageProblem as problem:
         return Finding(problem.status, str(problem), sha256=digest)
-    return Finding(width=pixels.shape[1], height=pixels.shape[0], sha256=digest)
+    height, width = pixels.shape[:2]
+    return Finding(width=width, height=height, sha256=digest, note=note, portrait=portrait_of(pixels))
 
 
 def check_files(listing: Listing, threads: int) -> list[Finding]:
@@ -78,8 +85,24 @@ def check_files(listing: Listing, threads: int) -> list[Finding]:
     return findings
 
 
-def checked_images(listing: Listing, threads: int) -> pd.DataFrame:
-    """Return the table of images in the order of the source."""
+def pixel_table(ids: pd.Series, findings: list[Finding]) -> pd.DataFrame:
+    """Return the table of what the pixels tell, and of near copies among the images."""
+    portraits = [finding.portrait for finding in findings]
+    digests = [portrait.digest if portrait else None for portrait in portraits]
+    first = first_alike(digests, [portrait.look if portrait else None for portrait in portraits])
+    return pd.DataFrame(
+        {
+            "image_id": ids,
+            "digest": pd.Series(digests, dtype=object),
+            "grey": pd.Series([portrait.grey if portrait else None for portrait in portraits], dtype="boolean"),
+            "note": [finding.note for finding in findings],
+            "near_copy_of": pd.Series([None if k is None else ids.iloc[k] for k in first], dtype=object),
+        }
+    )
+
+
+def checked_images(listing: Listing, threads: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the table of images in the order of the source, and that of their pixels."""
     frame = listing.frame.copy()
     findings = check_files(listing, threads)
     for field in ("status", "reason", "width", "height", "sha256"):
@@ -87,14 +110,14 @@ def checked_images(listing: Listing, threads: int) -> pd.DataFrame:
     for size in ("width", "height"):
         frame[size] = frame[size].astype("Int32")
     frame["path"] = [Path(os.path.join(listing.root, name.replace("\x00", "?"))).as_posix() for name in frame["file"]]
-    return frame
+    return frame, pixel_table(frame["image_id"].reset_index(drop=True), findings)
 
 
 def make_index(
-    *, data: Path, lists: list[Path] | None = None, folders: list[Path] | None = None, images: Path, threads: int = 1,
-    columns: Columns, settings: MakeIndex,
+    *, data: Path, lists: list[Path] | None = None, folders: list[Path] | None = None, images: Path, pixels: Path,
+    threads: int = 1, columns: Columns, settings: MakeIndex,
 ) -> None:  # fmt: skip
-    """Check every listed image once and write the table of images.
+    """Check every listed image once and write the tables of images and of their pixels.
 
     `lists` and `folders` are the parts of `data` that are read; Snakemake watches the folders, and of the lists the
     rows without labels. Raises InputError where something is missing, or no image has pixels.
@@ -105,7 +128,7 @@ def make_index(
     listing = found_files(read_listing(str(data), columns, settings))
     for note in listing.notes:
         log.info("%s", note)
-    frame = checked_images(listing, threads)
+    frame, of_pixels = checked_images(listing, threads)
     counts = Counter(frame["status"])
     roles = Counter(frame["role"])
     log.info(
@@ -119,6 +142,7 @@ def make_index(
             f"{data}: no image can be read: {dict(counts)}; {first['image_id']}: {first['reason']}{advice}"
         )
     IMAGES.write(frame[[column.name for column in IMAGES.columns]], images)
+    PIXELS.write(of_pixels, pixels)
 
 
 if __name__ == "__main__":

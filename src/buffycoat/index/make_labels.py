@@ -14,9 +14,10 @@ from buffycoat.core.errors import InputError
 from buffycoat.core.files import write_json
 from buffycoat.core.steps import run
 from buffycoat.data.cell_types import name_of
-from buffycoat.data.tables.index import CLASSES, IMAGES, LABEL_STATUSES, LABELS, TEST_LABELS
+from buffycoat.data.tables.index import CLASSES, IMAGES, LABEL_STATUSES, LABELS, PIXELS, TEST_LABELS
 from buffycoat.data.tables.schema import require_same_keys
 from buffycoat.index.classes import Reading, fault_of, read_labels
+from buffycoat.index.leaks import doubts_about, mark_patients_in_test, patient_report
 from buffycoat.index.lists import WBCBENCH_PARTS, Kind, kind_of
 from buffycoat.index.settings import Columns, MakeLabels
 from buffycoat.index.sources import (
@@ -32,6 +33,8 @@ from buffycoat.index.words import held_column
 
 log = logging.getLogger("buffycoat")
 AGAIN = "the lists name other images than images.parquet; run once with --forcerun make_index"
+TOLD_BY_PIXELS = ("digest", "grey", "note", "near_copy_of")
+"""Columns of the table of pixels, which are joined to the images."""
 OUT_OF_ORDER_COST = 1.0
 """Cost of a label that stands before its predecessor in the alphabet inside one patient."""
 NEW_PATIENT_COST = 8.0
@@ -95,7 +98,9 @@ def _own_groups(frame: pd.DataFrame, column: str | None, path: Path) -> list[str
 def joined(images: pd.DataFrame, opinions: pd.DataFrame) -> pd.DataFrame:
     """Return the images in their order with label and group; raises InputError where the lists name other images."""
     require_same_keys(opinions["image_id"], images["image_id"], AGAIN)
-    known = images.astype(dict.fromkeys(("image_id", "role", "split", "sha256", "status", "reason"), object))
+    known = images.astype(
+        dict.fromkeys(("image_id", "role", "split", "sha256", "status", "reason", *TOLD_BY_PIXELS), object)
+    )
     known = known.where(known.notna(), None)
     return known.merge(opinions, on="image_id", how="left", validate="one_to_one")
 
@@ -208,34 +213,40 @@ def mark_labels(frame: pd.DataFrame, reading: Reading, left_out: pd.Series) -> p
 
 
 def mark_duplicates(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with repeated files marked, so that no image teaches twice or stands on both sides.
+    """Return the frame with repeated images marked, so that no image teaches twice or stands on both sides.
 
-    Among training rows of one file: with one label the first stays `ok` and the others are `duplicate`; with several
-    labels all are `conflicting_duplicate`. A training row whose file is also a test image is `duplicate_of_test`; the
-    test row stays as it is, for it must get its answer.
+    Two images are one where their pixels are the same, in whatever format they are kept. Among training rows of one
+    image: with one label the first stays `ok` and the others are `duplicate`; with several labels all are
+    `conflicting_duplicate`. A training row whose image is also a test image is `duplicate_of_test`; the test row stays
+    as it is, for it must get its answer.
     """
     frame = frame.copy()
     teaches = (frame["role"] == "train") & (frame["status"] == "ok")
-    tested = set(frame.loc[(frame["role"] == "test") & frame["sha256"].notna(), "sha256"])
-    test_name = dict(
-        frame.loc[(frame["role"] == "test") & frame["sha256"].notna(), ["sha256", "image_id"]]
-        .drop_duplicates("sha256")
-        .itertuples(index=False, name=None)
-    )
-    leaked = teaches & frame["sha256"].isin(tested)
+    tests = frame[(frame["role"] == "test") & frame["digest"].notna()].drop_duplicates("digest")
+    files, names = (dict(zip(tests["digest"], tests[column], strict=True)) for column in ("sha256", "image_id"))
+    leaked = teaches & frame["digest"].isin(tests["digest"])
     frame.loc[leaked, "status"] = "duplicate_of_test"
     frame.loc[leaked, "reason"] = [
-        f"the same file as the test image {test_name[s]}" for s in frame.loc[leaked, "sha256"]
+        f"{_same(files[digest] == sha256)} the test image {names[digest]}"
+        for digest, sha256 in frame.loc[leaked, ["digest", "sha256"]].itertuples(index=False, name=None)
     ]
     rest = frame[teaches & ~leaked]
-    for _, same in rest[rest.duplicated("sha256", keep=False)].groupby("sha256", sort=False):
+    for _, same in rest[rest.duplicated("digest", keep=False)].groupby("digest", sort=False):
         if same["label"].nunique() > 1:
             frame.loc[same.index, "status"] = "conflicting_duplicate"
-            frame.loc[same.index, "reason"] = f"one file with the labels {', '.join(sorted(set(same['label'])))}"
+            one = "one file" if same["sha256"].nunique() == 1 else "the same pixels in several files,"
+            frame.loc[same.index, "reason"] = f"{one} with the labels {', '.join(sorted(set(same['label'])))}"
         else:
             frame.loc[same.index[1:], "status"] = "duplicate"
-            frame.loc[same.index[1:], "reason"] = f"the same file as {same['image_id'].iloc[0]}"
+            first = same.iloc[0]
+            frame.loc[same.index[1:], "reason"] = [
+                f"{_same(sha256 == first['sha256'])} {first['image_id']}" for sha256 in same["sha256"].iloc[1:]
+            ]
     return frame
+
+
+def _same(file: bool) -> str:
+    return "the same file as" if file else "the same pixels, in another file, as"
 
 
 def warnings_of(frame: pd.DataFrame, codes: list[str]) -> list[str]:
@@ -319,14 +330,15 @@ def log_summary(summary: dict[str, object]) -> None:
     assert isinstance(examples, dict)
     for status, rows in examples.items():
         log.warning("%s, for instance: %s", status, "; ".join(f"{row['image_id']} ({row['reason']})" for row in rows))
-    warnings = summary["warnings"]
-    assert isinstance(warnings, list)
-    for warning in warnings:
-        log.warning("%s", warning)
+    for key in ("warnings", "doubts"):
+        warnings = summary[key]
+        assert isinstance(warnings, list)
+        for warning in warnings:
+            log.warning("%s", warning)
 
 
 def make_labels(
-    *, data: Path, images: Path, labels: Path, classes: Path, test_labels: Path, summary: Path,
+    *, data: Path, images: Path, pixels: Path, labels: Path, classes: Path, test_labels: Path, summary: Path,
     columns: Columns, settings: MakeLabels,
 ) -> None:  # fmt: skip
     """Write the tables of labels, classes and test labels, and a summary; a fault is a status with a reason.
@@ -334,10 +346,14 @@ def make_labels(
     `data` is what the user named; `columns` are those of its table.
     """
     opinions = read_opinions(data, columns, settings)
-    frame, answers, reading = judged_labels(IMAGES.read(images), opinions, kind_of(str(data)), settings)
+    image_rows = IMAGES.read(images).merge(PIXELS.read(pixels), on="image_id", validate="one_to_one")
+    frame, answers, reading = judged_labels(image_rows, opinions, kind_of(str(data)), settings)
     for note in [*opinions.notes, *reading.notes]:
         log.info("%s", note)
-    found = summary_of(frame, reading.codes)
+    patients = patient_report(frame, settings.patients_in_test)
+    if settings.patients_in_test == "drop":
+        frame = mark_patients_in_test(frame)
+    found = {**summary_of(frame, reading.codes), **doubts_about(frame, patients)}
     log_summary(found)
     taught = frame[(frame["role"] == "train") & frame["status"].isin(("ok", "unknown_class"))]
     if fault := fault_of(reading, Counter(taught["label"])):

@@ -7,11 +7,13 @@ import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
 from buffycoat.data.images import FORMATS
 from buffycoat.index.classes import Reading, fault_of, read_labels
+from buffycoat.index.leaks import list_sentences, shared_patients
 from buffycoat.index.lists import Kind, kind_of
 from buffycoat.index.make_folds import fault_of_folds
 from buffycoat.index.make_labels import pseudo_groups, read_opinions
@@ -35,8 +37,8 @@ class Overview:
     """What a data set holds. `sizes` are (width, height) in pixels of a sample, `unread` its files without one.
 
     `groups` are patients that are known, `ungrouped` labelled training images without one. `notes` say what was
-    understood; `lost` holds the reasons of files that are not there; `fault` says why nothing can be trained, empty
-    where it can.
+    understood; `doubts` what may make scores look better than they are; `lost` holds the reasons of files that are not
+    there; `fault` says why nothing can be trained, empty where it can.
     """
 
     data: str
@@ -52,6 +54,7 @@ class Overview:
     sizes: list[tuple[int, int]]
     unread: int
     notes: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     fault: str = ""
 
@@ -140,6 +143,13 @@ def _all_lost(listing: Listing) -> str:
     return f"no image can be read: {len(listing.lost)} missing; {listing.lost[0]}{advice}"
 
 
+def _groups_of(frame: pd.DataFrame, setting: Literal["given", "pseudo_patients", "none"]) -> pd.Series:
+    """Return the patient of each image, None where it is not known or not wanted."""
+    if setting == "none":
+        return pd.Series([None] * len(frame), frame.index, dtype=object)
+    return pseudo_groups(frame) if setting == "pseudo_patients" else frame["group"]
+
+
 def look_at(data: str, settings: Index) -> Overview:
     """Return what `data` holds by lists and names, and the sizes of a sample; raises InputError as the index does."""
     kind, listing = kind_of(data), found_files(read_listing(data, settings.columns, settings.make_index))
@@ -150,15 +160,14 @@ def look_at(data: str, settings: Index) -> Overview:
     reading = read_labels(kind, settings.make_labels, given)
     left_out = {label for label in given if reading.is_left_out(label)}
     meaning = {label: reading.class_of(label) for label in given if label not in left_out}
-    labels: Counter[str] = Counter()
-    for label, text in meaning.items():
-        labels[text] += given[label]
     hints = _hints(Path(data), kind, settings.columns)
     hints += _unscored(Counter(frame.loc[~of_training, "label"].dropna()), reading)
-    groups = pseudo_groups(frame) if settings.make_labels.groups == "pseudo_patients" else frame["group"]
-    known = groups[of_training & frame["label"].isin(meaning)].copy()
-    if settings.make_labels.groups == "none":
-        known[:] = None
+    judged = frame.assign(group=_groups_of(frame, settings.make_labels.groups))
+    taught = of_training & frame["label"].isin(meaning)
+    if settings.make_labels.patients_in_test == "drop":
+        taught &= ~judged["group"].isin(shared_patients(judged[taught | ~of_training].assign(status="ok")))
+    labels = Counter(meaning[label] for label in frame.loc[taught, "label"])
+    known = judged.loc[taught, "group"]
     gaps = known[known.isin([group for group in known.dropna().unique() if group.lower() in GAPS])]
     if len(gaps):
         hints.append(f"{len(gaps)} images of the patient '{gaps.iloc[0]}' count as one; empty cells mean: not known")
@@ -180,6 +189,7 @@ def look_at(data: str, settings: Index) -> Overview:
         sizes=sizes,
         unread=unread,
         notes=list(dict.fromkeys([*listing.notes, *opinions.notes, *reading.notes, *hints])),
+        doubts=list_sentences(judged, settings.make_labels.patients_in_test),
         lost=list(listing.lost.values()),
         fault=f"{data}: {fault}" if fault else "",
     )
@@ -230,5 +240,6 @@ def describe(seen: Overview, settings: MakeLabels, window_px: int, size_px: int)
         lines.append(f"other labels: {_counts(seen.unknown)}: not learned from; see index.make_labels.label_aliases")
     if seen.lost:
         lines.append(f"missing: {len(seen.lost)} of {seen.roles.total()} files; first: {seen.lost[0]}")
-    lines += [_split_line(seen), _group_line(seen, settings), *_size_lines(seen, window_px, size_px)]
+    lines += [_split_line(seen), _group_line(seen, settings), *(f"careful: {sentence}" for sentence in seen.doubts)]
+    lines += _size_lines(seen, window_px, size_px)
     return [*lines, *(f"note: {note}" for note in seen.notes)]

@@ -77,6 +77,12 @@ class MakeLabels(Settings):
         " `pseudo_patients` holds for WBCBench's folder alone; for other data it means `given`.",
     )
 
+    patients_in_test: Literal["keep", "drop"] = Field(
+        default="keep",
+        description="Training images of patients (groups) who have test images too: `keep` them, with a warning, or"
+        " `drop` them from training (status patient_in_test). Test images always stay.",
+    )
+
     @model_validator(mode="after")
     def _distinct(self) -> MakeLabels:
         if self.classes != "auto" and len(set(self.classes)) != len(self.classes):

@@ -22,7 +22,7 @@ from buffycoat.data.tables.index import CLASSES, IMAGES, LABELS, TEST_LABELS, cl
 from buffycoat.data.tables.refine import REFINED_LABELS
 from buffycoat.data.tables.report import METRICS, PREDICTIONS
 from buffycoat.data.tables.restore import CELLS, REFUSED
-from buffycoat.report import sections
+from buffycoat.report import sections, understood
 from buffycoat.report.cards import Cards
 
 log = logging.getLogger("buffycoat")
@@ -146,8 +146,9 @@ def write_report(
     image_rows = labelled(IMAGES.read(images), LABELS.read(labels))
     label_rows, cell_rows = REFINED_LABELS.read(refined_labels), CELLS.read(cells)
     branches = [PROBABILITIES.read(path).set_index("image_id") for path in (probabilities, head_probabilities)]
-    known = known_labels(image_rows, TEST_LABELS.read(test_labels))
-    pictures = sections.Cells(CROPS.read(crops), crops, cell_rows, cells)
+    answers, crop_rows, told = TEST_LABELS.read(test_labels), CROPS.read(crops), read_json(index_summary)
+    known, predicted = known_labels(image_rows, answers), PREDICTIONS.read(predictions)
+    pictures = sections.Cells(crop_rows, crops, cell_rows, cells)
     content = {
         "codes": codes,
         "figures": {file.stem: file_address(file) for file in sorted(figures.glob("*.png"))},
@@ -161,7 +162,8 @@ def write_report(
         "config": json.dumps(without_folders(json.loads(config)), indent=1),
         "versions": versions(),
         **score_content(METRICS.read(metrics), read_json(summary), codes),
-        **data_content(PREDICTIONS.read(predictions), read_json(index_summary), read_json(receipt)),
+        **data_content(predicted, told, read_json(receipt)),
+        **understood.content(image_rows, predicted, set(answers["image_id"]), codes, crop_rows, pictures, told),
         **cell_content(image_rows, known, pictures, cell_rows, label_rows, branches, codes),
         **sections.content(cell_rows, pictures, REFUSED.read(refused), refused),
     }

@@ -22,7 +22,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from buffycoat.core.progress import share_done
+from buffycoat.core.progress import WARNING, share_done
 
 EVERY_S = 30.0
 """In a log file: seconds between two lines about jobs at work."""
@@ -30,6 +30,8 @@ PRIOR_S = 15.0
 """Estimated seconds of jobs at the estimated speed that count as seen: the first short job alone corrects little."""
 NAME_WIDTH = 40
 """Characters of the column of jobs."""
+WARNINGS = 8
+"""Warnings of a finished job that are shown, at most."""
 TAIL = 8192
 """Bytes at the end of a job's log that are looked at."""
 REASONS = {
@@ -194,10 +196,20 @@ class Display:
             left = self.left_s() if self.done < self.total and not self.moves else None
             left_column = "" if self.moves else f"{duration(left) if left else '':>12}  "
             lines = last_lines(job.log) if job.log else []
-            note = without_name(lines[-1], job.rule) if lines else ""
+            plain = [line for line in lines if not line.startswith(WARNING)]
+            note = without_name(plain[-1], job.rule) if plain else ""
             place = f"{self.done}/{self.total}"
             shown = f"{place:>7}  {job.name:<{NAME_WIDTH}} {duration(took):>7}  {left_column}"
             self.say(self._cut(f"{shown}{note}".rstrip()))
+            self._show_warnings(lines, job.log)
+
+    def _show_warnings(self, lines: list[str], log: Path | None) -> None:
+        """Show what a finished job warns of: a warning is for the moment when the run can still be stopped."""
+        told = list(dict.fromkeys(line for line in lines if line.startswith(WARNING)))
+        for line in told[:WARNINGS]:
+            self.say(f"         {line}")
+        if len(told) > WARNINGS:
+            self.say(f"         and {len(told) - WARNINGS} more warnings: {log}")
 
     def fail(self, number: int, log: Path | None) -> None:
         """Show that a job has failed: its own words for it, and where the rest is."""

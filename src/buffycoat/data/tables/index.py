@@ -27,6 +27,36 @@ FILE_STATUSES = ("ok", "missing", "not_an_image", "truncated", "too_large", "unr
 """Every status of a file; only an image that is 'ok' has pixels, and so is cropped and predicted."""
 
 
+PIXELS = Table(
+    name="pixels",
+    key=("image_id",),
+    columns=(
+        IMAGE_ID,
+        Column(
+            "digest",
+            pa.string(),
+            "of the decoded pixels and their size (BLAKE2b, 32 hexadecimal digits): the same in every lossless format;"
+            " null where there are none",
+            gaps=True,
+        ),
+        Column("grey", pa.bool_(), "whether the image has no colour; null where there are no pixels", gaps=True),
+        Column(
+            "note",
+            pa.string(),
+            "what was not plain and how it became 8-bit RGB: depth, pages, transparency, a background of one colour;"
+            " empty for most images",
+        ),
+        Column(
+            "near_copy_of",
+            pa.string(),
+            "image_id of the first image in the list that shows the same picture, saved, resized, shifted a little or"
+            " turned; null for that first one, and where there is none",
+            gaps=True,
+        ),
+    ),
+)
+
+
 def decodable(images: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that have pixels: they pass through every later stage."""
     return images[images["status"] == "ok"].reset_index(drop=True)
@@ -50,8 +80,8 @@ LABELS = Table(
 )
 
 LABEL_STATUSES = (
-    "ok", "unlabelled", "left_out", "unknown_class", "duplicate", "conflicting_duplicate",
-    "duplicate_of_test", *FILE_STATUSES[1:],
+    "ok", "unlabelled", "left_out", "unknown_class", "duplicate", "conflicting_duplicate", "duplicate_of_test",
+    "patient_in_test", *FILE_STATUSES[1:],
 )  # fmt: skip
 """Every status of a label; the status of the file, where that is not 'ok', goes first."""
 
