@@ -59,7 +59,8 @@ def alike_sets(frame: pd.DataFrame) -> list[pd.DataFrame]:
     """Return the sets of near copies among the images that are learned from or tested, in order of the list."""
     sound = frame[frame["status"] == "ok"]
     first = sound["near_copy_of"].where(sound["near_copy_of"].notna(), sound["image_id"])
-    return [rows for _, rows in sound.groupby(first, sort=False) if len(rows) > 1]
+    several = first.duplicated(keep=False)
+    return [rows for _, rows in sound[several].groupby(first[several], sort=False)]
 
 
 def _between(rows: pd.DataFrame) -> str:
