@@ -27,7 +27,8 @@ from buffycoat.core.provenance import ROOT
 from buffycoat.core.settings import RUNTIME_VARIABLE, Runtime, Settings, Statistics
 from buffycoat.crop.settings import Crop
 from buffycoat.embed.settings import Embed
-from buffycoat.index.lists import SMEARS, folders_of, kind_of, lists_of, rows_digest
+from buffycoat.index.listed import Listed, listed_of
+from buffycoat.index.lists import SMEARS, folders_of, kind_of, lists_of
 from buffycoat.index.settings import Columns, Index
 from buffycoat.measure.settings import Measure
 from buffycoat.partition.settings import Partition
@@ -58,9 +59,9 @@ class Config(Settings):
     data: str | None = Field(
         default=None,
         pattern=r"^[^{}<>]+$",  # these are wildcards and variables to Snakemake
-        description="The images: a table (.csv or .parquet), a folder that holds one folder of images per class, or"
-        " WBCBench's folder. A path from the working directory or else from the file that names it. `demo` draws its"
-        " own.",
+        description="The images: a table (.csv or .parquet), a folder that holds one folder of images per class, boxes"
+        " on fields (Pascal VOC, YOLO, COCO), Parquet files with images inside (a folder or a pattern), or WBCBench's"
+        " folder. A path from the working directory or else from the file that names it. `demo` draws its own.",
     )
     seed: int = Field(default=1, ge=0, description="Every random stream derives from it.")
     runtime: Runtime = Runtime()
@@ -276,8 +277,8 @@ def settle_data(config: Config, user: Mapping[str, Any], files: Sequence[Path]) 
         kind = kind_of(data)
     except InputError as problem:
         raise InputError(f"{problem}{_place_of(['data'], files, config.data)}") from None
-    if kind != "table" and config.index.make_index.root:
-        raise InputError(f"config: index.make_index.root is for tables, and {data} is none; remove it")
+    if kind not in ("table", "boxes") and config.index.make_index.root:
+        raise InputError(f"config: index.make_index.root is for tables and for boxes, and {data} is none; remove it")
     if kind != "wbcbench" and labels.test_labels:
         raise InputError(f"config: index.make_labels.test_labels is for WBCBench's folder, not for {data}; remove it")
     named = merge({"index": {"make_labels": {}}}, user)["index"]["make_labels"]
@@ -305,12 +306,12 @@ def lists_are_drawn(config: Config) -> bool:
     return config.data == SMEARS
 
 
-def listed_rows(config: Config) -> str:
-    """Return what tells `make_index` that the lists name other images: a digest of their rows without the labels.
+def listed_rows(config: Config) -> Listed:
+    """Return what tells the steps of the index that the data list other images, or say something else of them.
 
     Drawn lists do not exist before the workflow runs: these Snakemake watches as it does other files.
     """
-    return "made by draw_smears" if lists_are_drawn(config) else rows_digest(str(config.data), config.index.columns)
+    return Listed("made by draw_smears") if lists_are_drawn(config) else listed_of(str(config.data), config.index)
 
 
 def missing_sources(config: Config) -> list[str]:

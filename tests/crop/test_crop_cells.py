@@ -21,7 +21,7 @@ from buffycoat.crop.settings import CropCells
 from buffycoat.data.gather_portions import gather_portions
 from buffycoat.data.images import BACKGROUND, CellImages
 from buffycoat.data.tables.crop import CROPS
-from buffycoat.data.tables.index import IMAGES
+from buffycoat.data.tables.index import IMAGES, with_places
 from buffycoat.nets.weights import write_weights
 from tests.crop.cellpose_stubs import ByColour
 from tests.crop.drawing import add_cell, field
@@ -44,7 +44,7 @@ def indexed(tmp_path: Path) -> Path:
                  "status": "missing", "sha256": None})  # fmt: skip
     frame = pd.DataFrame(rows).assign(role="train", split=None, reason="")
     frame[["width", "height"]] = frame[["width", "height"]].astype("Int32")
-    IMAGES.write(frame, tmp_path / "images.parquet")
+    IMAGES.write(with_places(frame), tmp_path / "images.parquet")
     return tmp_path
 
 

@@ -1,7 +1,7 @@
 """
 Index: every image of the data set, checked once, with a status; what the experts say of them; and the folds, by patient.
 
-IN   the user's data: a table, a folder of class folders, or WBCBench's folder
+IN   the user's data: a table, class folders, boxes on fields, Parquet files with images, or WBCBench's folder
 OUT  results/1_index/images.parquet (no label in it: a corrected label does not crop, restore, embed or measure again),
      labels.parquet, classes.parquet, test_labels.parquet, summary.json, folds.parquet, folds_report.json
 """
@@ -27,11 +27,13 @@ rule make_index:
         data=data_of,
         columns=columns_of("image", "split"),
         settings=settings_of("index.make_index"),
-        rows=listed_rows(CONFIG),
+        rows=LISTED.rows,
+        others=LISTED.others,
     shell:
         "python -m buffycoat.index.make_index"
         " --data {params.data:q} --lists {input.lists:q} --folders {input.folders:q} --images {output.images:q}"
-        " --threads {threads} --columns {params.columns:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
+        " --threads {threads} --others {params.others:q} --columns {params.columns:q} --settings {params.settings:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule make_labels:
@@ -57,6 +59,8 @@ rule make_labels:
         data=data_of,
         columns=columns_of("image", "label", "group"),
         settings=settings_of("index.make_labels"),
+        # Annotations of fields are too many files to be inputs: a change of a label is told by a digest.
+        said=LISTED.said,
     shell:
         "python -m buffycoat.index.make_labels"
         " --data {params.data:q} --images {input.images:q} --labels {output.labels:q} --classes {output.classes:q}"

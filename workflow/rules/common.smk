@@ -25,6 +25,7 @@ keep_warnings_for_trainings()
 CODES = {}
 try:
     CONFIG = check_workflow(config, workflow.configfiles, workflow.is_main_process)
+    LISTED = listed_rows(CONFIG)
     STARTED = introduce(CONFIG) if workflow.is_main_process else None
 except InputError as problem:
     # One line, without the places in this file that Snakemake would add.

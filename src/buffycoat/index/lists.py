@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Literal
 
 from buffycoat.core.errors import InputError
+from buffycoat.index.forms import annotations_below, holds_images, is_release, is_surely_annotated, shards_of
 from buffycoat.index.settings import Columns
 
-Kind = Literal["table", "class folders", "wbcbench"]
-"""What the data can be."""
+Kind = Literal["table", "class folders", "wbcbench", "boxes", "shards", "wbcbench_hub"]
+"""What the data can be; `boxes` are on fields, `shards` are Parquet files with images inside."""
 SMEARS = "results/0_simulate/smears"
 """The drawn data set, in WBCBench's form; the rule draw_smears makes it."""
 IMAGES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp")
@@ -25,8 +26,8 @@ SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "
 LEFT_BY_SYSTEMS = ("Thumbs.db", "desktop.ini", "__MACOSX")
 """Files and folders that systems leave beside images, besides hidden ones."""
 ACCEPTED = (
-    "accepted are a table (.csv or .parquet), a folder that holds one folder of images per class, and WBCBench's folder"
-    " (phase1/, phase2/ and four CSVs)"
+    "accepted are a table (.csv or .parquet), a folder that holds one folder of images per class, boxes on fields"
+    " (Pascal VOC, YOLO, COCO), Parquet files with images inside, and WBCBench's folder (phase1/, phase2/ and four CSVs)"
 )
 WBCBENCH_PARTS = {
     "phase1_label.csv": "phase1",
@@ -52,16 +53,29 @@ def kind_of(data: str) -> Kind:
 
 
 def _kind_of_path(path: Path) -> Kind:
+    if not path.exists() and shards_of(path):
+        return "shards"
     if not path.exists():
         raise InputError(f"data: no such file or folder: {path}: correct the path, or put the data there")
     if not path.is_dir():
+        if path.suffix.lower() in PARQUET and holds_images(path):
+            return "shards"
         if path.suffix.lower() in TABLES:
             return "table"
+        if path.suffix.lower() in (".json", ".yaml", ".yml") and annotations_below(path)[1]:
+            return "boxes"
         raise InputError(f"data: {path}: a file whose name ends in {path.suffix or 'nothing'!r}; {ACCEPTED}")
     if any((path / name).is_file() for name in WBCBENCH_PARTS):
         return "wbcbench"
+    if shards := shards_of(path):
+        return "wbcbench_hub" if is_release(path, shards) else "shards"
+    form, files = annotations_below(path)
+    if form and is_surely_annotated(path, files):
+        return "boxes"
     if len({folder.name for _, folder in class_folders(path)}) > 1:
         return "class folders"
+    if form:
+        return "boxes"
     raise InputError(f"data: {path}: {_contents_of(path)}; {ACCEPTED}")
 
 
@@ -115,7 +129,13 @@ def _contents_of(root: Path) -> str:
 def lists_of(data: str) -> list[str]:
     """Return the files that list the images; none for class folders. Raises InputError as `kind_of` does."""
     kind = kind_of(data)
-    return [data] if kind == "table" else [f"{data}/{name}" for name in WBCBENCH_PARTS if kind == "wbcbench"]
+    if kind in ("shards", "wbcbench_hub"):
+        return [str(path) for path in shards_of(Path(data))]
+    return (
+        [data]
+        if kind == "table" or (kind == "boxes" and Path(data).is_file())
+        else [f"{data}/{name}" for name in WBCBENCH_PARTS if kind == "wbcbench"]
+    )
 
 
 def folders_of(data: str) -> list[str]:
@@ -124,6 +144,8 @@ def folders_of(data: str) -> list[str]:
     if kind == "class folders":
         # Braces and angle brackets mean something else to Snakemake: such a folder is read, and not watched.
         return [data, *(str(folder) for _, folder in class_folders(Path(data)) if not set("{}<>") & set(folder.name))]
+    if kind == "boxes" and Path(data).is_dir():
+        return [data]
     return [f"{data}/phase1", f"{data}/phase2"] if kind == "wbcbench" else []
 
 

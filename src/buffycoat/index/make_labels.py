@@ -17,9 +17,11 @@ from buffycoat.data.tables.classify import LOGITS, PROBABILITIES
 from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABEL_STATUSES, LABELS, TEST_LABELS
 from buffycoat.data.tables.report import PREDICTIONS
 from buffycoat.data.tables.schema import require_same_keys
+from buffycoat.index.boxes import cell_keys, names_left_out, slides_of, white_cells
 from buffycoat.index.lists import WBCBENCH_PARTS, Kind, kind_of
-from buffycoat.index.settings import Columns, MakeLabels
-from buffycoat.index.sources import checked_ids, column_of, folder_rows, read_csv, read_table, texts_of
+from buffycoat.index.settings import Columns, MakeIndex, MakeLabels
+from buffycoat.index.shards import shard_rows
+from buffycoat.index.sources import boxes_in, checked_ids, column_of, folder_rows, own_groups, read_csv, read_table
 
 log = logging.getLogger("buffycoat")
 AGAIN = "the lists name other images than images.parquet; run once with --forcerun make_index"
@@ -51,11 +53,18 @@ def read_opinions(path: Path, columns: Columns, settings: MakeLabels) -> Opinion
         return Opinions(_wbcbench_labels(path), _read_answers(settings))
     if kind == "class folders":
         return Opinions(folder_rows(path)[["image_id", "label"]].assign(group=None).astype(object), {})
+    if kind in ("shards", "wbcbench_hub"):
+        return Opinions(shard_rows(str(path), kind == "wbcbench_hub", columns)[["image_id", "label", "group"]], {})
+    boxed = boxes_in(str(path), columns, MakeIndex())
+    if boxed is not None:
+        cells = white_cells(boxed, names_left_out(set(boxed["label"].dropna()), settings), str(path))
+        cells["group"] = slides_of(cells, settings.group_pattern)
+        return Opinions(cells[["image_id", "label", "group"]].astype(object), {})
     frame = read_table(path)
     lines = [f"{path}: line {line}" for line in frame.index]
     ids = checked_ids(column_of(frame, columns.image, path, "index.columns.image"), lines)
     labels = column_of(frame, columns.label, path, "index.columns.label")
-    groups = _own_groups(frame, columns.group, path)
+    groups = own_groups(frame, columns.group, path)
     return Opinions(pd.DataFrame({"image_id": ids, "label": labels, "group": groups}, dtype=object), {})
 
 
@@ -78,12 +87,6 @@ def _read_answers(settings: MakeLabels) -> dict[str, str]:
     frame = read_csv(path)
     pairs = zip(column_of(frame, "ID", path), column_of(frame, "labels", path), strict=True)
     return {str(image_id): label for image_id, label in pairs if label is not None}
-
-
-def _own_groups(frame: pd.DataFrame, column: str | None, path: Path) -> list[str | None]:
-    if column is not None:
-        return column_of(frame, column, path, "index.columns.group")
-    return texts_of(frame["group"]) if "group" in frame.columns else [None] * len(frame)
 
 
 def class_list(kind: Kind, settings: MakeLabels, labels: set[str]) -> list[str]:
@@ -213,34 +216,32 @@ def mark_labels(frame: pd.DataFrame, codes: list[str]) -> pd.DataFrame:
 
 
 def mark_duplicates(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with repeated files marked, so that no image teaches twice or stands on both sides.
+    """Return the frame with repeated files and cells marked, so that none teaches twice or stands on both sides.
 
     Among training rows of one file: with one label the first stays `ok` and the others are `duplicate`; with several
     labels all are `conflicting_duplicate`. A training row whose file is also a test image is `duplicate_of_test`; the
     test row stays as it is, for it must get its answer.
     """
-    frame = frame.copy()
+    frame = frame.assign(cell=cell_keys(frame))
     teaches = (frame["role"] == "train") & (frame["status"] == "ok")
-    tested = set(frame.loc[(frame["role"] == "test") & frame["sha256"].notna(), "sha256"])
+    tested = set(frame.loc[(frame["role"] == "test") & frame["cell"].notna(), "cell"])
     test_name = dict(
-        frame.loc[(frame["role"] == "test") & frame["sha256"].notna(), ["sha256", "image_id"]]
-        .drop_duplicates("sha256")
+        frame.loc[(frame["role"] == "test") & frame["cell"].notna(), ["cell", "image_id"]]
+        .drop_duplicates("cell")
         .itertuples(index=False, name=None)
     )
-    leaked = teaches & frame["sha256"].isin(tested)
+    leaked = teaches & frame["cell"].isin(tested)
     frame.loc[leaked, "status"] = "duplicate_of_test"
-    frame.loc[leaked, "reason"] = [
-        f"the same file as the test image {test_name[s]}" for s in frame.loc[leaked, "sha256"]
-    ]
+    frame.loc[leaked, "reason"] = [f"the same file as the test image {test_name[s]}" for s in frame.loc[leaked, "cell"]]
     rest = frame[teaches & ~leaked]
-    for _, same in rest[rest.duplicated("sha256", keep=False)].groupby("sha256", sort=False):
+    for _, same in rest[rest.duplicated("cell", keep=False)].groupby("cell", sort=False):
         if same["label"].nunique() > 1:
             frame.loc[same.index, "status"] = "conflicting_duplicate"
             frame.loc[same.index, "reason"] = f"one file with the labels {', '.join(sorted(set(same['label'])))}"
         else:
             frame.loc[same.index[1:], "status"] = "duplicate"
             frame.loc[same.index[1:], "reason"] = f"the same file as {same['image_id'].iloc[0]}"
-    return frame
+    return frame.drop(columns="cell")
 
 
 def warnings_of(frame: pd.DataFrame, codes: list[str]) -> list[str]:

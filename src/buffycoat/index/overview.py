@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from buffycoat.data.images import FORMATS
+import pandas as pd
+
+from buffycoat.data.images import FORMATS, ImageProblem
+from buffycoat.data.locations import locations_of, read_encoded
+from buffycoat.index.boxes import count_line, names_left_out, one_class, slides_of
 from buffycoat.index.lists import Kind, kind_of
 from buffycoat.index.make_labels import class_list, pseudo_groups, read_opinions
 from buffycoat.index.settings import Index, MakeLabels
-from buffycoat.index.sources import Listing, read_listing
+from buffycoat.index.sources import Listing, boxes_in, read_listing
 
 SAMPLE = 200
 """Images whose sizes are read; all of a large set would take minutes."""
@@ -20,12 +25,18 @@ KINDS: dict[Kind, str] = {
     "table": "a table of images",
     "class folders": "one folder of images per class",
     "wbcbench": "WBCBench's folder",
+    "boxes": "boxes on fields",
+    "shards": "Parquet files with images inside",
+    "wbcbench_hub": "WBCBench's full release",
 }
 
 
 @dataclass(frozen=True)
 class Overview:
-    """What a data set holds. `sizes` are (width, height) in pixels of a sample, `unread` its files without one."""
+    """What a data set holds. `sizes` are (width, height) in pixels of a sample, `unread` its files without one.
+
+    `boxes`: lines about boxes on fields; none for other data.
+    """
 
     data: str
     kind: Kind
@@ -37,29 +48,34 @@ class Overview:
     groups: int | None
     sizes: list[tuple[int, int]]
     unread: int
+    boxes: list[str]
 
 
 def _sizes(listing: Listing) -> tuple[list[tuple[int, int]], int]:
     """Return the sizes of at most SAMPLE images, evenly spread over the list, and how many could not be read."""
     from PIL import Image
 
-    files = listing.frame["file"].tolist()
-    chosen = files[:: max(1, -(-len(files) // SAMPLE))]
+    root = listing.root or ""
+    paths = [os.path.join(root, name) for name in listing.frame["file"]]
+    places = list(dict.fromkeys(locations_of(listing.frame.assign(path=paths))))
     sizes, unread = [], 0
-    for name in chosen:
+    for place in places[:: max(1, -(-len(places) // SAMPLE))]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                with Image.open(os.path.join(listing.root, name), formats=FORMATS) as header:
+                source = place.path if place.row is None else io.BytesIO(read_encoded(place))
+                with Image.open(source, formats=FORMATS) as header:
                     sizes.append(header.size)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, ImageProblem):
             unread += 1
     return sizes, unread
 
 
 def look_at(data: str, settings: Index) -> Overview:
     """Return what `data` holds by lists and names, and the sizes of a sample; raises InputError as the index does."""
-    kind, listing = kind_of(data), read_listing(data, settings.columns, settings.make_index)
+    kind, boxed = kind_of(data), boxes_in(data, settings.columns, settings.make_index)
+    others = [] if boxed is None else names_left_out(set(boxed["label"].dropna()), settings.make_labels)
+    listing = read_listing(data, settings.columns, settings.make_index, others)
     opinions = read_opinions(Path(data), settings.columns, settings.make_labels).frame
     frame = listing.frame.merge(opinions, on="image_id", how="left", validate="one_to_one")
     of_training = frame["role"] == "train"
@@ -82,7 +98,20 @@ def look_at(data: str, settings: Index) -> Overview:
         groups=int(known.nunique()) if is_known else None,
         sizes=sizes,
         unread=unread,
+        boxes=[] if boxed is None else _box_lines(boxed, others, settings.make_labels),
     )
+
+
+def _box_lines(boxed: pd.DataFrame, others: list[str], settings: MakeLabels) -> list[str]:
+    """Return lines about boxes: how many are of white cells, what is left out, and the slides."""
+    kept = boxed[~boxed["label"].isin(others)]
+    lines = [f"boxes: {count_line(boxed, others)}"]
+    if settings.group_pattern or kept["group"].notna().any():
+        lines.append(f"slides or patients: {slides_of(kept, settings.group_pattern).nunique()}")
+    else:
+        lines.append("slides: not known; the cells of one field stay together (index.make_labels.group_pattern)")
+    problem = one_class(boxed, settings)
+    return [*lines, problem] if problem else lines
 
 
 def _counts(counter: Counter[str]) -> str:
@@ -117,10 +146,12 @@ def _size_lines(seen: Overview, window_px: int, size_px: int) -> list[str]:
 
 def describe(seen: Overview, settings: MakeLabels, window_px: int, size_px: int) -> list[str]:
     """Return the lines for a person; the window and the stored size are those of the preset, in pixels."""
-    lines = [f"{seen.data}: {KINDS[seen.kind]}", f"images: {seen.roles.total()}"]
+    lines = [f"{seen.data}: {KINDS[seen.kind]}", f"{'cells' if seen.boxes else 'images'}: {seen.roles.total()}"]
+    lines += seen.boxes
     lines.append(f"classes: {len(seen.classes)} in training: {_counts(seen.classes)}")
     if seen.unlabelled:
         lines.append(f"unlabelled: {seen.unlabelled} training images, which get a label and are not learned from")
     if seen.unknown:
         lines.append(f"other labels: {_counts(seen.unknown)}: not learned from; see index.make_labels.label_aliases")
-    return [*lines, _split_line(seen), _group_line(seen, settings), *_size_lines(seen, window_px, size_px)]
+    groups = [] if seen.boxes else [_group_line(seen, settings)]
+    return [*lines, _split_line(seen), *groups, *_size_lines(seen, window_px, size_px)]

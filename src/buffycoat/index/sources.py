@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from buffycoat.core.errors import InputError
+from buffycoat.index.boxes import annotated_rows, box_columns, rows_of, table_boxes, white_cells
 from buffycoat.index.lists import (
     PARQUET,
     SPLITS,
@@ -26,16 +27,21 @@ from buffycoat.index.lists import (
     require_names,
 )
 from buffycoat.index.settings import Columns, MakeIndex
+from buffycoat.index.shards import shard_rows
 
 log = logging.getLogger("buffycoat")
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The images that a source lists: a frame with image_id, file, split, role (text; missing is None)."""
+    """The images that a source lists: a frame with image_id, file, split, role (text; missing is None).
+
+    Rows of Parquet files and cells on fields have more columns (shards.FIELDS, boxes.ROWS). `root` is the folder that
+    files are relative to, None where they are as they are.
+    """
 
     frame: pd.DataFrame
-    root: Path
+    root: Path | None
 
 
 def read_csv(path: Path) -> pd.DataFrame:
@@ -97,13 +103,21 @@ def checked_ids(ids: list[str | None], lines: list[str]) -> list[str]:
     return [image_id for image_id in ids if image_id is not None]
 
 
-def read_listing(data: str, columns: Columns, settings: MakeIndex) -> Listing:
-    """Return the images that the data list; raises InputError on anything wrong with the lists themselves."""
+def read_listing(data: str, columns: Columns, settings: MakeIndex, others: Sequence[str] = ()) -> Listing:
+    """Return the images that the data list; raises InputError on anything wrong with the lists themselves.
+
+    `others` are the names of boxes that are no white cells.
+    """
     kind = kind_of(data)
+    boxed = boxes_in(data, columns, settings)
+    if boxed is not None:
+        return Listing(white_cells(boxed, others, data), None)
     if kind == "table":
         return _read_own(Path(data), columns, settings)
     if kind == "wbcbench":
         return _read_wbcbench(Path(data))
+    if kind != "class folders":
+        return Listing(shard_rows(data, kind == "wbcbench_hub", columns, settings.test_values), None)
     rows = folder_rows(Path(data))
     others = sorted(file for file in _files_below(Path(data)) if not is_image(file.name))
     if others:
@@ -112,6 +126,38 @@ def read_listing(data: str, columns: Columns, settings: MakeIndex) -> Listing:
     if held:
         log.info("%s: %s/ counts as training: folds are made of all training images", data, held[0])
     return Listing(rows.drop(columns="label"), Path(data))
+
+
+def boxes_in(data: str, columns: Columns, settings: MakeIndex) -> pd.DataFrame | None:
+    """Return a row per box (columns boxes.ROWS) of annotated fields or of a table with boxes; None for other data."""
+    kind, root = kind_of(data), Path(settings.root) if settings.root else None
+    if kind == "boxes":
+        return annotated_rows(Path(data), root)[0]
+    if kind != "table":
+        return None
+    path = Path(data)
+    frame = read_table(path)
+    if box_columns(frame.columns) is None:
+        return None
+    texts = {
+        "image": column_of(frame, columns.image, path, "index.columns.image"),
+        "label": column_of(frame, columns.label, path, "index.columns.label"),
+        "group": own_groups(frame, columns.group, path),
+        "split": _own_split(frame, columns.split, path),
+    }
+    boxes, empty = table_boxes(frame, path, texts, root or path.parent)
+    if empty:
+        log.info(
+            "%s: %d rows have no box, for instance that of %s: no cell is taken from them", path, len(empty), empty[0]
+        )
+    return rows_of(boxes, settings.test_values)
+
+
+def own_groups(frame: pd.DataFrame, column: str | None, path: Path) -> list[str | None]:
+    """Return the texts of a table's column of patients, None where it has none."""
+    if column is not None:
+        return column_of(frame, column, path, "index.columns.group")
+    return texts_of(frame["group"]) if "group" in frame.columns else [None] * len(frame)
 
 
 def _read_wbcbench(root: Path) -> Listing:
