@@ -15,11 +15,12 @@ from buffycoat.core.errors import InputError
 from buffycoat.core.files import sha256_of
 from buffycoat.crop import cellpose_method
 from buffycoat.crop import crop_cells as step
-from buffycoat.crop.crop_cells import chunks_of, crop_cells, one_ahead
+from buffycoat.crop.crop_cells import Job, chunks_of, crop_cells, one_ahead
 from buffycoat.crop.segmenter import build_network, half_precision
 from buffycoat.crop.settings import CropCells
 from buffycoat.data.gather_portions import gather_portions
 from buffycoat.data.images import BACKGROUND, CellImages
+from buffycoat.data.locations import Location
 from buffycoat.data.tables.crop import CROPS
 from buffycoat.data.tables.index import IMAGES, with_places
 from buffycoat.nets.weights import write_weights
@@ -129,10 +130,14 @@ def test_the_step_runs_with_cellpose_and_other_processes(indexed: Path, monkeypa
 
 
 def test_what_is_decoded_at_once_is_bounded_by_number_and_by_pixels() -> None:
-    small, large, huge = ("s", "", 100), ("l", "", 200_000_000), ("h", "", 10**12)
+    small, large, huge = (
+        Job(Location(name), "", size) for name, size in (("s", 100), ("l", 200_000_000), ("h", 10**12))
+    )
     assert list(chunks_of([small] * 5, 2)) == [[small] * 2, [small] * 2, [small]]
     assert list(chunks_of([small, large, large, small], 9)) == [[small, large], [large, small]]
     assert list(chunks_of([huge], 9)) == [[huge]] and list(chunks_of([], 9)) == []
+    boxes = [large._replace(box=(k, 0.0, k + 9.0, 9.0)) for k in range(3)]
+    assert list(chunks_of(boxes, 9)) == [boxes], "a field counts once for all of its boxes"
 
 
 def test_one_ahead_makes_the_next_before_it_hands_out_the_last() -> None:

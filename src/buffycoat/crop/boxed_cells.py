@@ -17,7 +17,7 @@ from buffycoat.data.locations import Box
 WINDOW = 2.0
 """Side of the window that is searched, as a multiple of the box's longer side; ours: a cell fills half of it, as in the
 close-ups that the segmenter learned from."""
-LEAST_OVERLAP = 0.3
+LEAST_OVERLAP = 0.5
 """Least intersection over union of a cell and its box; a disc that fills its box has 0.79; ours."""
 NO_CELL = "no white cell fills the box: the ellipse in the box is taken, without a nucleus"
 """The reason of a crop whose box alone tells where the cell is."""

@@ -248,8 +248,9 @@ def apply(images: pd.DataFrame, cropper: Cropper, shards: Path, table: Path) -> 
     """Return the rows of crops (table CROPS) of decodable images, in their order; writes the shards whole.
 
     Parameters: images, with image_id, path, width, height (pixels), sha256, and the columns of places in Parquet files
-    and of boxes on fields where there are such; shards, the folder that the crops and masks are written to; table, the file that the rows are for: they name shards relative to its folder. Raises
-    InputError where a file has vanished or changed since it was checked.
+    and of boxes on fields where there are such; shards, the folder that the crops and masks are written to; table, the
+    file that the rows are for: they name shards relative to its folder. Raises InputError where a file has vanished or
+    changed since it was checked.
     """
     settings = cropper.settings
     rows: list[dict[str, Any]] = []

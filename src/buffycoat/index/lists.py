@@ -27,7 +27,7 @@ LEFT_BY_SYSTEMS = ("Thumbs.db", "desktop.ini", "__MACOSX")
 """Files and folders that systems leave beside images, besides hidden ones."""
 ACCEPTED = (
     "accepted are a table (.csv or .parquet), a folder that holds one folder of images per class, boxes on fields"
-    " (Pascal VOC, YOLO, COCO), Parquet files with images inside, and WBCBench's folder (phase1/, phase2/ and four CSVs)"
+    " (Pascal VOC, YOLO, COCO), Parquet files with images inside, and WBCBench's folder (phase1/, phase2/, four CSVs)"
 )
 WBCBENCH_PARTS = {
     "phase1_label.csv": "phase1",
