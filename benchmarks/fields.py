@@ -28,7 +28,7 @@ from benchmarks.machine import machine
 from benchmarks.segmenter_data import DATA, rows_of
 from buffycoat.core.files import write_json
 from buffycoat.core.progress import start_logging
-from buffycoat.crop.boxed_cells import LEAST_OVERLAP, overlap_with, region_of_box
+from buffycoat.crop.boxed_cells import LEAST_OVERLAP, MOST_OUTSIDE, overlap_with, region_of_box
 from buffycoat.crop.crop_cells import crop_cells
 from buffycoat.crop.settings import CropCells
 from buffycoat.data.images import BACKGROUND, CellImages, Pixels, decode_image
@@ -158,7 +158,7 @@ def write_table() -> dict[str, int]:
         parts.append(rows[["image", "label", "group", *BOX]])
     table = pd.concat(parts, ignore_index=True)
     table.to_csv(FOLDER / "boxes.csv", index=False)
-    (FOLDER / "fields.yaml").write_text("preset: laptop\ndata: boxes.csv\n", encoding="utf-8")
+    (FOLDER / "fields.yaml").write_text("preset: laptop\ndata: boxes.csv\nindex: {make_labels: {classes: [NE, LY, MO, EO, BA]}}\n", encoding="utf-8")
     return counts_of(table["label"].replace("", "unlabelled"))
 
 
@@ -171,6 +171,7 @@ def main(threads: int = 2) -> None:
         "threads": threads,
         "window_px": CROP.window_px,
         "least_overlap": LEAST_OVERLAP,
+        "most_outside": MOST_OUTSIDE,
         "sets": {name: taken_in(name, threads) for name in SETS},
     }
     found["bccd_against_experts"] = against_experts()

@@ -17,8 +17,10 @@ from buffycoat.data.locations import Box
 WINDOW = 2.0
 """Side of the window that is searched, as a multiple of the box's longer side; ours: a cell fills half of it, as in the
 close-ups that the segmenter learned from."""
-LEAST_OVERLAP = 0.5
+LEAST_OVERLAP = 0.3
 """Least intersection over union of a cell and its box; a disc that fills its box has 0.79; ours."""
+MOST_OUTSIDE = 0.3
+"""Largest share of a cell's area outside its box: more of it is a neighbour or the ground; ours."""
 NO_CELL = "no white cell fills the box: the ellipse in the box is taken, without a nucleus"
 """The reason of a crop whose box alone tells where the cell is."""
 
@@ -68,6 +70,12 @@ def overlap_with(cell: npt.NDArray[np.bool_], box: npt.NDArray[np.bool_]) -> flo
     return np.count_nonzero(cell & box) / either if either else 0.0
 
 
+def share_outside(mask: Pixels, box: npt.NDArray[np.bool_]) -> float:
+    """Return the share of a cell's area (H, W) that lies outside a box (H, W) bool; 0 without a cell."""
+    cell = mask != BACKGROUND
+    return np.count_nonzero(cell & ~box) / max(1, np.count_nonzero(cell))
+
+
 def ellipse_in(box: Box, height: int, width: int) -> Pixels:
     """Return the ellipse that fills a box as a mask (height, width) uint8 without a nucleus."""
     mask = np.full((height, width), BACKGROUND, np.uint8)
@@ -81,15 +89,15 @@ def ellipse_in(box: Box, height: int, width: int) -> Pixels:
 def frame_box(field: Pixels, box: Box, segment: Segment, window_px: int, size_px: int) -> Framed:
     """Return the crop of the cell that fills a box of a field (H, W, 3) uint8; pixels.
 
-    It is the cell that overlaps most with the box. Where none does by LEAST_OVERLAP, it is the ellipse in the box, and
-    `found` is False. `masks` counts the white cells in the window that was searched.
+    It is the cell that overlaps most with the box. Where none does by LEAST_OVERLAP, or too much of it lies outside, it is
+    the ellipse in the box, and `found` is False. `masks` counts the white cells in the window that was searched.
     """
     view = view_around(field, box)
     inside = region_of_box(view.box, *view.window.shape[:2])
     masks, cells = segment(view)
     overlaps = [overlap_with(mask != BACKGROUND, inside) for mask in masks]
     best = int(np.argmax(overlaps)) if overlaps else 0
-    found = bool(overlaps) and overlaps[best] >= LEAST_OVERLAP
+    found = bool(overlaps) and overlaps[best] >= LEAST_OVERLAP and share_outside(masks[best], inside) <= MOST_OUTSIDE
     if not found:
         framed = frame_cell(field, ellipse_in(box, *field.shape[:2]), cells, window_px, size_px)
         return replace(framed, found=False, reason=NO_CELL)

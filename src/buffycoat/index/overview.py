@@ -105,7 +105,7 @@ def look_at(data: str, settings: Index) -> Overview:
 def _box_lines(boxed: pd.DataFrame, others: list[str], settings: MakeLabels) -> list[str]:
     """Return lines about boxes: how many are of white cells, what is left out, and the slides."""
     kept = boxed[~boxed["label"].isin(others)]
-    lines = [f"boxes: {count_line(boxed, others)}"]
+    lines = [count_line(boxed, others)]
     if settings.group_pattern or kept["group"].notna().any():
         lines.append(f"slides or patients: {slides_of(kept, settings.group_pattern).nunique()}")
     else:

@@ -111,13 +111,14 @@ def read_listing(data: str, columns: Columns, settings: MakeIndex, others: Seque
     kind = kind_of(data)
     boxed = boxes_in(data, columns, settings)
     if boxed is not None:
-        return Listing(white_cells(boxed, others, data), None)
+        return Listing(white_cells(boxed, others, data).drop(columns=["label", "group"]), None)
     if kind == "table":
         return _read_own(Path(data), columns, settings)
     if kind == "wbcbench":
         return _read_wbcbench(Path(data))
     if kind != "class folders":
-        return Listing(shard_rows(data, kind == "wbcbench_hub", columns, settings.test_values), None)
+        rows = shard_rows(data, kind == "wbcbench_hub", columns, settings.test_values)
+        return Listing(rows.drop(columns=["label", "group"]), None)
     rows = folder_rows(Path(data))
     others = sorted(file for file in _files_below(Path(data)) if not is_image(file.name))
     if others:
@@ -132,7 +133,10 @@ def boxes_in(data: str, columns: Columns, settings: MakeIndex) -> pd.DataFrame |
     """Return a row per box (columns boxes.ROWS) of annotated fields or of a table with boxes; None for other data."""
     kind, root = kind_of(data), Path(settings.root) if settings.root else None
     if kind == "boxes":
-        return annotated_rows(Path(data), root)[0]
+        rows, empty = annotated_rows(Path(data), root)
+        if empty:
+            log.info("%s: %d fields have no box, for instance %s", data, len(empty), empty[0])
+        return rows
     if kind != "table":
         return None
     path = Path(data)
