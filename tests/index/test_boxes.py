@@ -327,7 +327,8 @@ def test_a_corrected_label_indexes_nothing_anew(tmp_path: Path) -> None:
 
 def test_class_folders_with_annotations_beside_some_images_stay_class_folders(tmp_path: Path) -> None:
     for k, label in enumerate(("LY", "MO")):
-        fields.image(tmp_path / label / "a.png", k)
+        for name in ("a", "b", "c"):
+            fields.image(tmp_path / label / f"{name}.png", k)
         (tmp_path / label / "a.xml").write_text(fields.xml("a", [Cell("LY", 1, 2, 30, 40)]))
         (tmp_path / label / "a.txt").write_text("0 .5 .5 .2 .2\n")
     assert kind_of(str(tmp_path)) == "class folders"

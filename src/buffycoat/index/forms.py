@@ -81,9 +81,14 @@ def names_classes(folder: Path) -> bool:
 
 
 def is_surely_annotated(folder: Path, files: list[Path]) -> bool:
-    """Return whether a folder with annotations `files` holds fields, also where it has the form of class folders."""
+    """Return whether a folder with annotations `files` holds fields, also where it has the form of class folders.
+
+    It does where folders or files are named as of annotations, or half of the images have a file of their own.
+    """
+    images = sum(is_image(os.path.basename(name)) for name in files_below(folder))
     above = {part.lower() for file in files for part in (folder.name, *file.relative_to(folder).parts[:-1])}
-    return bool(above & set(LABEL_FOLDERS)) or names_classes(folder) or any("coco" in file.name for file in files)
+    named = bool(above & set(LABEL_FOLDERS)) or any("coco" in file.name.lower() for file in files)
+    return named or names_classes(folder) or 2 * len(files) >= images
 
 
 def shards_of(data: Path) -> list[Path]:
