@@ -89,8 +89,8 @@ def ellipse_in(box: Box, height: int, width: int) -> Pixels:
 def frame_box(field: Pixels, box: Box, segment: Segment, window_px: int, size_px: int) -> Framed:
     """Return the crop of the cell that fills a box of a field (H, W, 3) uint8; pixels.
 
-    It is the cell that overlaps most with the box. Where none does by LEAST_OVERLAP, or too much of it lies outside, it is
-    the ellipse in the box, and `found` is False. `masks` counts the white cells in the window that was searched.
+    It is the cell that overlaps most with the box. Where none does by LEAST_OVERLAP, or too much of it lies outside,
+    it is the ellipse in the box, and `found` is False. `masks` counts the white cells in the window that was searched.
     """
     view = view_around(field, box)
     inside = region_of_box(view.box, *view.window.shape[:2])

@@ -94,7 +94,8 @@ def is_surely_annotated(folder: Path, files: list[Path]) -> bool:
 def shards_of(data: Path) -> list[Path]:
     """Return the Parquet files of a file, a folder, or a pattern such as `shards/train-*.parquet`, in order of name.
 
-    Of a folder that holds images as files there are none: its Parquet files are lists of them.
+    Of a folder those that hold images, or all of WBCBench's release; none where it holds images as files, whose lists
+    its Parquet files are.
     """
     if data.is_file():
         return [data]
@@ -103,7 +104,8 @@ def shards_of(data: Path) -> list[Path]:
     names = list(files_below(data))
     if any(is_image(os.path.basename(name)) for name in names):
         return []
-    return sorted(data / name for name in names if name.lower().endswith(PARQUET) and not is_clutter(name))
+    found = sorted(data / name for name in names if name.lower().endswith(PARQUET) and not is_clutter(name))
+    return found if is_release(data, found) else [path for path in found if holds_images(path)]
 
 
 def is_release(data: Path, shards: list[Path]) -> bool:

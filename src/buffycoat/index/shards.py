@@ -32,7 +32,8 @@ def shard_rows(data: str, is_hub: bool, columns: Columns, test_values: Sequence[
     files = shards_of(Path(data))
     if not files:
         raise InputError(f"data: {data}: no Parquet files there")
-    frames = [_hub_rows(path) if is_hub else _own_rows(path, columns, test_values) for path in files]
+    top = Path(data) if Path(data).is_dir() else Path(data).parent
+    frames = [_hub_rows(path) if is_hub else _own_rows(path, top, columns, test_values) for path in files]
     frame = pd.concat(frames, ignore_index=True)
     if is_hub:
         return with_originals(frame)[FIELDS]
@@ -76,7 +77,7 @@ def _texts(path: Path, name: str, schema: pa.Schema) -> list[str | None]:
     if pa.types.is_nested(kind) or pa.types.is_binary(kind):
         raise InputError(f"{path}: column '{name}' holds {kind}, not texts or numbers")
     try:
-        values = pq.read_table(path, columns=[name])[name].to_pylist()
+        values = _read(path, name)[name].to_pylist()
     except (pa.ArrowException, OSError, ValueError) as problem:
         raise InputError(f"{path}: column '{name}' cannot be read ({problem})") from None
     names = _names_of(schema, name)
@@ -84,6 +85,12 @@ def _texts(path: Path, name: str, schema: pa.Schema) -> list[str | None]:
         # Minus one stands for a label that is kept back.
         values = [names[value] if value is not None and 0 <= value < len(names) else None for value in values]
     return [None if value is None else str(value).strip() or None for value in values]
+
+
+def _read(path: Path, column: str) -> pa.Table:
+    """Return one column, or one field of a struct, without the bytes of the images."""
+    with pq.ParquetFile(path) as file:
+        return file.read(columns=[column])
 
 
 def _names_of(schema: pa.Schema, column: str) -> list[str]:
@@ -103,13 +110,13 @@ def _rows_in(path: Path) -> int:
         raise InputError(f"{path}: not a readable Parquet file ({problem})") from None
 
 
-def _split_of_name(path: Path) -> str | None:
-    """Return the part of the data that a file's name or folder tells, as `test-00000-of-00002.parquet` does."""
-    words = [*re.split(r"[\W_]+", path.stem), path.parent.name]
+def _split_of_name(path: Path, top: Path) -> str | None:
+    """Return the part that a file's name, or a folder below `top`, tells, as `test-00000-of-00002.parquet` does."""
+    words = [*re.split(r"[\W_]+", path.stem), *path.relative_to(top).parts[:-1]]
     return next((word for word in words if part_of(word)), None)
 
 
-def _own_rows(path: Path, columns: Columns, test_values: Sequence[str]) -> pd.DataFrame:
+def _own_rows(path: Path, top: Path, columns: Columns, test_values: Sequence[str]) -> pd.DataFrame:
     schema = _schema(path)
     images, count = image_column(schema, columns.image, path), _rows_in(path)
 
@@ -124,7 +131,7 @@ def _own_rows(path: Path, columns: Columns, test_values: Sequence[str]) -> pd.Da
     frame["label"] = texts(columns.label, Columns.model_fields["label"].default)
     frame["group"] = texts(columns.group or "group", "group")
     split = columns.split if columns.split in schema.names or columns.split != "split" else None
-    named = _split_of_name(path) if columns.split else None
+    named = _split_of_name(path, top) if columns.split else None
     frame["split"] = texts(split, None) if split else named
     is_test = part_of(named or "") == "test"
     frame["role"] = ["test" if (value in test_values if split else is_test) else "train" for value in frame["split"]]
@@ -137,7 +144,7 @@ def _paths(path: Path, column: str, schema: pa.Schema, count: int) -> list[str |
     kind = schema.field(column).type
     if not pa.types.is_struct(kind) or kind.get_field_index("path") < 0:
         return [None] * count
-    values = pq.read_table(path, columns=[f"{column}.path"])[column].to_pylist()
+    values = _read(path, f"{column}.path")[column].to_pylist()
     return [str(value["path"]).strip() or None if value and value["path"] is not None else None for value in values]
 
 
