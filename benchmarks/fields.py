@@ -158,7 +158,9 @@ def write_table() -> dict[str, int]:
         parts.append(rows[["image", "label", "group", *BOX]])
     table = pd.concat(parts, ignore_index=True)
     table.to_csv(FOLDER / "boxes.csv", index=False)
-    (FOLDER / "fields.yaml").write_text("preset: laptop\ndata: boxes.csv\nindex: {make_labels: {classes: [NE, LY, MO, EO, BA]}}\n", encoding="utf-8")
+    (FOLDER / "fields.yaml").write_text(
+        "preset: laptop\ndata: boxes.csv\nindex: {make_labels: {classes: [NE, LY, MO, EO, BA]}}\n", encoding="utf-8"
+    )
     return counts_of(table["label"].replace("", "unlabelled"))
 
 

@@ -23,6 +23,7 @@ from buffycoat.data.tables.report import METRICS, PREDICTIONS
 from buffycoat.data.tables.restore import CELLS, REFUSED
 from buffycoat.report import sections
 from buffycoat.report.cards import Cards
+from buffycoat.report.clean_forms import against_clean_forms
 
 log = logging.getLogger("buffycoat")
 SAMPLE_CELLS = 10
@@ -146,7 +147,8 @@ def write_report(
     label_rows, cell_rows = REFINED_LABELS.read(refined_labels), CELLS.read(cells)
     branches = [PROBABILITIES.read(path).set_index("image_id") for path in (probabilities, head_probabilities)]
     known = known_labels(image_rows, TEST_LABELS.read(test_labels))
-    pictures = sections.Cells(CROPS.read(crops), crops, cell_rows, cells)
+    crop_rows = CROPS.read(crops)
+    pictures = sections.Cells(crop_rows, crops, cell_rows, cells)
     content = {
         "codes": codes,
         "figures": {file.stem: file_address(file) for file in sorted(figures.glob("*.png"))},
@@ -162,6 +164,7 @@ def write_report(
         **data_content(PREDICTIONS.read(predictions), read_json(index_summary), read_json(receipt)),
         **cell_content(image_rows, known, pictures, cell_rows, label_rows, branches, codes),
         **sections.content(cell_rows, pictures, REFUSED.read(refused), refused),
+        "clean_forms": against_clean_forms(image_rows, crop_rows, cell_rows, pictures),
     }
     write_page("report.html.j2", content, report)
     log.info("report: %s (%.1f MB)", report, report.stat().st_size / 1e6)
