@@ -32,6 +32,7 @@ from buffycoat.crop.boxed_cells import LEAST_OVERLAP, MOST_OUTSIDE, overlap_with
 from buffycoat.crop.crop_cells import crop_cells
 from buffycoat.crop.settings import CropCells
 from buffycoat.data.images import BACKGROUND, CellImages, Pixels, decode_image
+from buffycoat.data.locations import boxes_of
 from buffycoat.data.tables.crop import CROPS
 from buffycoat.data.tables.index import BOX, IMAGES, decodable
 from buffycoat.index.boxes import names_left_out, slides_of
@@ -115,14 +116,14 @@ def against_experts() -> dict[str, Any]:
     crops = CROPS.read(folder / "crops.parquet")
     frame = crops.merge(IMAGES.read(folder / "images.parquet"), on="image_id", suffixes=("", "_of_image"))
     cells = CellImages(crops, folder / "crops.parquet")
-    masks = {Path(row.image).name: row.mask for row in rows_of("bccd").query("held_out").itertuples()}
+    held = rows_of("bccd").query("held_out")
+    masks = dict(zip(held["image"].map(lambda image: Path(image).name), held["mask"], strict=True))
     overlaps = []
-    for place, row in enumerate(frame.itertuples()):
+    for place, (row, box) in enumerate(zip(frame.itertuples(), boxes_of(frame), strict=True)):
         name = Path(str(row.path)).name
-        if name not in masks:
+        if name not in masks or box is None:
             continue
         drawn = decode_image(DATA / "masks" / str(masks[name]))[..., 0] > 0
-        box = (float(row.left), float(row.top), float(row.right), float(row.bottom))
         regions = cv2.connectedComponents((drawn & region_of_box(box, *drawn.shape)).astype(np.uint8))[1]
         areas = np.bincount(regions.ravel())[1:]
         if len(areas):

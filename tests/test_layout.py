@@ -41,9 +41,9 @@ STEPS = sorted(
 )
 """Every step as `<folder>.<module>`, the one that gathers portions among them."""
 MOST_RULES = 34
-MOST_MODULES = 120
+MOST_MODULES = 132
 """Besides __init__.py."""
-MOST_SETTINGS = 100
+MOST_SETTINGS = 108
 MOST_LINES_OF_COMMON = 135
 
 

@@ -373,6 +373,8 @@ def check_run(raw: Mapping[str, Any], files: Sequence[Path] = ()) -> Config:
         )
     if ahead := sources_of_tomorrow(config):
         raise InputError(f"config: {'; '.join(ahead)}")
+    # Annotations that cannot be read, and boxes of one class alone, end the run before it begins.
+    listed_rows(config)
     return config
 
 

@@ -6,6 +6,10 @@ OUT  results/1_index/images.parquet (no label in it: a corrected label does not 
      labels.parquet, classes.parquet, test_labels.parquet, summary.json, folds.parquet, folds_report.json
 """
 
+from buffycoat.config import listed_rows
+
+LISTED = listed_rows(CONFIG)
+
 
 rule make_index:
     """Check every image file; a fault is a status with a reason."""

@@ -7,7 +7,6 @@ from buffycoat.config import (
     check_workflow,
     hand_on_runtime,
     keep_warnings_for_trainings,
-    listed_rows,
     lists_are_drawn,
     science_json,
     settings_json,
@@ -25,7 +24,6 @@ keep_warnings_for_trainings()
 CODES = {}
 try:
     CONFIG = check_workflow(config, workflow.configfiles, workflow.is_main_process)
-    LISTED = listed_rows(CONFIG)
     STARTED = introduce(CONFIG) if workflow.is_main_process else None
 except InputError as problem:
     # One line, without the places in this file that Snakemake would add.

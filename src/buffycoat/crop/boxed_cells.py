@@ -66,14 +66,13 @@ def region_of_box(box: Box, height: int, width: int) -> npt.NDArray[np.bool_]:
 
 def overlap_with(cell: npt.NDArray[np.bool_], box: npt.NDArray[np.bool_]) -> float:
     """Return the intersection over union of a cell and a box, both (H, W) bool; 0 where both are empty."""
-    either = np.count_nonzero(cell | box)
-    return np.count_nonzero(cell & box) / either if either else 0.0
+    return float((cell & box).sum()) / max(1.0, float((cell | box).sum()))
 
 
 def share_outside(mask: Pixels, box: npt.NDArray[np.bool_]) -> float:
     """Return the share of a cell's area (H, W) that lies outside a box (H, W) bool; 0 without a cell."""
     cell = mask != BACKGROUND
-    return np.count_nonzero(cell & ~box) / max(1, np.count_nonzero(cell))
+    return float((cell & ~box).sum()) / max(1.0, float(cell.sum()))
 
 
 def ellipse_in(box: Box, height: int, width: int) -> Pixels:

@@ -240,8 +240,8 @@ def framed_cells(rows: pd.DataFrame, cropper: Cropper) -> Iterator[Framed]:
 
 def framed_boxes(boxed: list[tuple[Pixels, Box]], cropper: Cropper) -> Iterable[Framed]:
     """Return the framed cell of each box on its field, in order."""
-    sides = cropper.settings.window_px, cropper.settings.size_px
-    return cropper.pool.map(lambda pair: frame_box(*pair, cropper.boxed, *sides), boxed)
+    window_px, size_px = cropper.settings.window_px, cropper.settings.size_px
+    return cropper.pool.map(lambda pair: frame_box(pair[0], pair[1], cropper.boxed, window_px, size_px), boxed)
 
 
 def apply(images: pd.DataFrame, cropper: Cropper, shards: Path, table: Path) -> pd.DataFrame:

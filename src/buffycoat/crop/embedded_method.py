@@ -280,7 +280,7 @@ def cell_nearest(network: nn.Module, image: Pixels, wanted: Bools) -> tuple[list
     (field,) = look_around(network, [image])
     labels = [int(label) for label in np.unique(field.labels[field.labels > 0])]
     regions = [region_of(field, label, image) for label in labels]
-    shares = [np.count_nonzero(region & wanted) / max(1, np.count_nonzero(region | wanted)) for region in regions]
+    shares = [float((region & wanted).sum()) / max(1.0, float((region | wanted).sum())) for region in regions]
     if not shares or max(shares) == 0:
         return [], len(labels)
     return look_closer(network, [image], [field.clear], [regions[int(np.argmax(shares))]]), len(labels)

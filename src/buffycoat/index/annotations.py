@@ -324,7 +324,7 @@ def _read_yolo(data: Path, files: list[Path], images: Images) -> Annotations:
 
 def _yolo_boxes(path: Path, names: dict[int, str], named_by: str) -> list[Box]:
     """Return the boxes of one file, without their field."""
-    boxes = []
+    boxes: list[Box] = []
     for line, text in enumerate(read_text(path).splitlines(), start=1):
         texts = text.split()
         if not texts:

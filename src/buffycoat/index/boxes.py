@@ -7,7 +7,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,7 @@ ROWS = ["image_id", "file", "field", "label", "group", "split", "role", *BOX, "r
 
 
 def table_boxes(
-    frame: pd.DataFrame, path: Path, texts: dict[str, Sequence[str | None]], root: Path
+    frame: pd.DataFrame, path: Path, texts: Mapping[str, Sequence[str | None]], root: Path
 ) -> tuple[list[Box], list[str]]:
     """Return the boxes of a table's rows, and the images of rows without one.
 

@@ -117,12 +117,12 @@ def read_listing(data: str, columns: Columns, settings: MakeIndex, others: Seque
     if kind == "wbcbench":
         return _read_wbcbench(Path(data))
     if kind != "class folders":
-        rows = shard_rows(data, kind == "wbcbench_hub", columns, settings.test_values)
-        return Listing(rows.drop(columns=["label", "group"]), None)
+        listed = shard_rows(data, kind == "wbcbench_hub", columns, settings.test_values)
+        return Listing(listed.drop(columns=["label", "group"]), None)
     rows = folder_rows(Path(data))
-    others = sorted(file for file in _files_below(Path(data)) if not is_image(file.name))
-    if others:
-        log.warning("%s: %d files are no images and left aside, for instance %s", data, len(others), others[0])
+    aside = sorted(file for file in _files_below(Path(data)) if not is_image(file.name))
+    if aside:
+        log.warning("%s: %d files are no images and left aside, for instance %s", data, len(aside), aside[0])
     held = sorted({str(split) for split in rows["split"].dropna() if SPLITS[split.lower()] == "val"})
     if held:
         log.info("%s: %s/ counts as training: folds are made of all training images", data, held[0])

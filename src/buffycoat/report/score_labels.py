@@ -226,12 +226,10 @@ def severity_scores(
             part = part_of(f"{name}, severity {severity}", rows[told == severity], codes)
             metrics = pd.DataFrame(score_part(part, codes, seed, statistics)[0])
             shown = metrics[(metrics["class"] == "all") & metrics["metric"].isin(["macro_f1", "accuracy"])]
-            values = shown.set_index(["phase", "metric"])[["value", "low", "high"]]
             entry: dict[str, Any] = {"severity": severity, "images": len(part.true)}
             for phase, when in (("branch_a", "before_refinement"), ("phase_3", "after_refinement")):
-                entry[when] = {
-                    metric: values.loc[(phase, metric)].astype(float).to_dict() for metric in ("macro_f1", "accuracy")
-                }
+                values = shown[shown["phase"] == phase].set_index("metric")[["value", "low", "high"]]
+                entry[when] = values.astype(float).to_dict("index")
             found.setdefault(name, []).append(entry)
     return found
 

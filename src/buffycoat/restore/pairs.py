@@ -83,9 +83,10 @@ def crops_of_pairs(pairs: pd.DataFrame, cells: CellImages) -> CleanCrops:
     """
     places = {image_id: place for place, image_id in enumerate(cells.ids)}
     clean, damaged = [], []
-    for row in pairs.itertuples():
-        worse = cells.crop(places[str(row.image_id)])
-        better, inside = aligned(cells.crop(places[str(row.original)]), int(row.window_px), row.down, row.right)
+    columns = (pairs[name] for name in ("image_id", "original", "window_px", "down", "right"))
+    for image_id, original, window_px, down, right in zip(*columns, strict=True):
+        worse = cells.crop(places[image_id])
+        better, inside = aligned(cells.crop(places[original]), int(window_px), float(down), float(right))
         clean.append(np.where(inside[..., None], better, worse))
         damaged.append(worse)
     severities = tuple("unknown" if pd.isna(name) else str(name) for name in pairs["severity"])
