@@ -27,6 +27,7 @@ from buffycoat.core.provenance import ROOT
 from buffycoat.core.settings import RUNTIME_VARIABLE, Runtime, Settings, Statistics
 from buffycoat.crop.settings import Crop
 from buffycoat.embed.settings import Embed
+from buffycoat.index.forms import is_there
 from buffycoat.index.listed import Listed, listed_of
 from buffycoat.index.lists import SMEARS, folders_of, kind_of, lists_of
 from buffycoat.index.settings import Columns, Index
@@ -219,8 +220,8 @@ def default_preset() -> tuple[str, str]:
 
 def find_file(name: str, files: Sequence[Path]) -> Path:
     """Return a path from the working directory, or where nothing is there, from the folder of one of `files`."""
-    beside = [] if os.path.exists(name) else [file.parent / name for file in reversed(files)]
-    found = next((path for path in beside if path.exists()), None)
+    beside = [] if is_there(Path(name)) else [file.parent / name for file in reversed(files)]
+    found = next((path for path in beside if is_there(path)), None)
     if found is None:
         return Path(name)
     log.info("%s: found beside the file that names it: %s", name, found)

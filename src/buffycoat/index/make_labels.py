@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +39,13 @@ NEW_PATIENT_COST = 8.0
 class Opinions:
     """What the lists say of the images: a frame with image_id, label and group (text; missing is None), in order.
 
-    `answers`: labels from the file of answers, by name of the test image.
+    `answers`: labels from the file of answers, by name of the test image. `left_out`: how many boxes on fields are of
+    other things than white cells, by name.
     """
 
     frame: pd.DataFrame
     answers: dict[str, str]
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 def read_opinions(path: Path, columns: Columns, settings: MakeLabels) -> Opinions:
@@ -57,9 +59,11 @@ def read_opinions(path: Path, columns: Columns, settings: MakeLabels) -> Opinion
         return Opinions(shard_rows(str(path), kind == "wbcbench_hub", columns)[["image_id", "label", "group"]], {})
     boxed = boxes_in(str(path), columns, MakeIndex())
     if boxed is not None:
-        cells = white_cells(boxed, names_left_out(set(boxed["label"].dropna()), settings), str(path))
+        others = names_left_out(set(boxed["label"].dropna()), settings)
+        cells = white_cells(boxed, others, str(path))
         cells["group"] = slides_of(cells, settings.group_pattern)
-        return Opinions(cells[["image_id", "label", "group"]].astype(object), {})
+        counts = {name: int((boxed["label"] == name).sum()) for name in others}
+        return Opinions(cells[["image_id", "label", "group"]].astype(object), {}, counts)
     frame = read_table(path)
     lines = [f"{path}: line {line}" for line in frame.index]
     ids = checked_ids(column_of(frame, columns.image, path, "index.columns.image"), lines)
@@ -340,7 +344,7 @@ def make_labels(
     frame, answers, codes = judged_labels(IMAGES.read(images), opinions, kind_of(str(data)), settings)
     if learned(frame).empty:
         raise InputError(f"{data}: no image can be learned from: {summary_of(frame, codes)['statuses']}")
-    found = summary_of(frame, codes)
+    found = {**summary_of(frame, codes), "left_out": opinions.left_out}
     log_summary(found)
     LABELS.write(frame[[column.name for column in LABELS.columns]], labels)
     CLASSES.write(class_table(frame, codes), classes)
