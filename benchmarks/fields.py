@@ -28,17 +28,17 @@ from benchmarks.machine import machine
 from benchmarks.segmenter_data import DATA, rows_of
 from buffycoat.core.files import write_json
 from buffycoat.core.progress import start_logging
-from buffycoat.crop.boxed_cells import LEAST_OVERLAP, MOST_OUTSIDE, overlap_with, region_of_box
 from buffycoat.crop.crop_cells import crop_cells
+from buffycoat.crop.framing import LEAST_OVERLAP, MOST_OUTSIDE, overlap_with, region_of_box
 from buffycoat.crop.settings import CropCells
 from buffycoat.data.images import BACKGROUND, CellImages, Pixels, decode_image
 from buffycoat.data.locations import boxes_of
 from buffycoat.data.tables.crop import CROPS
 from buffycoat.data.tables.index import BOX, IMAGES, decodable
 from buffycoat.index.boxes import names_left_out, slides_of
+from buffycoat.index.listings import boxes_in
 from buffycoat.index.make_index import make_index
 from buffycoat.index.settings import Columns, MakeIndex, MakeLabels
-from buffycoat.index.sources import boxes_in
 
 FOLDER = Path(__file__).parent.parent / "local" / "fields"
 CROP = CropCells(window_px=280, size_px=128)
@@ -86,7 +86,7 @@ def taken_in(name: str, threads: int) -> dict[str, Any]:
         "statuses": counts_of(images["status"]),
         "cropped": len(crops),
         "lost": len(white) - len(images) + len(decodable(images)) - len(crops),
-        "slides": int(slides_of(white, pattern).nunique()) if pattern else None,
+        "slides": int(slides_of(white, pattern)[0].nunique()) if pattern else None,
         "found_by_the_segmenter": int(crops["found"].sum()),
         "box_alone": int((~crops["found"]).sum()),
         "diameter_to_window": {str(q): round(float(np.quantile(diameters, q)), 3) for q in (0, 0.1, 0.5, 0.9, 1)},
@@ -154,7 +154,7 @@ def write_table() -> dict[str, int]:
         alone = rows.groupby("file")["file"].transform("size") == 1
         of_field = rows["file"].map(lambda file: kinds.get(Path(file).name, "")).where(alone, "")
         rows["label"] = rows["label"].map(CODES) if name == "chula" else of_field
-        rows["group"] = name + " " + slides_of(rows, pattern)
+        rows["group"] = name + " " + slides_of(rows, pattern)[0]
         rows["image"] = [os.path.relpath(file, FOLDER) for file in rows["file"]]
         parts.append(rows[["image", "label", "group", *BOX]])
     table = pd.concat(parts, ignore_index=True)

@@ -49,15 +49,16 @@ def invoke(*words: str) -> str:
 
 
 def folders(root: Path) -> None:
-    for k, name in enumerate(["train/SNE/a.JPG", "train/LY/b.png", "test/SNE/c.png"]):
+    names = [f"train/{label}/{k}.{suffix}" for label, suffix in (("SNE", "JPG"), ("LY", "png")) for k in range(5)]
+    for k, name in enumerate([*names, "test/SNE/c.png"]):
         picture(root / f"{name}.png", k, 300).rename(root / name)
 
 
 def test_init_says_what_it_understood_and_writes_what_runs(here: Path) -> None:
     folders(here / "my cells")
     shown = invoke("init", "my cells", "--out", "run.yaml")
-    for line in ("my cells: one folder of images per class", "images: 3", "classes: 2 in training: LY 1, SNE 1",
-                 "split: 2 training, 1 test (train 2, test 1)", "patients: not known", "sizes: 300x300 px (3)",
+    for line in ("my cells: one folder of images per class", "images: 11", "classes: 2 in training: LY 5, SNE 5",
+                 "split: 10 training, 1 test (train 10, test 1)", "patients: not known", "sizes: 300x300 px (11)",
                  "window: 280 px around each cell, stored at 128 px",
                  "preset: laptop, because this machine shows no GPU",
                  "written: run.yaml; next: buffycoat run run.yaml"):  # fmt: skip
@@ -89,13 +90,68 @@ def test_what_init_writes_is_valid_with_every_comment_taken_off(here: Path) -> N
 
 
 def test_init_understands_tables_and_wbcbench(here: Path) -> None:
-    picture(here / "a.png", 1)
-    (here / "cells.csv").write_text("image,label,split,group\na.png,SNE,train,p1\n")
+    for k in range(10):
+        picture(here / f"{k}.png", k)
+    rows = [f"{k}.png,{'SNE' if k % 2 else 'LY'},train,p{k}" for k in range(10)]
+    (here / "cells.csv").write_text("\n".join(["image,label,split,group", *rows]))
     assert "a table of images" in invoke("init", "cells.csv") and read_yaml(here / "my.yaml")["data"] == "cells.csv"
-    shown = invoke("init", str(wbcbench(here / "challenge")), "--preset", "wbcbench", "--force")
-    assert "WBCBench's folder" in shown and "recovered from the order of the list" in shown
-    assert "needed before it can run: crop.crop_cells.weights: no weights/cpsam" in shown
-    assert read_yaml(here / "my.yaml")["preset"] == "wbcbench"
+    words = ["init", str(wbcbench(here / "challenge")), "--preset", "wbcbench", "--out", "other.yaml"]
+    shown = CliRunner().invoke(cli.app, words)
+    assert "WBCBench's folder" in shown.stdout and "recovered from the order of the list" in shown.stdout
+    assert "needed before it can run: crop.crop_cells.weights: no weights/cpsam" in shown.stdout
+    assert "5 folds need at least 5 groups (patients), found 3" in str(shown.exception)
+    assert not (here / "other.yaml").exists()
+
+
+def rows_of_own_names(here: Path, count: int = 11) -> None:
+    lines = ["filename;Cell Type;subset;patient_id"]
+    for k in range(count):
+        picture(here / "img" / f"{k}.png", k)
+        lines.append(f"img\\{k}.png;{'Neutrophil' if k % 2 else 'Lymphocyte'};{'Test' if k == 0 else 'Train'};p{k}")
+    (here / "cells.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_init_writes_the_columns_that_it_takes(here: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows_of_own_names(here)
+    caplog.set_level(logging.INFO, "buffycoat")
+    shown = invoke("init", "cells.csv", "--label-column", "cell type")
+    assert "classes: 2 in training: LY 5, SNE 5" in shown and "split: 10 training, 1 test (Train 10, Test 1)" in shown
+    assert "Lymphocyte = LY, Neutrophil = SNE" in shown and "patients: 10;" in shown
+    assert "column 'filename' is taken for image; name another one by --image-column" in caplog.text
+    written = read_yaml(here / "my.yaml")
+    assert written["index"] == {
+        "columns": {"label": "cell type", "image": "filename", "split": "subset", "group": "patient_id"}
+    }
+    assert check_run(written).index.columns.group == "patient_id"
+    lines = (here / "my.yaml").read_text().splitlines()
+    first = lines.index("index:")
+    (here / "all.yaml").write_text("\n".join([*lines[:first], *(line.removeprefix("# ") for line in lines[first:])]))
+    with_all = check_run(read_yaml(here / "all.yaml"))
+    assert with_all.index.columns.image == "filename" and with_all.index.make_labels.label_aliases
+
+
+def test_init_takes_a_pattern(here: Path) -> None:
+    for k in range(10):
+        picture(here / "cells" / f"p{k // 2}" / ("SNE" if k % 2 else "LY") / "a.png", k)
+    assert "patients: 5;" in invoke("init", "cells", "--pattern", "<group>/<label>/<file>")
+    assert check_run(read_yaml(here / "my.yaml")).index.columns.pattern == "<group>/<label>/<file>"
+
+
+def test_init_does_not_recommend_what_cannot_run(here: Path) -> None:
+    rows_of_own_names(here)
+    text = (here / "cells.csv").read_text()
+    for changed, message in (
+        (text.replace("Lymphocyte", "neutrophils"), "all labelled training images are of one class"),
+        (text.replace("Train", "Test"), "no training image has a label"),
+        (text.replace("img\\", "image/"), "no image can be read: 11 missing; no such file: "),
+        (text.replace(";Test;", ";Later;"), "found 'Later' \\(1\\), which mean neither training nor test"),
+    ):
+        (here / "cells.csv").write_text(changed)
+        words = ["init", "cells.csv", "--label-column", "Cell Type", "--split-column", "subset"]
+        shown = CliRunner().invoke(cli.app, words)
+        assert isinstance(shown.exception, InputError)
+        assert re.search(message, str(shown.exception)), shown.exception
+        assert not (here / "my.yaml").exists()
 
 
 def test_init_takes_a_preset_whose_weights_are_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +179,7 @@ def test_init_overwrites_nothing_and_says_so_in_one_line(here: Path) -> None:
     assert (here / "my.yaml").read_text() == "seed: 1\n"
     for data in ("absent", "my.yaml"):
         with pytest.raises(
-            InputError, match="no such file or folder: absent|my.yaml: a file whose name ends in '.yaml'"
+            InputError, match="no such file or folder: .*absent|my.yaml: a file whose name ends in '.yaml'"
         ):
             cli.init(data, out=here / "other.yaml")
     assert not (here / "other.yaml").exists()
@@ -274,7 +330,7 @@ def test_a_dry_run_of_ones_own_images(here: Path) -> None:
     assert shown.returncode == 0, shown.stdout + shown.stderr
     lines = shown.stdout.splitlines()
     assert "preset laptop" in lines[0] and lines[1] == "cells: one folder of images per class"
-    assert "split: 2 training, 1 test (train 2, test 1)" in lines
+    assert "split: 10 training, 1 test (train 10, test 1)" in lines
     assert any(line.split()[:2] == ["train_fold", "5"] for line in lines), lines
     assert lines[-1] == "dry run: nothing was done; the command without -n runs it"
     assert len(lines) < 45 and "python -m" not in shown.stdout and "results/1_index/" not in shown.stdout

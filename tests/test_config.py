@@ -143,7 +143,7 @@ def test_recovered_patients_are_for_wbcbench_unless_asked_for(tmp_path: Path) ->
     ("named", "message"),
     [
         ({"make_labels": {"test_labels": "a.csv"}}, r"test_labels is for WBCBench's folder, not for cells\.csv"),
-        ({"make_index": {"root": "absent"}}, r"index\.make_index\.root: no such file: absent"),
+        ({"make_index": {"root": "absent"}}, r"index\.make_index\.root: no such file: /.*absent"),
     ],
 )
 def test_a_file_that_would_not_be_used_is_an_error(tmp_path: Path, named: dict[str, Any], message: str) -> None:
@@ -164,6 +164,82 @@ def test_paths_are_found_beside_the_file_that_names_them(
     assert "cells.csv: found beside the file that names it" in caplog.text
     monkeypatch.chdir(beside)
     assert check_run(raw, [beside / "my.yaml"]).data == "cells.csv", "the working directory comes first"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    ["index.make_index.root", "crop.train_segmenter.masks", "crop.crop_cells.weights", "classify.train_fold.weights",
+     "embed.embed_cells.weights"],
+)  # fmt: skip
+def test_every_path_is_looked_for_here_and_beside_the_file_and_at_home(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, keys: str
+) -> None:
+    caplog.set_level("INFO", "buffycoat")
+    (tmp_path / "set" / "thing").mkdir(parents=True)
+    stage, rule, name = keys.split(".")
+
+    def found(value: str) -> str:
+        held = [value] if name == "masks" else value
+        raw = {"preset": "laptop", "data": table(tmp_path), stage: {rule: {name: held}}}
+        section = getattr(getattr(check_run(raw, [tmp_path / "set" / "my.yaml"]), stage), rule)
+        here = getattr(section, name)
+        return here[0] if name == "masks" else here
+
+    assert found("thing") == "set/thing" and "thing: found beside the file that names it" in caplog.text
+    (tmp_path / "thing").mkdir()
+    assert found("thing") == "thing" and "taken from the working directory" in caplog.text
+    monkeypatch.setenv("HOME", str(tmp_path / "set"))
+    assert found("~/thing") == str(tmp_path / "set" / "thing")
+    with pytest.raises(InputError, match=rf"{keys}: no (such file: )?.*absent"):
+        found("absent")
+
+
+def test_data_at_home_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "home").mkdir()
+    table(tmp_path / "home")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert check_run({"preset": "laptop", "data": "~/cells.csv"}).data == str(tmp_path / "home" / "cells.csv")
+    with pytest.raises(InputError, match=rf"no such file or folder: {tmp_path / 'home'}/none\.csv"):
+        check_run({"preset": "laptop", "data": "~/none.csv"})
+
+
+def test_settings_for_other_kinds_of_data_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "set" / "SNE").mkdir(parents=True)
+    for name in ("SNE", "LY"):
+        (tmp_path / "set" / name).mkdir(exist_ok=True)
+        (tmp_path / "set" / name / "a.png").write_bytes(b"")
+    for data, named, message in (
+        (table(tmp_path), {"columns": {"pattern": "<label>"}}, "pattern is for class folders"),
+        ("set", {"make_index": {"test_values": ["x"]}}, "test_values is for a table's column"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check_run({"preset": "laptop", "data": data, "index": named})
+
+
+def test_the_digest_of_lists_is_handed_on_to_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = check_run({"preset": "laptop", "data": table(tmp_path)})
+    before = config.listed_rows(found)
+    monkeypatch.setattr(config, "rows_digest", lambda *_: "read again")
+    assert config.listed_rows(found) == before
+    (tmp_path / "cells.csv").write_text("image,label,group\nanother.png,SNE,p1\n")
+    assert config.listed_rows(found) == "read again"
+
+
+def test_numbers_are_texts_where_classes_are_named_and_truth_values_are_explained() -> None:
+    named = {"label_aliases": {1: "SNE", "2": 3}, "classes": ["SNE", 3, 1.5]}
+    labels = check_config({"index": {"make_labels": named, "make_index": {"test_values": [2]}}}).index
+    assert labels.make_labels.label_aliases == {"1": "SNE", "2": "3"} and labels.make_labels.classes == (
+        "SNE",
+        "3",
+        "1.5",
+    )
+    assert labels.make_index.test_values == ("2",)
+    assert check_config({"embed": {"train_head": {"multipliers": {3: 2}}}}).embed.train_head.multipliers == {"3": 2.0}
+    for wrong in ({"classes": [False, "LY"]}, {"label_aliases": {False: "SNE"}}, {"label_aliases": {"x": False}}):
+        with pytest.raises(InputError, match="false: YAML reads yes, no, .* as truth values; put the word in quotes"):
+            check_config({"index": {"make_labels": wrong}})
+    with pytest.raises(InputError, match="stands there twice"):
+        check_config({"index": {"make_labels": {"label_aliases": {1: "SNE", "1": "LY"}}}})
 
 
 def test_lists_are_replaced_and_dictionaries_merged() -> None:

@@ -24,6 +24,8 @@ from buffycoat.core.progress import Progress, start_logging
 if TYPE_CHECKING:
     import pandas as pd
 
+    from buffycoat.config import Config
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 log = logging.getLogger("buffycoat")
 BundleOption = Annotated[Path, typer.Option("--bundle", help="The folder that `snakemake pack_bundle` wrote.")]
@@ -55,8 +57,7 @@ TEMPLATE = """\
 preset: {preset} # demo | laptop | wbcbench | paper, or the path of a YAML file
 {data}
 # Everything else is optional, and replaces what the preset says. docs/configuration.md has every setting.
-# index:
-#   columns: {{label: diagnosis, group: patient}} # of a table: columns that have other names than label and group
+{index}
 #   make_labels:
 #     label_aliases: {{neutrophil: SNE}} # your spelling: the class
 #   make_folds:
@@ -69,6 +70,11 @@ preset: {preset} # demo | laptop | wbcbench | paper, or the path of a YAML file
 """
 
 
+NO_COLUMNS = """\
+# index:
+#   columns: {label: diagnosis, group: patient} # of a table: columns that have other names than label and group"""
+
+
 @app.command()
 def init(
     data: Annotated[
@@ -77,37 +83,76 @@ def init(
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("my.yaml"),
     preset: Annotated[str | None, typer.Option(help="demo, laptop, wbcbench, paper, or a path.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    image_column: Annotated[str | None, typer.Option(help="Of a table: the column of the images' paths.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Of a table: the column of the labels.")] = None,
+    split_column: Annotated[str | None, typer.Option(help="Of a table: what tells training from test.")] = None,
+    group_column: Annotated[str | None, typer.Option(help="Of a table: the column of the patients.")] = None,
+    pattern: Annotated[str | None, typer.Option(help="Of class folders, e.g. '<group>/<label>/<file>'.")] = None,
 ) -> None:
-    """Look at images, say what they are understood to be, and write the file that runs them."""
-    import yaml
+    """Look at images, say what they are understood to be, and write the file that runs them.
 
-    from buffycoat.config import default_preset, missing_weights, read_layers, settle_data
+    Exit status: 2 where nothing could be trained; the last line says why, and no file is written.
+    """
+    from buffycoat.config import default_preset, missing_weights
     from buffycoat.index.overview import describe, look_at
 
     if out.is_dir():
         raise InputError(f"{out}: a folder; name a file with --out")
     if out.exists() and not force:
         raise InputError(f"{out}: exists; name another file with --out, or overwrite it with --force")
+    given = {"image": image_column, "label": label_column, "split": split_column, "group": group_column,
+             "pattern": pattern}  # fmt: skip
     name, reason = (preset, "you named it") if preset else default_preset()
-    config = settle_data(read_layers({"preset": name, "data": data})[0], {}, [])
+    config, columns = _understood(name, data, given)
     if not preset and missing_weights(config):
         name, reason = "laptop", f"the weights that {name} needs are not here"
-        config = settle_data(read_layers({"preset": name, "data": data})[0], {}, [])
-    crop, index = config.crop.crop_cells, config.index
-    for line in describe(look_at(data, index), index.make_labels, crop.window_px, crop.size_px):
+        config, columns = _understood(name, data, given)
+    crop = config.crop.crop_cells
+    seen = look_at(str(config.data), config.index)
+    for line in describe(seen, config.index.make_labels, crop.window_px, crop.size_px):
         typer.echo(line)
     typer.echo(f"preset: {name}, because {reason}")
     for clause in missing_weights(config):
         typer.echo(f"needed before it can run: {clause}")
+    if seen.fault:
+        raise InputError(seen.fault)
+    _write_template(out, config, columns)
+    typer.echo(f"written: {out}; next: buffycoat run {shlex.quote(str(out))}")
+
+
+def _understood(preset: str, data: str, given: dict[str, str | None]) -> tuple[Config, dict[str, str]]:
+    """Return the configuration of data, and the names of columns that are written down: given, or guessed and said."""
+    from buffycoat.config import read_layers, settle_data
+    from buffycoat.index.lists import kind_of
+    from buffycoat.index.overview import guess_columns
+
+    columns = {what: name for what, name in given.items() if name}
+    raw = {"preset": preset, "data": data, "index": {"columns": columns}}
+    config = settle_data(read_layers(raw)[0], raw, [])
+    if kind_of(str(config.data)) != "table":
+        return config, columns
+    guessed = guess_columns(Path(str(config.data)), config.index.columns, config.index.make_folds.folds)
+    for what, name in guessed.items():
+        log.info("column '%s' is taken for %s; name another one by --%s-column", name, what, what)
+    raw = {**raw, "index": {"columns": {**columns, **guessed}}}
+    return settle_data(read_layers(raw)[0], raw, []), {**columns, **guessed}
+
+
+def _write_template(out: Path, config: Config, columns: dict[str, str]) -> None:
+    """Write the file that runs the data, with the names of columns that differ from the usual ones."""
+    import yaml
+
+    data = str(config.data)
     # A file in another folder may be run from there, or from anywhere: it names the place from the root on.
     place = data if out.resolve().parent == Path.cwd().resolve() else os.path.abspath(data)
     named = yaml.safe_dump({"data": place}, allow_unicode=True, width=10**6)
+    flow = yaml.safe_dump(columns, allow_unicode=True, width=10**6, default_flow_style=True).strip()
     with whole_file(out) as partial:
         text = TEMPLATE.format(
-            name=shlex.quote(str(out)), preset=name, data=named, window_px=crop.window_px, recipe=config.classify.recipe
-        )
+            name=shlex.quote(str(out)), preset=config.preset, data=named, window_px=config.crop.crop_cells.window_px,
+            recipe=config.classify.recipe, index=f"index:\n  columns: {flow}" if columns else NO_COLUMNS,
+        )  # fmt: skip
         partial.write_text(text, encoding="utf-8")
-    typer.echo(f"written: {out}; next: buffycoat run {shlex.quote(str(out))}")
 
 
 def _has_option(words: list[str], names: tuple[str, ...]) -> bool:

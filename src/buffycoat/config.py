@@ -28,8 +28,8 @@ from buffycoat.core.settings import RUNTIME_VARIABLE, Runtime, Settings, Statist
 from buffycoat.crop.settings import Crop
 from buffycoat.embed.settings import Embed
 from buffycoat.index.forms import is_there
-from buffycoat.index.listed import Listed, listed_of
-from buffycoat.index.lists import SMEARS, folders_of, kind_of, lists_of
+from buffycoat.index.listed import listed_inside
+from buffycoat.index.lists import SMEARS, folders_of, kind_of, lists_of, rows_digest
 from buffycoat.index.settings import Columns, Index
 from buffycoat.measure.settings import Measure
 from buffycoat.partition.settings import Partition
@@ -45,6 +45,8 @@ PRESETS = ("demo", "laptop", "wbcbench", "paper")
 """Names of the files in workflow/presets/."""
 CHOSEN = "BUFFYCOAT_PRESET"
 """Environment variable that names the preset of files that name none: a run hands its choice on to its jobs."""
+ROWS = "BUFFYCOAT_ROWS"
+"""Environment variable by which a run hands the digest of its lists on to its jobs, behind what it was made of."""
 RESULTS = "results/"
 """Where the workflow writes; what lies there it makes itself."""
 
@@ -60,9 +62,10 @@ class Config(Settings):
     data: str | None = Field(
         default=None,
         pattern=r"^[^{}<>]+$",  # these are wildcards and variables to Snakemake
-        description="The images: a table (.csv or .parquet), a folder that holds one folder of images per class, boxes"
-        " on fields (Pascal VOC, YOLO, COCO), Parquet files with images inside (a folder or a pattern), or WBCBench's"
-        " folder. A path from the working directory or else from the file that names it. `demo` draws its own.",
+        description="The images: a table (.csv, .tsv, .xlsx or .parquet), a folder that holds one folder of images per"
+        " class, boxes on fields (Pascal VOC, YOLO, COCO), Parquet files with images inside (a folder or a pattern), or"
+        " WBCBench's folder. A path from the working directory or else from the file that names it. `demo` draws its"
+        " own.",
     )
     seed: int = Field(default=1, ge=0, description="Every random stream derives from it.")
     runtime: Runtime = Runtime()
@@ -96,7 +99,8 @@ def _describe(error: Mapping[str, Any]) -> str:
     name = ".".join(str(key) for key in keys)
     if error["type"] != "extra_forbidden":
         given = "" if isinstance(error["input"], dict) else f", found {error['input']!r}"
-        return f"{name}: {error['msg'][:1].lower()}{error['msg'][1:]}{given}"
+        said = error["msg"].removeprefix("Value error, ")
+        return f"{name}: {said[:1].lower()}{said[1:]}{given}"
     holder = _type_at(keys)
     known = list(holder.model_fields) if holder else []
     near = difflib.get_close_matches(str(keys[-1]), known, 1)
@@ -219,13 +223,50 @@ def default_preset() -> tuple[str, str]:
 
 
 def find_file(name: str, files: Sequence[Path]) -> Path:
-    """Return a path from the working directory, or where nothing is there, from the folder of one of `files`."""
-    beside = [] if is_there(Path(name)) else [file.parent / name for file in reversed(files)]
-    found = next((path for path in beside if is_there(path)), None)
-    if found is None:
+    """Return a path from the working directory, or where nothing is there, from the folder of one of `files`.
+
+    `~` at its beginning is the home folder, unless there is a file of this name.
+    """
+    name = name if os.path.lexists(name) else os.path.expanduser(name)
+    beside = [path for file in reversed(files) if is_there(path := file.parent / name)]
+    if is_there(Path(name)):
+        others = [path for path in beside if not path.exists() or not path.samefile(name)]
+        if others:
+            log.info("%s: taken from the working directory: %s, and not %s", name, os.path.abspath(name), others[0])
         return Path(name)
-    log.info("%s: found beside the file that names it: %s", name, found)
-    return Path(os.path.relpath(found))
+    if not beside:
+        return Path(name)
+    log.info("%s: found beside the file that names it: %s", name, beside[0])
+    return Path(os.path.relpath(beside[0]))
+
+
+def _found(name: str, files: Sequence[Path]) -> str:
+    """Return where a file or folder is that a setting names; as it is written where that is from here, or nowhere."""
+    path = find_file(name, files)
+    return name if name.startswith(RESULTS) or path == Path(name) else str(path)
+
+
+def settle_paths(config: Config, files: Sequence[Path]) -> Config:
+    """Return the configuration with the paths of what it names besides its data, as `find_file` finds them."""
+
+    def changed(section: Settings, *names: str) -> Settings:
+        given = {name: getattr(section, name) for name in names}
+        found = {name: _found(value, files) for name, value in given.items() if value and value != "embedded"}
+        return section.model_copy(update=found)
+
+    crop, index = config.crop, config.index
+    masks = tuple(_found(name, files) for name in crop.train_segmenter.masks)
+    sections = {
+        "crop": {"crop_cells": changed(crop.crop_cells, "weights"),
+                 "train_segmenter": crop.train_segmenter.model_copy(update={"masks": masks})},
+        "classify": {"train_fold": changed(config.classify.train_fold, "weights")},
+        "embed": {"embed_cells": changed(config.embed.embed_cells, "weights")},
+        "index": {"make_index": changed(index.make_index, "root"),
+                  "make_labels": changed(index.make_labels, "test_labels")},
+    }  # fmt: skip
+    return config.model_copy(
+        update={name: getattr(config, name).model_copy(update=parts) for name, parts in sections.items()}
+    )
 
 
 def preset_file(name: object, files: Sequence[Path]) -> Path:
@@ -273,13 +314,21 @@ def settle_data(config: Config, user: Mapping[str, Any], files: Sequence[Path]) 
     Raises InputError where the data are not there or not accepted, or where a setting names a file for other data.
     """
     data = str(find_file(str(config.data), files)) if config.data != SMEARS else SMEARS
+    config = settle_paths(config, files)
     labels = config.index.make_labels
     try:
         kind = kind_of(data)
     except InputError as problem:
         raise InputError(f"{problem}{_place_of(['data'], files, config.data)}") from None
     if kind not in ("table", "boxes") and config.index.make_index.root:
-        raise InputError(f"config: index.make_index.root is for tables and for boxes, and {data} is none; remove it")
+        raise InputError(f"config: index.make_index.root is for tables and boxes, and {data} is none; remove it")
+    if kind != "class folders" and config.index.columns.pattern:
+        raise InputError(f"config: index.columns.pattern is for class folders, and {data} is none; remove it")
+    if config.index.make_index.test_values != "auto" and kind != "table" and not config.index.columns.pattern:
+        raise InputError(
+            "config: index.make_index.test_values is for a table's column, or <split> in index.columns.pattern, not for"
+            f" {data}; remove it"
+        )
     if kind != "wbcbench" and labels.test_labels:
         raise InputError(f"config: index.make_labels.test_labels is for WBCBench's folder, not for {data}; remove it")
     named = merge({"index": {"make_labels": {}}}, user)["index"]["make_labels"]
@@ -307,12 +356,26 @@ def lists_are_drawn(config: Config) -> bool:
     return config.data == SMEARS
 
 
-def listed_rows(config: Config) -> Listed:
-    """Return what tells the steps of the index that the data list other images, or say something else of them.
+def listed_rows(config: Config) -> str:
+    """Return what tells `make_index` that the lists name other images: a digest of their rows without the labels.
 
-    Drawn lists do not exist before the workflow runs: these Snakemake watches as it does other files.
+    Drawn lists do not exist before the workflow runs: these Snakemake watches as it does other files. A job's own
+    Snakemake gets the digest from its run, unless the lists have changed: reading a large Excel file takes seconds.
     """
-    return Listed("made by draw_smears") if lists_are_drawn(config) else listed_of(str(config.data), config.index)
+    if lists_are_drawn(config):
+        return "made by draw_smears"
+    data, columns = str(config.data), config.index.columns
+    known = [
+        (name, os.stat(name).st_mtime_ns, os.stat(name).st_size) for name in lists_of(data) if os.path.exists(name)
+    ]
+    key = json.dumps([os.getcwd(), data, known, columns.model_dump()])
+    if not known:
+        return rows_digest(data, columns)
+    told, _, digest = os.environ.get(ROWS, "").rpartition("=")
+    if told != key:
+        digest = rows_digest(data, columns)
+        os.environ[ROWS] = f"{key}={digest}"
+    return digest
 
 
 def missing_sources(config: Config) -> list[str]:
@@ -321,7 +384,7 @@ def missing_sources(config: Config) -> list[str]:
     for key, names in named_sources(config).items():
         absent = [name for name in names if not os.path.exists(name)]
         if absent:
-            clauses.append(f"{key}: no such file: {', '.join(absent)}")
+            clauses.append(f"{key}: no such file: {', '.join(map(os.path.abspath, absent))}")
     return clauses
 
 
@@ -375,7 +438,8 @@ def check_run(raw: Mapping[str, Any], files: Sequence[Path] = ()) -> Config:
     if ahead := sources_of_tomorrow(config):
         raise InputError(f"config: {'; '.join(ahead)}")
     # Annotations that cannot be read, and boxes of one class alone, end the run before it begins.
-    listed_rows(config)
+    if not lists_are_drawn(config):
+        listed_inside(str(config.data), config.index)
     return config
 
 

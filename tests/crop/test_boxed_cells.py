@@ -9,8 +9,8 @@ from PIL import Image
 
 from buffycoat.core.files import sha256_of
 from buffycoat.crop import crop_cells as step
-from buffycoat.crop.boxed_cells import NO_CELL, Answer, ellipse_in, frame_box, overlap_with, region_of_box, view_around
 from buffycoat.crop.crop_cells import crop_cells
+from buffycoat.crop.framing import NO_CELL, Answer, ellipse_in, frame_box, overlap_with, region_of_box, view_around
 from buffycoat.crop.settings import CropCells
 from buffycoat.data.images import BACKGROUND, CYTOPLASM, NUCLEUS, CellImages
 from buffycoat.data.locations import Location

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
 from buffycoat.crop.framing import cut_window, resize_crop
-from buffycoat.data.clean_pairs import aligned, likeness, paired_crops, psnr, ssim
+from buffycoat.data.clean_pairs import against_clean_forms, aligned, likeness, paired_crops, psnr, ssim
 from buffycoat.data.degradations import DEGRADATIONS
+from buffycoat.data.images import CellImages, ShardWriter
 
 
 def smooth(seed: int, side: int = 200) -> np.ndarray:
@@ -61,3 +64,35 @@ def test_psnr_and_ssim_of_known_images() -> None:
     noisy = [DEGRADATIONS["salt_and_pepper"](image, level, np.random.default_rng(0)) for level in (0, 1, 4)]
     scores = [ssim(each, image) for each in noisy]
     assert scores[0] == pytest.approx(1) and scores == sorted(scores, reverse=True) and scores[-1] < 0.6
+
+
+def cells(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, CellImages, CellImages, pd.DataFrame]:
+    """Two pairs; the degraded crop of the second one was restored to the clean one."""
+    rng = np.random.default_rng(0)
+    clean = [rng.integers(0, 256, (32, 32, 3)).astype(np.uint8) for _ in range(2)]
+    worse = [np.clip(crop + rng.normal(0, 20, crop.shape), 0, 255).astype(np.uint8) for crop in clean]
+    mask = np.ones((32, 32), np.uint8)
+    rows = []
+    with ShardWriter(folder / "shards", 32) as writer:
+        for name, crop in (("p0", clean[0]), ("p1", clean[1]), ("d0", worse[0]), ("d1", worse[1]), ("r1", clean[1])):
+            shard, row, crc32 = writer.add(name, crop, mask)
+            rows.append({"image_id": name, "shard": f"shards/{shard}", "shard_row": row, "crc32": crc32})
+    crops = pd.DataFrame(rows[:4]).assign(row=16.0, col=16.0, window_px=32)
+    table = pd.DataFrame([*rows[:3], {**rows[4], "image_id": "d1"}]).assign(restored=[False, False, False, True])
+    images = pd.DataFrame({"image_id": ["p0", "p1", "d0", "d1"], "severity": [None, None, "mild", "odd words"],
+                           "original": [None, None, "p0", "p1"]})  # fmt: skip
+    pixels = CellImages(crops, folder / "crops.parquet"), CellImages(table, folder / "cells.parquet")
+    return images, table, *pixels, crops
+
+
+def test_likeness_to_the_clean_form_by_severity(tmp_path: Path) -> None:
+    mild, odd = against_clean_forms(*cells(tmp_path))
+    assert (mild["severity"], mild["pairs"], mild["restored"], mild["of_restored"]) == ("mild", 1, 0, None)
+    before, after = (float(value) for value in mild["all"]["psnr"].split(" → "))
+    assert before == after and 15 < before < 30
+    assert odd["severity"] == "odd words" and odd["of_restored"]["psnr"].endswith("→ 100.00")
+
+
+def test_without_pairs_there_is_nothing_to_compare(tmp_path: Path) -> None:
+    images, *others = cells(tmp_path)
+    assert against_clean_forms(images.assign(original=None), *others) == []

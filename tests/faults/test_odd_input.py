@@ -27,7 +27,7 @@ from buffycoat.data.tables.index import IMAGES, LABELS
 from buffycoat.index.make_index import make_index
 from buffycoat.index.make_labels import make_labels
 from buffycoat.index.settings import Columns, MakeIndex, MakeLabels
-from buffycoat.index.sources import read_table
+from buffycoat.index.sources import read_listing, read_table
 from buffycoat.report.write_predictions import write_submission
 from tests.faults.steps_run import REPOSITORY, one_line, picture, run_step
 
@@ -181,11 +181,13 @@ def test_a_list_in_utf_16_as_a_spreadsheet_writes_it(tmp_path: Path) -> None:
 def test_a_column_may_be_called_line(tmp_path: Path) -> None:
     """Cell lines are groups: no column of the user's is taken for a line number."""
     picture(tmp_path / "a.png", 1)
-    table = write_list(tmp_path / "l.csv", [("image", "label", "line"), ("a.png", "SNE", "HL-60")])
+    picture(tmp_path / "b.png", 2)
+    rows = [("image", "label", "line"), ("a.png", "SNE", "HL-60"), ("b.png", "LY", "HL-60")]
+    table = write_list(tmp_path / "l.csv", rows)
     out = {name: tmp_path / name for name in ("images", "labels", "classes", "test_labels", "summary")}
     make_index(data=table, images=out["images"], columns=Columns(), settings=MakeIndex())
     make_labels(data=table, **out, columns=Columns(group="line"), settings=MakeLabels())
-    assert LABELS.read(out["labels"])["group"].tolist() == ["HL-60"]
+    assert LABELS.read(out["labels"])["group"].tolist() == ["HL-60", "HL-60"]
 
 
 def test_parquet_lists_with_an_index_gaps_and_odd_columns(tmp_path: Path) -> None:
@@ -196,8 +198,9 @@ def test_parquet_lists_with_an_index_gaps_and_odd_columns(tmp_path: Path) -> Non
     assert read["group"].tolist() == [3, None], "whole numbers stay whole"
     twice = pa.table([pa.array(["a"]), pa.array(["b"])], names=["image", "image"])
     pq.write_table(twice, tmp_path / "twice.parquet")
-    with pytest.raises(InputError, match=r"twice\.parquet: the header has an empty or repeated name"):
-        read_table(tmp_path / "twice.parquet")
+    assert read_table(tmp_path / "twice.parquet").columns.tolist() == ["image", "image (2)"]
+    with pytest.raises(InputError, match=r"twice\.parquet: the header has a repeated name: 'image'"):
+        read_listing(str(tmp_path / "twice.parquet"), Columns(), MakeIndex())
     pq.write_table(pa.table({"image": [["a", "b"]], "label": ["SNE"]}), tmp_path / "nested.parquet")
     with pytest.raises(InputError, match=r"nested\.parquet: column 'image' holds ndarrays"):
         make_index(

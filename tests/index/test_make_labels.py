@@ -67,9 +67,12 @@ def test_labels_that_are_no_codes_are_classes_themselves(tmp_path: Path, caplog:
 @pytest.mark.parametrize("code", ["image_id", "label", "probability", "all", "{fold}", "$x$", "a\tb"])
 def test_a_class_that_no_table_could_hold_is_refused(tmp_path: Path, code: str) -> None:
     picture(tmp_path / "a.png", 1)
+    picture(tmp_path / "b.png", 2)
+    table = f"image,label\na.png,{code}\nb.png,other\n"
     with pytest.raises(InputError, match="a class cannot be called so.*label_aliases"):
-        index(tmp_path, f"image,label\na.png,{code}\n")
-    assert index(tmp_path, f"image,label\na.png,{code}\n", label_aliases={code: "SNE"})[0]["label"].tolist() == ["SNE"]
+        index(tmp_path, table)
+    frame, _ = index(tmp_path, table, label_aliases={code: "SNE", "other": "LY"})
+    assert frame["label"].tolist() == ["SNE", "LY"]
 
 
 def test_one_image_classes_are_warned_of(tmp_path: Path) -> None:
@@ -141,15 +144,19 @@ def tables(out: Path) -> dict[str, bytes]:
 def test_the_index_is_blind_to_labels_and_patients(tmp_path: Path) -> None:
     for k in range(4):
         picture(tmp_path / f"{k}.png", k % 3)
-    index(tmp_path, "image,label,group\n0.png,SNE,p\n1.png,LY,p\n2.png,LY,q\n3.png,SNE,q\n")
+    picture(tmp_path / "4.png", 4)
+    index(tmp_path, "image,label,group\n0.png,SNE,p\n1.png,LY,p\n2.png,LY,q\n3.png,SNE,q\n4.png,LY,p\n")
     before = tables(tmp_path / "out")
-    frame, _ = index(tmp_path, "image,label,group,note\n0.png,LY,q,x\n1.png,,p,\n2.png,MO,q,\n3.png,SNE,q,\n")
+    frame, _ = index(
+        tmp_path, "image,label,group,note\n0.png,LY,q,x\n1.png,,p,\n2.png,MO,q,\n3.png,SNE,q,\n4.png,LY,p,\n"
+    )
     after = tables(tmp_path / "out")
     assert before["images"] == after["images"] and before["labels"] != after["labels"]
     assert statuses(frame) == {
         "0.png": "conflicting_duplicate", "1.png": "unlabelled", "2.png": "ok", "3.png": "conflicting_duplicate",
+        "4.png": "ok",
     }  # fmt: skip
-    assert frame["group"].tolist() == ["q", "p", "q", "q"]
+    assert frame["group"].tolist() == ["q", "p", "q", "q", "p"]
 
 
 def test_labels_of_other_images_than_the_index_has_are_refused(tmp_path: Path) -> None:
@@ -163,7 +170,7 @@ def test_labels_of_other_images_than_the_index_has_are_refused(tmp_path: Path) -
 
 def test_a_data_set_without_a_usable_label_is_refused(tmp_path: Path) -> None:
     picture(tmp_path / "a.png", 1)
-    with pytest.raises(InputError, match=r"cells\.csv: no image can be learned from: .*'unlabelled': 1"):
+    with pytest.raises(InputError, match=r"cells\.csv: no image can be learned from: .*\(1 unlabelled\)"):
         index(tmp_path, "image,label\na.png,\n", classes=["SNE"])
 
 
@@ -248,10 +255,11 @@ def test_a_list_that_is_damaged_has_a_digest(tmp_path: Path, suffix: str) -> Non
 
 
 def test_an_error_names_the_setting_of_the_column(tmp_path: Path) -> None:
-    table = "image,diagnosis\na.png,SNE\n"
+    table = "image,diagnosis\na.png,SNE\nb.png,LY\n"
     picture(tmp_path / "a.png", 1)
-    with pytest.raises(InputError, match=r"no column 'label' .*name yours in index\.columns\.label"):
+    picture(tmp_path / "b.png", 2)
+    with pytest.raises(InputError, match=r"no column 'label' .*perhaps index: {columns: {label: diagnosis}}"):
         index(tmp_path, table)
-    assert len(index(tmp_path, table, label="diagnosis")[0]) == 1
+    assert len(index(tmp_path, table, label="diagnosis")[0]) == 2
     with pytest.raises(InputError, match=r"index\.columns\.group"):
         index(tmp_path, table, label="diagnosis", group="patient")

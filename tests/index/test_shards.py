@@ -18,7 +18,7 @@ from buffycoat.data.images import decode_bytes
 from buffycoat.data.locations import Location, locations_of, read_encoded
 from buffycoat.data.tables.crop import CROPS
 from buffycoat.data.tables.index import IMAGES, TEST_LABELS
-from buffycoat.index.listed import listed_of
+from buffycoat.index.listed import listed_inside
 from buffycoat.index.lists import kind_of, lists_of
 from buffycoat.index.overview import describe, look_at
 from buffycoat.index.settings import Columns, Index, MakeLabels
@@ -131,11 +131,11 @@ def test_crops_come_from_the_rows_and_changed_rows_are_found(tmp_path: Path) -> 
 
 def test_a_corrected_label_indexes_nothing_anew(tmp_path: Path) -> None:
     path = shard(tmp_path / "a.parquet", range(4))
-    before = listed_of(str(path), Index())
+    before = listed_inside(str(path), Index())
     shard(path, range(4), labels=["MO", "MO", "LY", "LY"])
-    assert listed_of(str(path), Index()) == before
+    assert listed_inside(str(path), Index()) == before
     shard(path, range(1, 5))
-    assert listed_of(str(path), Index()) != before
+    assert listed_inside(str(path), Index()) != before
 
 
 HUB = ["phase1_train", "phase2_train", "phase2_eval", "phase2_test"]

@@ -19,6 +19,7 @@ from tests.conftest import REPOSITORY
 from tests.index.cases import picture
 from tests.test_layout import NAMES
 
+TWO_FOLDS = {"index": {"make_folds": {"folds": 2}}}
 PRESETS = REPOSITORY / "workflow" / "presets"
 
 
@@ -43,10 +44,10 @@ def table(folder: Path) -> Path:
 
 
 def test_the_first_lines_are_about_the_data_and_the_trainings(here: Path) -> None:
-    lines, costs = outlook(check_run({"preset": "laptop", "data": str(table(here))}))
+    lines, costs = outlook(check_run({"preset": "laptop", "data": str(table(here)), **TWO_FOLDS}))
     text = "\n".join(lines)
     for part in ("preset laptop", "no GPU", "a table of images", "images: 6", "2 in training: LY 2, SNE 2",
-                 "split: 4 training, 2 test", "patients: 2;", "5 folds of tf_efficientnet_lite0 (128 px, 12 epochs",
+                 "split: 4 training, 2 test", "patients: 2;", "2 folds of tf_efficientnet_lite0 (128 px, 12 epochs",
                  f"results: {here / 'results'}"):  # fmt: skip
         assert part in text, text
     assert "time:" not in text and costs["train_fold"]
@@ -101,7 +102,7 @@ def test_estimates_scale_with_the_machine_and_the_data() -> None:
 
 
 def test_networks_without_figures_are_not_guessed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = check_run({"preset": "laptop", "data": str(table(here)),
+    config = check_run({"preset": "laptop", "data": str(table(here)), **TWO_FOLDS,
                         "classify": {"train_fold": {"backbone": "resnet18", "weights": None}}})  # fmt: skip
     lines, costs = outlook(config)
     assert costs["train_fold"] is None and costs["crop_cells"]
@@ -139,7 +140,7 @@ def test_scores_of_an_older_run_are_not_those_of_this_one(here: Path, caplog: py
 
 
 def test_the_introduction_brings_what_jobs_may_cost(here: Path, caplog: pytest.LogCaptureFixture) -> None:
-    config = check_run({"preset": "laptop", "data": str(table(here))})
+    config = check_run({"preset": "laptop", "data": str(table(here)), **TWO_FOLDS})
     with caplog.at_level(logging.INFO, "snakemake.logging"):
         began = introduce(config)
     assert abs(began - time.time()) < 60

@@ -7,8 +7,9 @@ OUT  results/1_index/images.parquet (no label in it: a corrected label does not 
 """
 
 from buffycoat.config import listed_rows
+from buffycoat.index.listed import Listed, listed_inside
 
-LISTED = listed_rows(CONFIG)
+LISTED = listed_inside(CONFIG.data, CONFIG.index) or Listed(listed_rows(CONFIG))
 
 
 rule make_index:
@@ -29,7 +30,7 @@ rule make_index:
     params:
         code=code_of("buffycoat.index.make_index"),
         data=data_of,
-        columns=columns_of("image", "split"),
+        columns=columns_of("image", "split", "pattern"),
         settings=settings_of("index.make_index"),
         rows=LISTED.rows,
         others=LISTED.others,
@@ -61,7 +62,7 @@ rule make_labels:
     params:
         code=code_of("buffycoat.index.make_labels"),
         data=data_of,
-        columns=columns_of("image", "label", "group"),
+        columns=columns_of("image", "label", "group", "pattern"),
         settings=settings_of("index.make_labels"),
         # Annotations of fields are too many files to be inputs: a change of a label is told by a digest.
         said=LISTED.said,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -19,6 +20,37 @@ def _emptied(value: Any) -> Any:
 
 Emptied = BeforeValidator(_emptied)
 """For dictionaries: `null` empties one that another configuration file has filled (files are merged key by key)."""
+
+
+def _text_of(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(
+            f"{str(value).lower()}: YAML reads yes, no, on, off, true and false as truth values; put the word in quotes"
+        )
+    return str(value) if isinstance(value, (int, float)) else value
+
+
+def _texts_of(value: Any) -> Any:
+    """Return numbers in a value, a list, or the keys and values of a dictionary as texts."""
+    if isinstance(value, Mapping):
+        return {name: _text_of(held) for name, held in _keys_as_texts(value).items()}
+    return [_text_of(item) for item in value] if isinstance(value, (list, tuple)) else _text_of(value)
+
+
+def _keys_as_texts(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    found = {_text_of(name): held for name, held in value.items()}
+    if len(found) < len(value):
+        raise ValueError("a name stands there twice, as a number and as a text; keep one")
+    return found
+
+
+Texts = BeforeValidator(_texts_of)
+"""For names of classes and the like: YAML's numbers become texts; its truth values are explained."""
+TextKeys = BeforeValidator(_keys_as_texts)
+"""For dictionaries by such names."""
+
 
 Options = Annotated[dict[str, Any], Emptied]
 """Options that are passed on as they are."""

@@ -21,8 +21,7 @@ from buffycoat.core.errors import InputError
 from buffycoat.core.files import whole_folder
 from buffycoat.core.progress import track
 from buffycoat.core.steps import run
-from buffycoat.crop.boxed_cells import NO_CELL, Answer, Segment, View, by_stain, frame_box, region_of_box
-from buffycoat.crop.framing import Framed, frame_cell
+from buffycoat.crop.framing import NO_CELL, Answer, Framed, Segment, View, frame_box, frame_cell, region_of_box
 from buffycoat.crop.settings import CropCells
 from buffycoat.crop.stain import segment_by_stain
 from buffycoat.data.gather_portions import ALL, rows_of_portion
@@ -107,6 +106,12 @@ METHODS: dict[str, Callable[[CropCells, Means], Segmenter]] = {
     "embedded": _embedded,
     "cellpose": _cellpose,
 }
+
+
+def by_stain(view: View) -> Answer:
+    """Return the primary cell of a window by its stain."""
+    mask, cells = segment_by_stain(view.window)
+    return Answer([mask], cells)
 
 
 def boxed_segmenter(settings: CropCells, means: Means) -> Segment:

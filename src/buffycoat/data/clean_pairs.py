@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from buffycoat.data.images import Pixels
+from buffycoat.data.images import CellImages, Pixels
 
+MOST = 300
+"""Pairs compared per severity, spread evenly over the data: enough for a steady mean, few enough to cost seconds."""
 FURTHEST = 0.25
 """Windows that lie further apart than this share of their side show other cells, or one cell found badly; ours."""
 
@@ -66,3 +70,51 @@ def likeness(image: Pixels, truth: Pixels, inside: npt.NDArray[np.bool_]) -> tup
     rows, cols = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     part = np.s_[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
     return psnr(image[part], truth[part]), ssim(image[part], truth[part])
+
+
+def against_clean_forms(
+    images: pd.DataFrame, cells: pd.DataFrame, before: CellImages, after: CellImages, crops: pd.DataFrame
+) -> list[dict[str, Any]]:
+    """Return, by severity, PSNR and SSIM of crops and of what the models see against the clean forms of both.
+
+    Parameters: the rows of IMAGES and CELLS, the pixels of the crops and of the cells, and the rows of CROPS. Of what
+    was restored the figures are given by themselves; None where nothing was. Empty where the data give no pairs.
+    """
+    pairs = paired_crops(images, crops).merge(cells[["image_id", "restored"]], on="image_id")
+    pairs["severity"] = pairs["severity"].fillna("unknown")
+    places = [{image_id: place for place, image_id in enumerate(held.ids)} for held in (before, after)]
+    lines = []
+    for severity, rows in pairs.groupby("severity", sort=True):
+        chosen = rows.iloc[:: max(1, -(-len(rows) // MOST))]
+        values = np.array([_compared(row, before, after, places) for row in chosen.itertuples()])
+        restored = chosen["restored"].to_numpy(bool)
+        lines.append(
+            {
+                "severity": str(severity),
+                "pairs": len(rows),
+                "compared": len(chosen),
+                "restored": int(restored.sum()),
+                "all": _means(values),
+                "of_restored": _means(values[restored]) if restored.any() else None,
+            }
+        )
+    return lines
+
+
+def _compared(
+    row: Any, before: CellImages, after: CellImages, places: list[dict[str, int]]
+) -> tuple[float, float, float, float]:
+    """Return PSNR and SSIM of a degraded crop, and of what the models see, against the clean form."""
+    clean = before.crop(places[0][str(row.original)])
+    truth, inside = aligned(clean, int(row.window_px), row.down, row.right)
+    found = before.crop(places[0][str(row.image_id)]), after.crop(places[1][str(row.image_id)])
+    return *likeness(found[0], truth, inside), *likeness(found[1], truth, inside)
+
+
+def _means(values: np.ndarray) -> dict[str, str]:
+    """Return the means as texts for a table."""
+    psnr_before, ssim_before, psnr_after, ssim_after = values.mean(axis=0)
+    return {
+        "psnr": f"{psnr_before:.2f} → {psnr_after:.2f}",
+        "ssim": f"{ssim_before:.3f} → {ssim_after:.3f}",
+    }

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from buffycoat.core.settings import Emptied, Settings
+from buffycoat.core.settings import Emptied, Settings, TextKeys
 
 
 class EmbedCells(Settings):
@@ -47,7 +47,7 @@ class TrainHead(Settings):
     sampler: Literal["none", "sqrt", "balanced"] = Field(
         default="sqrt", description="How often a row of a class of n is drawn: 1, 1/sqrt(n), 1/n."
     )
-    multipliers: Annotated[dict[str, float], Emptied] = Field(
+    multipliers: Annotated[dict[str, float], TextKeys, Emptied] = Field(
         default_factory=dict,
         description="Further factors per class (public implementation: PC, PLY 50; MMY, BNE 5; SNE, LY 0.5).",
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,11 +15,10 @@ import pandas as pd
 from buffycoat.core.errors import InputError
 from buffycoat.data.tables.index import BOX
 from buffycoat.index.annotations import Box, numbers, read_annotations
-from buffycoat.index.forms import box_columns
+from buffycoat.index.forms import columns_of_boxes
 from buffycoat.index.settings import MakeLabels
 from buffycoat.index.words import cell_type_of, part_of
 
-log = logging.getLogger("buffycoat")
 NO_WHITE_CELLS = (
     "rbc", "redblood", "redcell", "erythrocyt", "platelet", "thrombocyt", "plt", "reticulocyt", "parasite",
     "trophozoit", "schizont", "gametocyt", "plasmodium", "artefact", "artifact", "debris", "dust", "background",
@@ -45,7 +43,7 @@ def table_boxes(
     Parameters: frame, the table, whose index is the line of each row; texts, its columns image, label, group and split
     as text. Raises InputError naming the line where a box is no four numbers.
     """
-    found = box_columns(frame.columns)
+    found = columns_of_boxes(frame.columns)
     if found is None:
         raise ValueError("the table has no boxes")
     kind, names = found
@@ -75,12 +73,9 @@ def table_boxes(
     return boxes, empty
 
 
-def rows_of(boxes: Sequence[Box], test_values: Sequence[str] | None = None) -> pd.DataFrame:
-    """Return a row per box with the columns ROWS; raises InputError where two boxes would have one name.
-
-    A box is of the test images where its split is among `test_values`; without these, where it is a name of tests.
-    """
-    tests = [part_of(box.split or "") == "test" if test_values is None else box.split in test_values for box in boxes]
+def rows_of(boxes: Sequence[Box]) -> pd.DataFrame:
+    """Return a row per box with the columns ROWS; raises InputError where two boxes would have one name."""
+    tests = [part_of(box.split or "") == "test" for box in boxes]
     rows = [
         (f"{box.field}#{box.number}", box.file, box.field, box.label, box.group, box.split, "test" if test else "train",
          *box.box, box.relative, box.size, box.place)
@@ -129,20 +124,19 @@ def names_left_out(names: Iterable[str], settings: MakeLabels) -> list[str]:
     return sorted(others)
 
 
-def white_cells(rows: pd.DataFrame, others: Sequence[str], data: str) -> pd.DataFrame:
-    """Return the rows of white cells, and log how many boxes were left out, by name.
+def white_cells(rows: pd.DataFrame, others: Sequence[str], data: str) -> tuple[pd.DataFrame, str]:
+    """Return the rows of white cells, and a sentence on how many there are and were left out, by name.
 
     Raises InputError where none is left.
     """
     out = rows["label"].isin(list(others))
     kept = rows[~out].reset_index(drop=True)
-    log.info("%s: %s", data, count_line(rows, others))
     if kept.empty:
         raise InputError(
             f"data: {data}: none of {len(rows)} boxes is of a white cell ({', '.join(others)}); name yours in"
             " index.make_labels.classes"
         )
-    return kept
+    return kept, f"{data}: {count_line(rows, others)}"
 
 
 def count_line(rows: pd.DataFrame, others: Sequence[str]) -> str:
@@ -155,12 +149,12 @@ def count_line(rows: pd.DataFrame, others: Sequence[str]) -> str:
     return line + (f"; left out by name: {left}" if left else "")
 
 
-def slides_of(rows: pd.DataFrame, pattern: str | None) -> pd.Series:
-    """Return the group of each row: the given one, or what `pattern` finds in the field's name, or else the field.
+def slides_of(rows: pd.DataFrame, pattern: str | None) -> tuple[pd.Series, list[str]]:
+    """Return the group of each row (given, or found by `pattern` in the field's name, or the field), and notes.
 
     Raises InputError where the pattern finds nothing in any name.
     """
-    fields = rows["field"]
+    fields, notes = rows["field"], []
     if pattern is not None:
         found = [re.search(pattern, str(field)) for field in fields]
         named = [None if match is None else (match[1] if match.re.groups else match[0]) for match in found]
@@ -171,16 +165,17 @@ def slides_of(rows: pd.DataFrame, pattern: str | None) -> pd.Series:
             )
         missed = sum(not name for name in named)
         if missed:
-            log.warning("group_pattern finds nothing in the fields of %d cells: each field is its own group", missed)
+            notes.append(f"group_pattern finds nothing in the fields of {missed} cells: each field is its own group")
         fields = pd.Series([name or field for name, field in zip(named, fields, strict=True)], index=rows.index)
     given = rows["group"]
-    return given.where(given.notna(), fields).astype(object)
+    return given.where(given.notna(), fields).astype(object), notes
 
 
 def one_class(rows: pd.DataFrame, settings: MakeLabels) -> str | None:
     """Return a sentence where the boxes of white cells that teach have fewer than two names; None where all is well."""
     kept = rows[~rows["label"].isin(names_left_out(set(rows["label"].dropna()), settings)) & (rows["role"] == "train")]
-    names = {settings.label_aliases.get(label, label) for label in kept["label"].dropna()}
+    named = {settings.label_aliases.get(label, label) for label in kept["label"].dropna()}
+    names = {name for name in named if name is not None}
     if len(names) > 1:
         return None
     called = f"are all called {min(names)!r}" if names else "have no name"

@@ -139,7 +139,7 @@ def _plain(name: object) -> str:
     return re.sub(r"[^a-z0-9]", "", str(name).lower())
 
 
-def box_columns(header: Iterable[object]) -> tuple[str, list[str]] | None:
+def columns_of_boxes(header: Iterable[object]) -> tuple[str, list[str]] | None:
     """Return `corners`, `centres` or `starts` and the four columns of a table's boxes; None where it has none."""
     by_name = {_plain(name): str(name) for name in header}
     by_name = {**{re.sub(r"^b?box(?=.*(min|max|left|top|right|bottom|[xy]\d|center|centre))", "", key): name
@@ -159,7 +159,7 @@ def table_has_boxes(path: Path) -> bool:
         if path.name.lower().endswith(PARQUET):
             import pyarrow.parquet as pq
 
-            return box_columns(pq.read_schema(path).names) is not None
-        return box_columns(read_rows(path).header) is not None
+            return columns_of_boxes(pq.read_schema(path).names) is not None
+        return columns_of_boxes(read_rows(path).header) is not None
     except Exception:  # Arrow raises whatever it stumbles on in a damaged file.
         return False

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from buffycoat.core.errors import InputError
 from buffycoat.index.forms import table_has_boxes
-from buffycoat.index.lists import kind_of, rows_digest
+from buffycoat.index.lists import kind_of
 from buffycoat.index.settings import Index
 
 
@@ -22,8 +22,11 @@ class Listed(NamedTuple):
     others: tuple[str, ...] = ()
 
 
-def listed_of(data: str, settings: Index) -> Listed:
-    """Return what the data list; raises InputError where boxes cannot be read, or have but one class to learn."""
+def listed_inside(data: str, settings: Index) -> Listed | None:
+    """Return what boxes on fields or Parquet files with images list; None for other data.
+
+    Raises InputError where boxes cannot be read, or have but one class to learn.
+    """
     kind = kind_of(data)
     if kind in ("shards", "wbcbench_hub"):
         from buffycoat.index.shards import shards_digest
@@ -31,16 +34,16 @@ def listed_of(data: str, settings: Index) -> Listed:
         return Listed(shards_digest(data, kind == "wbcbench_hub", settings.columns))
     if kind == "boxes" or (kind == "table" and table_has_boxes(Path(data))):
         return _of_boxes(data, settings)
-    return Listed(rows_digest(data, settings.columns))
+    return None
 
 
-def _of_boxes(data: str, settings: Index) -> Listed:
+def _of_boxes(data: str, settings: Index) -> Listed | None:
     # These read tables by pandas, which other data need not wait for.
-    from buffycoat.index import boxes, sources
+    from buffycoat.index import boxes, listings
 
-    rows = sources.boxes_in(data, settings.columns, settings.make_index)
+    rows = listings.boxes_in(data, settings.columns, settings.make_index)
     if rows is None:
-        return Listed(rows_digest(data, settings.columns))
+        return None
     if problem := boxes.one_class(rows, settings.make_labels):
         raise InputError(f"data: {data}: {problem}")
     others = boxes.names_left_out(set(rows["label"].dropna()), settings.make_labels)

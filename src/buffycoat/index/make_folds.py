@@ -20,6 +20,22 @@ from buffycoat.index.settings import MakeFolds
 log = logging.getLogger("buffycoat")
 
 
+def fault_of_folds(groups: pd.Series, largest: int, folds: int) -> str:
+    """Return why images of these groups cannot be divided; empty where they can. A gap is a group of its own.
+
+    `largest`: images of the most frequent class.
+    """
+    found = groups.nunique() + int(groups.isna().sum())
+    if found < folds:
+        return (
+            f"index.make_folds.folds: {folds} folds need at least {folds} groups (patients), found {found};"
+            " set fewer folds, or index.make_labels.groups: none if images of one patient may be divided"
+        )
+    if largest < folds:
+        return f"index.make_folds.folds: {folds} folds, but no class has more than {largest} images; set fewer folds"
+    return ""
+
+
 def assign_folds(rows: pd.DataFrame, folds: int, seed: int) -> pd.DataFrame:
     """Return image_id and fold of trainable rows, by scikit-learn's StratifiedGroupKFold.
 
@@ -28,11 +44,8 @@ def assign_folds(rows: pd.DataFrame, folds: int, seed: int) -> pd.DataFrame:
     from sklearn.model_selection import StratifiedGroupKFold
 
     groups = rows["group"].where(rows["group"].notna(), "image:" + rows["image_id"])
-    if groups.nunique() < folds:
-        raise InputError(
-            f"index.make_folds.folds: {folds} folds need at least {folds} groups (patients), found {groups.nunique()};"
-            " set fewer folds, or index.make_labels.groups: none if images of one patient may be divided"
-        )
+    if fault := fault_of_folds(rows["group"], int(rows["label"].value_counts().max()), folds):
+        raise InputError(fault)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=stream_seed(seed, "folds") % 2**32)
     fold = pd.Series(-1, index=rows.index)
     with warnings.catch_warnings():

@@ -20,8 +20,9 @@ from buffycoat.data.images import MAX_PIXELS, ImageProblem, decode_bytes
 from buffycoat.data.locations import Location, locations_of, read_encoded
 from buffycoat.data.tables.index import BOX, IMAGES, with_places
 from buffycoat.index.boxes import on_field
+from buffycoat.index.listings import listing_of
 from buffycoat.index.settings import Columns, MakeIndex
-from buffycoat.index.sources import Listing, read_listing
+from buffycoat.index.sources import Listing
 
 log = logging.getLogger("buffycoat")
 MAX_BYTES = 200_000_000
@@ -39,18 +40,13 @@ class Finding:
     sha256: str | None = None
 
 
-def inside_root(name: str, root: Path) -> bool:
-    """Return whether `name`, with every link followed, is a path below `root`."""
-    if "\x00" in name or Path(name).is_absolute() or ".." in Path(name).parts:
-        return False
-    real_root = os.path.realpath(root)
-    return os.path.realpath(root / name).startswith(real_root.rstrip(os.sep) + os.sep)
-
-
 def check_file(name: str, root: Path, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> Finding:
-    """Return what there is to know about file `name` below `root`; never raises for a fault of the file."""
-    if not inside_root(name, root):
-        return Finding("outside_root", f"the path leaves the folder {root}; list files below it only")
+    """Return what there is to know about file `name`, absolute or below `root`; never raises for a fault of the file.
+
+    Whoever lists a file means it: links are followed, and the path may lead anywhere.
+    """
+    if "\x00" in name:
+        return Finding("missing", "no such file: its name holds a character that no file has")
     return check_location(Location(str(root / name)), max_pixels, max_bytes)
 
 
@@ -76,16 +72,19 @@ def check_location(location: Location, max_pixels: int = MAX_PIXELS, max_bytes: 
     return Finding(width=pixels.shape[1], height=pixels.shape[0], sha256=digest)
 
 
-def check_files(places: list[Location], root: Path | None, threads: int) -> list[Finding]:
+def check_files(listing: Listing, threads: int) -> list[Finding]:
     """Return the findings of all images in order; the same whatever the number of threads.
 
-    Paths are relative to `root`, or as they are where it is None. A field is looked at once for all of its cells.
+    A field is looked at once for all of its cells.
     """
-    different = list(dict.fromkeys(places))
+    places = locations_of(listing.frame.assign(path=listing.frame["file"]))
+    different = dict(zip(places, range(len(places)), strict=True))
     progress = Progress("make_index", len(different))
 
     def check(place: Location) -> Finding:
-        return check_location(place) if root is None else check_file(place.path, root)
+        if reason := listing.lost.get(different[place]):
+            return Finding("missing", reason)
+        return check_location(place) if listing.root is None else check_file(place.path, listing.root)
 
     findings: dict[Location, Finding] = {}
     with ThreadPoolExecutor(max(1, threads)) as pool:
@@ -98,9 +97,7 @@ def check_files(places: list[Location], root: Path | None, threads: int) -> list
 def checked_images(listing: Listing, threads: int) -> pd.DataFrame:
     """Return the table of images in the order of the source."""
     frame = listing.frame.reset_index(drop=True)
-    names = frame["file"].tolist()
-    places = locations_of(frame.assign(path=frame["file"]))
-    findings = check_files(places, listing.root, threads)
+    findings = check_files(listing, threads)
     for field in ("status", "reason", "width", "height", "sha256"):
         frame[field] = pd.Series([getattr(finding, field) for finding in findings], dtype=object)
     if "relative" in frame.columns:
@@ -108,7 +105,7 @@ def checked_images(listing: Listing, threads: int) -> pd.DataFrame:
     for size in ("width", "height"):
         frame[size] = frame[size].astype("Int32")
     root = listing.root or ""
-    frame["path"] = [Path(os.path.join(root, name.replace("\x00", "?"))).as_posix() for name in names]
+    frame["path"] = [Path(os.path.join(root, name.replace("\x00", "?"))).as_posix() for name in frame["file"]]
     return with_places(frame)
 
 
@@ -146,19 +143,29 @@ def make_index(
 ) -> None:  # fmt: skip
     """Check every listed image once and write the table of images.
 
-    `others` are the names of boxes on fields that are no white cells, and so no rows. `lists` and
-    `folders` are the parts of `data` that are read; Snakemake watches the folders, and of the lists the
-    rows without labels. Raises InputError where something is missing, or no image has pixels.
+    `others` are the names of boxes on fields that are no white cells, and so no rows. `lists` and `folders` are the
+    parts of `data` that are read; Snakemake watches the folders, and of the lists the rows without labels. Raises
+    InputError where something is missing, or no image has pixels.
     """
     absent = [str(source) for source in [*(lists or []), *(folders or [])] if not source.exists()]
     if absent:
         raise InputError(f"{absent[0]}: no such file; correct `data`, or put it there")
-    frame = checked_images(read_listing(str(data), columns, settings, others or []), threads)
+    listing = listing_of(str(data), columns, settings, others or [])
+    for note in listing.notes:
+        log.info("%s", note)
+    frame = checked_images(listing, threads)
     counts = Counter(frame["status"])
-    log.info("%d images: %s", len(frame), ", ".join(f"{count} {status}" for status, count in counts.items()))
+    roles = Counter(frame["role"])
+    log.info(
+        "%d images, %d training and %d test: %s", len(frame), roles["train"], roles["test"],
+        ", ".join(f"{count} {status}" for status, count in counts.items()),
+    )  # fmt: skip
     if not counts["ok"]:
         first = frame.iloc[0]
-        raise InputError(f"{data}: no image can be read: {dict(counts)}; {first['image_id']}: {first['reason']}")
+        advice = f"; {listing.advice}" if listing.advice else ""
+        raise InputError(
+            f"{data}: no image can be read: {dict(counts)}; {first['image_id']}: {first['reason']}{advice}"
+        )
     IMAGES.write(frame[[column.name for column in IMAGES.columns]], images)
 
 

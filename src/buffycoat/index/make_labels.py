@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,23 +13,28 @@ import pandas as pd
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import write_json
 from buffycoat.core.steps import run
-from buffycoat.data.cell_types import CELL_TYPES, name_of
-from buffycoat.data.tables.classify import LOGITS, PROBABILITIES
-from buffycoat.data.tables.index import CLASSES, FOLDS, IMAGES, LABEL_STATUSES, LABELS, TEST_LABELS
-from buffycoat.data.tables.report import PREDICTIONS
+from buffycoat.data.cell_types import name_of
+from buffycoat.data.tables.index import CLASSES, IMAGES, LABEL_STATUSES, LABELS, TEST_LABELS
 from buffycoat.data.tables.schema import require_same_keys
 from buffycoat.index.boxes import cell_keys, names_left_out, slides_of, white_cells
+from buffycoat.index.classes import Reading, fault_of, read_labels
+from buffycoat.index.listings import boxes_in
 from buffycoat.index.lists import WBCBENCH_PARTS, Kind, kind_of
 from buffycoat.index.settings import Columns, MakeIndex, MakeLabels
 from buffycoat.index.shards import shard_rows
-from buffycoat.index.sources import boxes_in, checked_ids, column_of, folder_rows, own_groups, read_csv, read_table
+from buffycoat.index.sources import (
+    SETTINGS,
+    case_notes,
+    column_of,
+    folder_rows,
+    own_groups,
+    read_csv,
+    read_table,
+    table_ids,
+)
 
 log = logging.getLogger("buffycoat")
 AGAIN = "the lists name other images than images.parquet; run once with --forcerun make_index"
-CLASS_TABLES = (IMAGES, LABELS, FOLDS, LOGITS, PROBABILITIES, PREDICTIONS)
-"""Tables that have a column per class, or are joined with one that has."""
-RESERVED = {"all", "why", *(column.name for table in CLASS_TABLES for column in table.columns)}
-"""Names that no class may have: of columns, and of what the scores say of all classes together."""
 OUT_OF_ORDER_COST = 1.0
 """Cost of a label that stands before its predecessor in the alphabet inside one patient."""
 NEW_PATIENT_COST = 8.0
@@ -39,12 +45,13 @@ NEW_PATIENT_COST = 8.0
 class Opinions:
     """What the lists say of the images: a frame with image_id, label and group (text; missing is None), in order.
 
-    `answers`: labels from the file of answers, by name of the test image. `left_out`: how many boxes on fields are of
-    other things than white cells, by name.
+    `answers`: labels from the file of answers, by name of the test image; `notes`: what was understood, for a person;
+    `left_out`: how many boxes on fields are of other things than white cells, by name.
     """
 
     frame: pd.DataFrame
-    answers: dict[str, str]
+    answers: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
 
 
@@ -54,22 +61,29 @@ def read_opinions(path: Path, columns: Columns, settings: MakeLabels) -> Opinion
     if kind == "wbcbench":
         return Opinions(_wbcbench_labels(path), _read_answers(settings))
     if kind == "class folders":
-        return Opinions(folder_rows(path)[["image_id", "label"]].assign(group=None).astype(object), {})
+        return Opinions(folder_rows(path, columns.pattern)[["image_id", "label", "group"]])
     if kind in ("shards", "wbcbench_hub"):
-        return Opinions(shard_rows(str(path), kind == "wbcbench_hub", columns)[["image_id", "label", "group"]], {})
-    boxed = boxes_in(str(path), columns, MakeIndex())
+        return Opinions(shard_rows(str(path), kind == "wbcbench_hub", columns)[["image_id", "label", "group"]])
+    # Which of them are for testing is the other step's to say.
+    boxed = boxes_in(str(path), columns, MakeIndex(test_values=()))
     if boxed is not None:
-        others = names_left_out(set(boxed["label"].dropna()), settings)
-        cells = white_cells(boxed, others, str(path))
-        cells["group"] = slides_of(cells, settings.group_pattern)
-        counts = {name: int((boxed["label"] == name).sum()) for name in others}
-        return Opinions(cells[["image_id", "label", "group"]].astype(object), {}, counts)
+        return _box_labels(boxed, path, settings)
     frame = read_table(path)
-    lines = [f"{path}: line {line}" for line in frame.index]
-    ids = checked_ids(column_of(frame, columns.image, path, "index.columns.image"), lines)
-    labels = column_of(frame, columns.label, path, "index.columns.label")
+    ids = table_ids(frame, columns, path)
+    labels = column_of(frame, columns.label, path, SETTINGS["label"])
     groups = own_groups(frame, columns.group, path)
-    return Opinions(pd.DataFrame({"image_id": ids, "label": labels, "group": groups}, dtype=object), {})
+    notes = case_notes(frame, [columns.label, columns.group or "group"], path)
+    return Opinions(pd.DataFrame({"image_id": ids, "label": labels, "group": groups}, dtype=object), notes=notes)
+
+
+def _box_labels(boxed: pd.DataFrame, path: Path, settings: MakeLabels) -> Opinions:
+    """Return labels and slides of the boxes of white cells, and how many others there are."""
+    others = names_left_out(set(boxed["label"].dropna()), settings)
+    cells, line = white_cells(boxed, others, str(path))
+    groups, told = slides_of(cells, settings.group_pattern)
+    counts = {name: int((boxed["label"] == name).sum()) for name in others}
+    frame = cells[["image_id", "label"]].assign(group=groups).astype(object)
+    return Opinions(frame, notes=[line, *told], left_out=counts)
 
 
 def _wbcbench_labels(root: Path) -> pd.DataFrame:
@@ -93,26 +107,6 @@ def _read_answers(settings: MakeLabels) -> dict[str, str]:
     return {str(image_id): label for image_id, label in pairs if label is not None}
 
 
-def class_list(kind: Kind, settings: MakeLabels, labels: set[str]) -> list[str]:
-    """Return the class codes in their order; raises InputError where one cannot be the name of a column."""
-    if settings.classes != "auto":
-        codes = list(settings.classes)
-    elif kind == "wbcbench":
-        codes = list(CELL_TYPES)
-    else:
-        # Labels that share nothing with the thirteen codes are a nomenclature of their own.
-        codes = [code for code in CELL_TYPES if code in labels] or sorted(labels)
-        if codes and codes[0] not in CELL_TYPES:
-            log.info("no label is one of the codes of WBCBench: the labels themselves are the classes")
-    for code in codes:
-        if code in RESERVED or not code.strip() or not code.isprintable() or set("{}$") & set(code):
-            raise InputError(
-                f"class {code!r}: a class cannot be called so, because it names a column in tables and is shown in"
-                " figures; map it to another code in index.make_labels.label_aliases, or rename it"
-            )
-    return codes
-
-
 def joined(images: pd.DataFrame, opinions: pd.DataFrame) -> pd.DataFrame:
     """Return the images in their order with label and group; raises InputError where the lists name other images."""
     require_same_keys(opinions["image_id"], images["image_id"], AGAIN)
@@ -123,20 +117,22 @@ def joined(images: pd.DataFrame, opinions: pd.DataFrame) -> pd.DataFrame:
 
 def judged_labels(
     images: pd.DataFrame, opinions: Opinions, kind: Kind, settings: MakeLabels
-) -> tuple[pd.DataFrame, dict[str, str], list[str]]:
-    """Return the images with label, group, status and reason, the answers of test images, and the class codes."""
+) -> tuple[pd.DataFrame, dict[str, str], Reading]:
+    """Return the images with label, group, status and reason, the answers of test images, and what labels mean."""
     frame = joined(images, opinions.frame)
     tested = (frame["role"] == "test") & frame["label"].notna()
     answers = {**dict(zip(frame.loc[tested, "image_id"], frame.loc[tested, "label"], strict=True)), **opinions.answers}
     frame.loc[tested, "label"] = None
-    aliases = settings.label_aliases
-    frame["label"] = [aliases.get(label, label) if label is not None else None for label in frame["label"]]
-    codes = class_list(kind, settings, set(frame["label"].dropna()))
+    given = Counter(frame["label"].dropna())
+    reading = read_labels(kind, settings, given)
+    left_out = frame["label"].isin([label for label in given if reading.is_left_out(label)])
+    meaning = {label: reading.class_of(label) for label in given}
+    frame["label"] = [meaning[label] if label is not None else None for label in frame["label"]]
     if settings.groups == "pseudo_patients":
         frame["group"] = pseudo_groups(frame)
     elif settings.groups == "none":
         frame["group"] = None
-    return mark_duplicates(mark_labels(frame, codes)), answers, codes
+    return mark_duplicates(mark_labels(frame, reading, left_out)), answers, reading
 
 
 def split_into_runs(labels: list[str]) -> list[int]:
@@ -204,16 +200,23 @@ def learned(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[(frame["role"] == "train") & (frame["status"] == "ok")].reset_index(drop=True)
 
 
-def mark_labels(frame: pd.DataFrame, codes: list[str]) -> pd.DataFrame:
-    """Return the frame with training rows marked `unlabelled` or `unknown_class` where they are; files go first."""
+def mark_labels(frame: pd.DataFrame, reading: Reading, left_out: pd.Series) -> pd.DataFrame:
+    """Return the frame with training rows marked `unlabelled`, `left_out` or `unknown_class`; files go first."""
     frame = frame.copy()
     sound = (frame["status"] == "ok") & (frame["role"] == "train")
     empty = sound & frame["label"].isna()
     frame.loc[empty, ["status", "reason"]] = ["unlabelled", "a training row without a label; predicted, not learned"]
-    strange = sound & ~frame["label"].isin(codes) & ~empty
+    aside = sound & left_out
+    frame.loc[aside, "status"] = "left_out"
+    frame.loc[aside, "reason"] = [
+        f"label {label!r} is left out by index.make_labels.label_aliases" for label in frame.loc[aside, "label"]
+    ]
+    strange = sound & ~frame["label"].isin(reading.codes) & ~empty & ~aside
+    near = {label: reading.nearest(label) for label in frame.loc[strange, "label"].unique()}
     frame.loc[strange, "status"] = "unknown_class"
     frame.loc[strange, "reason"] = [
-        f"label {label!r} is not one of {', '.join(codes)}; see index.make_labels.classes and label_aliases"
+        f"label {label!r} is not one of {', '.join(reading.codes)}"
+        f"{f'; did you mean {near[label]}?' if near[label] else ''}; see index.make_labels.classes and label_aliases"
         for label in frame.loc[strange, "label"]
     ]
     return frame
@@ -303,25 +306,28 @@ def class_table(frame: pd.DataFrame, codes: list[str]) -> pd.DataFrame:
     )
 
 
-def answer_table(
-    frame: pd.DataFrame, answers: dict[str, str], aliases: dict[str, str], codes: list[str]
-) -> pd.DataFrame:
+def answer_table(frame: pd.DataFrame, answers: dict[str, str], reading: Reading) -> pd.DataFrame:
     """Return the known labels of test images that are among the classes."""
     tested = set(frame.loc[frame["role"] == "test", "image_id"])
-    known = {i: aliases.get(label, label) for i, label in answers.items() if i in tested}
-    strange = {i: label for i, label in known.items() if label not in codes}
+    meaning = {label: reading.class_of(label) for label in set(answers.values())}
+    known = {i: meaning[label] for i, label in answers.items() if i in tested}
+    strange = {i: label for i, label in known.items() if label not in reading.codes}
     if strange:
         example = sorted(strange.items())[0]
         log.warning("%d test labels are not classes, e.g. %s of %s: not scored", len(strange), example[1], example[0])
-    kept = {i: label for i, label in known.items() if label in codes}
+    kept = {i: label for i, label in known.items() if label in reading.codes}
     return pd.DataFrame({"image_id": list(kept), "label": list(kept.values())}, dtype="str")
+
+
+def counted(statuses: object) -> str:
+    """Return counts by status as text."""
+    assert isinstance(statuses, dict)
+    return ", ".join(f"{count} {status}" for status, count in statuses.items())
 
 
 def log_summary(summary: dict[str, object]) -> None:
     """Log what was found: a line per status and per warning."""
-    statuses = summary["statuses"]
-    assert isinstance(statuses, dict)
-    log.info("%s images: %s", summary["images"], ", ".join(f"{count} {status}" for status, count in statuses.items()))
+    log.info("%s images: %s", summary["images"], counted(summary["statuses"]))
     examples = summary["examples"]
     assert isinstance(examples, dict)
     for status, rows in examples.items():
@@ -341,14 +347,17 @@ def make_labels(
     `data` is what the user named; `columns` are those of its table.
     """
     opinions = read_opinions(data, columns, settings)
-    frame, answers, codes = judged_labels(IMAGES.read(images), opinions, kind_of(str(data)), settings)
-    if learned(frame).empty:
-        raise InputError(f"{data}: no image can be learned from: {summary_of(frame, codes)['statuses']}")
-    found = {**summary_of(frame, codes), "left_out": opinions.left_out}
+    frame, answers, reading = judged_labels(IMAGES.read(images), opinions, kind_of(str(data)), settings)
+    for note in [*opinions.notes, *reading.notes]:
+        log.info("%s", note)
+    found = {**summary_of(frame, reading.codes), "left_out": opinions.left_out}
     log_summary(found)
+    taught = frame[(frame["role"] == "train") & frame["status"].isin(("ok", "unknown_class"))]
+    if fault := fault_of(reading, Counter(taught["label"])):
+        raise InputError(f"{data}: {fault} ({counted(found['statuses'])})")
     LABELS.write(frame[[column.name for column in LABELS.columns]], labels)
-    CLASSES.write(class_table(frame, codes), classes)
-    TEST_LABELS.write(answer_table(frame, answers, settings.label_aliases, codes), test_labels)
+    CLASSES.write(class_table(frame, reading.codes), classes)
+    TEST_LABELS.write(answer_table(frame, answers, reading), test_labels)
     write_json(found, summary)
 
 

@@ -6,21 +6,28 @@ import io
 import os
 import warnings
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from buffycoat.data.images import FORMATS, ImageProblem
 from buffycoat.data.locations import locations_of, read_encoded
-from buffycoat.index.boxes import count_line, names_left_out, one_class, slides_of
+from buffycoat.index.boxes import names_left_out, one_class
+from buffycoat.index.classes import Reading, fault_of, read_labels
+from buffycoat.index.forms import columns_of_boxes
+from buffycoat.index.listings import boxes_in, listing_of
 from buffycoat.index.lists import Kind, kind_of
-from buffycoat.index.make_labels import class_list, pseudo_groups, read_opinions
-from buffycoat.index.settings import Index, MakeLabels
-from buffycoat.index.sources import Listing, boxes_in, read_listing
+from buffycoat.index.make_folds import fault_of_folds
+from buffycoat.index.make_labels import pseudo_groups, read_opinions
+from buffycoat.index.settings import Columns, Index, MakeLabels
+from buffycoat.index.sources import Listing, doubt_on_layout, read_table
+from buffycoat.index.words import box_columns, held_column, likely_columns, part_of
 
 SAMPLE = 200
 """Images whose sizes are read; all of a large set would take minutes."""
+MANY = 20
+"""A column of more values than this is no split."""
 KINDS: dict[Kind, str] = {
     "table": "a table of images",
     "class folders": "one folder of images per class",
@@ -35,7 +42,9 @@ KINDS: dict[Kind, str] = {
 class Overview:
     """What a data set holds. `sizes` are (width, height) in pixels of a sample, `unread` its files without one.
 
-    `boxes`: lines about boxes on fields; none for other data.
+    `groups` are patients that are known, `ungrouped` labelled training images without one. `notes` say what was
+    understood; `fields` says what keeps the cells of one patient together, None where images are no fields; `lost`
+    holds the reasons of files that are not there; `fault` says why nothing can be trained, empty where it can.
     """
 
     data: str
@@ -45,19 +54,24 @@ class Overview:
     classes: Counter[str]
     unknown: Counter[str]
     unlabelled: int
-    groups: int | None
+    left_out: int
+    groups: int
+    ungrouped: int
     sizes: list[tuple[int, int]]
     unread: int
-    boxes: list[str]
+    fields: str | None = None
+    notes: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    fault: str = ""
 
 
 def _sizes(listing: Listing) -> tuple[list[tuple[int, int]], int]:
     """Return the sizes of at most SAMPLE images, evenly spread over the list, and how many could not be read."""
     from PIL import Image
 
-    root = listing.root or ""
-    paths = [os.path.join(root, name) for name in listing.frame["file"]]
-    places = list(dict.fromkeys(locations_of(listing.frame.assign(path=paths))))
+    paths = [os.path.join(listing.root or "", name) for name in listing.frame["file"]]
+    known = [place not in listing.lost for place in range(len(paths))]
+    places = list(dict.fromkeys(locations_of(listing.frame.assign(path=paths)[known])))
     sizes, unread = [], 0
     for place in places[:: max(1, -(-len(places) // SAMPLE))]:
         try:
@@ -71,47 +85,120 @@ def _sizes(listing: Listing) -> tuple[list[tuple[int, int]], int]:
     return sizes, unread
 
 
+def _free_columns(path: Path, columns: Columns) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+    """Return a table, and by what the settings find no column for the columns that may be it."""
+    frame = read_table(path)
+    names = [str(name) for name in frame.columns]
+    wanted = {"image": columns.image, "label": columns.label, "split": columns.split, "group": columns.group or "group"}
+    used = {what: held_column(names, name) if name else None for what, name in wanted.items()}
+    free = [name for name in names if name not in used.values()]
+    likely = {what: likely_columns(free, what) for what, name in used.items() if name is None}
+    if "split" in likely and columns.split:
+        few = [name for name in free if frame[name].map(type).isin([str, int]).all() and frame[name].nunique() <= MANY]
+        known = [name for name in few if {part_of(str(value)) for value in frame[name].unique()} >= {"train", "test"}]
+        likely["split"] = known or [name for name in likely["split"] if name in few and frame[name].nunique() > 1]
+    return frame, likely
+
+
+def guess_columns(path: Path, columns: Columns, folds: int) -> dict[str, str]:
+    """Return the columns of a table that are most likely meant, by what the settings find none for.
+
+    Each is the only one of a usual name; a split has values that mean training and test, a group as many as folds.
+    """
+    frame, likely = _free_columns(path, columns)
+    found = {what: names[0] for what, names in likely.items() if len(names) == 1}
+    if "split" in found and not {part_of(str(value)) for value in frame[found["split"]].unique()} >= {"train", "test"}:
+        del found["split"]
+    if "group" in found and frame[found["group"]].nunique() < folds:
+        del found["group"]
+    return found
+
+
+def _hints(path: Path, kind: Kind, columns: Columns) -> list[str]:
+    """Return sentences on columns and folders that look as if they should be used, and are not."""
+    if kind != "table":
+        doubt = doubt_on_layout(path, columns) if kind == "class folders" else ""
+        return [doubt] if doubt else []
+    frame, likely = _free_columns(path, columns)
+    told = {"split": "a split", "group": "the patient"}
+    hints = [
+        f"column '{name}' looks like {what} and is not used; set index.columns.{key} to use it"
+        for key, what in told.items()
+        for name in likely.get(key, [])
+    ]
+    boxes = box_columns([str(name) for name in frame.columns])
+    if boxes and columns_of_boxes(frame.columns) is None:
+        hints.append(f"columns {', '.join(boxes)} look like boxes and are not read: an image is taken as one cell")
+    return [f"{path}: {hint}" for hint in hints]
+
+
+def _unscored(answers: Counter[str], reading: Reading) -> list[str]:
+    """Return a sentence on labels of test images that are no classes; none without such."""
+    strange = Counter(
+        {label: count for label, count in answers.items() if reading.class_of(label) not in reading.codes}
+    )
+    return [f"{strange.total()} test images are of no class and not scored: {_counts(strange)}"] if strange else []
+
+
+def _all_lost(listing: Listing) -> str:
+    """Return why no image can be read, where none of the files is there; empty where one is."""
+    if len(listing.lost) < len(listing.frame):
+        return ""
+    advice = f"; {listing.advice}" if listing.advice else ""
+    return f"no image can be read: {len(listing.lost)} missing; {listing.lost[0]}{advice}"
+
+
 def look_at(data: str, settings: Index) -> Overview:
     """Return what `data` holds by lists and names, and the sizes of a sample; raises InputError as the index does."""
     kind, boxed = kind_of(data), boxes_in(data, settings.columns, settings.make_index)
     others = [] if boxed is None else names_left_out(set(boxed["label"].dropna()), settings.make_labels)
-    listing = read_listing(data, settings.columns, settings.make_index, others)
-    opinions = read_opinions(Path(data), settings.columns, settings.make_labels).frame
-    frame = listing.frame.merge(opinions, on="image_id", how="left", validate="one_to_one")
+    listing = listing_of(data, settings.columns, settings.make_index, others)
+    opinions = read_opinions(Path(data), settings.columns, settings.make_labels)
+    frame = listing.frame.merge(opinions.frame, on="image_id", how="left", validate="one_to_one")
     of_training = frame["role"] == "train"
-    given = frame.loc[of_training, "label"]
-    aliases = settings.make_labels.label_aliases
-    labels = Counter(aliases.get(label, label) for label in given.dropna())
-    codes = class_list(kind, settings.make_labels, set(labels))
+    given = Counter(frame.loc[of_training, "label"].dropna())
+    reading = read_labels(kind, settings.make_labels, given)
+    left_out = {label for label in given if reading.is_left_out(label)}
+    meaning = {label: reading.class_of(label) for label in given if label not in left_out}
+    labels: Counter[str] = Counter()
+    for label, text in meaning.items():
+        labels[text] += given[label]
+    hints = _hints(Path(data), kind, settings.columns)
+    hints += _unscored(Counter(frame.loc[~of_training, "label"].dropna()), reading)
     groups = pseudo_groups(frame) if settings.make_labels.groups == "pseudo_patients" else frame["group"]
-    known = groups[of_training & frame["label"].notna()]
-    is_known = len(known) > 0 and known.notna().all() and settings.make_labels.groups != "none"
+    known = groups[of_training & frame["label"].isin(meaning)].copy()
+    if settings.make_labels.groups == "none":
+        known[:] = None
     sizes, unread = _sizes(listing)
+    largest = max((labels[code] for code in reading.codes), default=0)
+    fault = (one_class(boxed, settings.make_labels) if boxed is not None else None) or _all_lost(listing)
+    fault = fault or fault_of(reading, labels)
+    fault = fault or fault_of_folds(known, largest, settings.make_folds.folds)
     return Overview(
         data=data,
         kind=kind,
         roles=Counter(frame["role"]),
         splits=Counter(map(str, frame["split"].dropna())),
-        classes=Counter({code: labels[code] for code in codes}),
-        unknown=Counter({label: count for label, count in labels.items() if label not in codes}),
-        unlabelled=int(given.isna().sum()),
-        groups=int(known.nunique()) if is_known else None,
+        classes=Counter({code: labels[code] for code in reading.codes}),
+        unknown=Counter({label: count for label, count in labels.items() if label not in reading.codes}),
+        unlabelled=int(frame.loc[of_training, "label"].isna().sum()),
+        left_out=sum(given[label] for label in left_out),
+        groups=int(known.nunique()),
+        fields=None if boxed is None else _fields_line(listing, settings.make_labels, frame),
+        ungrouped=int(known.isna().sum()),
         sizes=sizes,
         unread=unread,
-        boxes=[] if boxed is None else _box_lines(boxed, others, settings.make_labels),
+        notes=list(dict.fromkeys([*listing.notes, *opinions.notes, *reading.notes, *hints])),
+        lost=list(listing.lost.values()),
+        fault=f"{data}: {fault}" if fault else "",
     )
 
 
-def _box_lines(boxed: pd.DataFrame, others: list[str], settings: MakeLabels) -> list[str]:
-    """Return lines about boxes: how many are of white cells, what is left out, and the slides."""
-    kept = boxed[~boxed["label"].isin(others)]
-    lines = [count_line(boxed, others)]
-    if settings.group_pattern or kept["group"].notna().any():
-        lines.append(f"slides or patients: {slides_of(kept, settings.group_pattern).nunique()}")
-    else:
-        lines.append("slides: not known; the cells of one field stay together (index.make_labels.group_pattern)")
-    problem = one_class(boxed, settings)
-    return [*lines, problem] if problem else lines
+def _fields_line(listing: Listing, settings: MakeLabels, frame: pd.DataFrame) -> str:
+    """Return what keeps cells on fields together in folds: patients, slides, or the fields."""
+    if settings.groups != "none" and (settings.group_pattern or not frame["group"].isin(listing.frame["field"]).all()):
+        return f"slides or patients: {frame['group'].nunique()}; none is divided between folds"
+    return "slides: not known; the cells of one field stay together (index.make_labels.group_pattern)"
 
 
 def _counts(counter: Counter[str]) -> str:
@@ -119,16 +206,18 @@ def _counts(counter: Counter[str]) -> str:
 
 
 def _split_line(seen: Overview) -> str:
-    if not seen.roles["test"]:
-        parts = f" ({_counts(seen.splits)})" if seen.splits else ""
-        return f"split: none for testing{parts}; all are for training, and scored by folds that have not seen them"
-    return f"split: {seen.roles['train']} training, {seen.roles['test']} test ({_counts(seen.splits)})"
+    parts = f" ({_counts(seen.splits)})" if seen.splits else ""
+    line = f"split: {seen.roles['train']} training, {seen.roles['test']} test{parts}"
+    return line if seen.roles["test"] else f"{line}; training images are scored by folds that have not seen them"
 
 
 def _group_line(seen: Overview, settings: MakeLabels) -> str:
-    if seen.groups is not None:
+    if seen.groups:
         how = ", recovered from the order of the list" if settings.groups == "pseudo_patients" else ""
-        return f"patients: {seen.groups}{how}; none is divided between folds"
+        line = f"patients: {seen.groups}{how}; none is divided between folds"
+        if seen.ungrouped:
+            line += f"; {seen.ungrouped} labelled training images name none and count as patients of their own"
+        return line
     return "patients: not known, so cells of one patient may stand on both sides of a fold and scores be optimistic"
 
 
@@ -146,12 +235,15 @@ def _size_lines(seen: Overview, window_px: int, size_px: int) -> list[str]:
 
 def describe(seen: Overview, settings: MakeLabels, window_px: int, size_px: int) -> list[str]:
     """Return the lines for a person; the window and the stored size are those of the preset, in pixels."""
-    lines = [f"{seen.data}: {KINDS[seen.kind]}", f"{'cells' if seen.boxes else 'images'}: {seen.roles.total()}"]
-    lines += seen.boxes
+    lines = [f"{seen.data}: {KINDS[seen.kind]}", f"{'cells' if seen.fields else 'images'}: {seen.roles.total()}"]
     lines.append(f"classes: {len(seen.classes)} in training: {_counts(seen.classes)}")
     if seen.unlabelled:
         lines.append(f"unlabelled: {seen.unlabelled} training images, which get a label and are not learned from")
+    if seen.left_out:
+        lines.append(f"left out: {seen.left_out} training images, by index.make_labels.label_aliases")
     if seen.unknown:
         lines.append(f"other labels: {_counts(seen.unknown)}: not learned from; see index.make_labels.label_aliases")
-    groups = [] if seen.boxes else [_group_line(seen, settings)]
-    return [*lines, _split_line(seen), *groups, *_size_lines(seen, window_px, size_px)]
+    if seen.lost:
+        lines.append(f"missing: {len(seen.lost)} of {seen.roles.total()} files; first: {seen.lost[0]}")
+    lines += [_split_line(seen), seen.fields or _group_line(seen, settings), *_size_lines(seen, window_px, size_px)]
+    return [*lines, *(f"note: {note}" for note in seen.notes)]

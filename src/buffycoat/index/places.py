@@ -27,32 +27,56 @@ def is_clutter(name: str) -> bool:
 
 def is_image(name: str) -> bool:
     """Return whether a file's name is that of an image."""
-    return not is_clutter(name) and name.lower().endswith(IMAGES) and name.lower() not in IMAGES
+    return not is_clutter(name) and name.lower().endswith(IMAGES)
+
+
+Above = frozenset[tuple[int, int]]
+"""The folders above one, by device and number, which a link must not lead back to."""
+
+
+def _entries(folder: str, above: Above) -> Iterator[tuple[str, bool]]:
+    """Yield the names in a folder, with whether each is a folder, and without clutter; none of a folder above it."""
+    try:
+        if _number(folder) in above:
+            return
+        with os.scandir(folder) as entries:
+            yield from ((entry.name, entry.is_dir()) for entry in entries if not is_clutter(entry.name))
+    except OSError as problem:
+        raise InputError(f"{folder}: cannot be looked at ({problem.strerror})") from None
+
+
+def _number(folder: str) -> tuple[int, int]:
+    known = os.stat(folder)
+    return known.st_dev, known.st_ino
 
 
 def files_below(root: Path) -> Iterator[str]:
-    """Yield every file below `root` without clutter, relative to it, folders in order of name.
+    """Yield every file below `root` without clutter, relative to it, in order of name.
 
     Links to files and folders are followed, except one that leads back to a folder above it: its files are listed.
+    Raises InputError where a folder cannot be read.
     """
     yield from _files(str(root), "", frozenset())
 
 
-def _files(folder: str, shown: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
-    try:
-        known = os.stat(folder)
-        here = (known.st_dev, known.st_ino)
-        if here in above:
-            return
-        with os.scandir(folder) as entries:
-            inside = sorted((entry.name, entry.is_dir()) for entry in entries if not is_clutter(entry.name))
-    except OSError as problem:
-        raise InputError(f"{folder}: cannot be looked at ({problem.strerror})") from None
-    for name, is_folder in inside:
+def _files(folder: str, shown: str, above: Above) -> Iterator[str]:
+    for name, is_folder in sorted(_entries(folder, above)):
         if is_folder:
-            yield from _files(os.path.join(folder, name), f"{shown}{name}/", above | {here})
+            yield from _files(os.path.join(folder, name), f"{shown}{name}/", above | {_number(folder)})
         else:
             yield shown + name
+
+
+def holds_image(folder: str, above: Above = frozenset()) -> bool:
+    """Return whether an image lies in a folder, at any depth; raises InputError where a folder cannot be read."""
+    inside = []
+    # An image ends the search: most folders need not be read to their end.
+    for name, is_folder in _entries(folder, above):
+        if is_folder:
+            inside.append(name)
+        elif is_image(name):
+            return True
+    return any(holds_image(os.path.join(folder, name), above | {_number(folder)}) for name in inside)
 
 
 def _folded(name: str) -> str:
@@ -87,6 +111,19 @@ class Finder:
             if found := self._in_any_case(text):
                 return found, "case"
         return next(((found, "suffix") for text in turned if (found := self._of_other_suffix(text))), None)
+
+    def near(self, name: str) -> str:
+        """Return where a file that is not there may be: below the root, or in a folder there; empty where nowhere."""
+        parts = [part for part in name.replace("\\", "/").split("/") if part]
+        for start in range(1, len(parts)):
+            if found := self.find("/".join(parts[start:])):
+                there = os.path.abspath(os.path.join(self.root, found[0]))
+                return f"there is {there}: shorten the names in the table to {found[0]}"
+        for folder in sorted(self._inside(self.root)):
+            if self.find(f"{folder}/{name}") and not os.path.isabs(name):
+                place = os.path.abspath(os.path.join(self.root, folder))
+                return f"there is {os.path.join(place, name)}: set index.make_index.root: {place}"
+        return ""
 
     def _inside(self, folder: str) -> frozenset[str]:
         """Return the names in a folder; none where it cannot be read."""

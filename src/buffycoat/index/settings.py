@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from buffycoat.core.settings import Emptied, Settings
+from buffycoat.core.settings import Emptied, Settings, Texts
+from buffycoat.index.places import compiled_pattern
 
 
 class Columns(Settings):
-    """Names of a table's columns."""
+    """Names of a table's columns, or of the parts of the paths below class folders."""
 
     image: str = Field(default="image", description="Path of the image, relative to the root.")
     label: str = Field(default="label", description="The expert's label; may be empty.")
@@ -19,6 +20,19 @@ class Columns(Settings):
         default="split", description="Tells training from test rows; null: everything is for training."
     )
     group: str | None = Field(default=None, description="Patient (or slide); null: `group` where the table has it.")
+    pattern: str | None = Field(
+        default=None,
+        description="For class folders: what the names in a path are, e.g. `<group>/<label>/<file>` where patients are"
+        " folders above the classes; `<split>` tells training from test, `*` is any name. None: `<label>/<file>`,"
+        " below train/, val/ and test/ where there are such.",
+    )
+
+    @field_validator("pattern")
+    @classmethod
+    def _readable(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            compiled_pattern(pattern)
+        return pattern
 
 
 class MakeIndex(Settings):
@@ -29,8 +43,10 @@ class MakeIndex(Settings):
         description="For a table: folder that image paths are relative to; None: the table's folder. For boxes on"
         " fields: the folder of the fields; None: they are beside the annotations.",
     )
-    test_values: tuple[str, ...] = Field(
-        default=("test",), description="Values of the split column that mean test; every other value means training."
+    test_values: Annotated[Literal["auto"] | tuple[str, ...], Texts] = Field(
+        default="auto",
+        description="Values of the split column that mean test, in any case; every other value means training. `auto`:"
+        " words such as train, val, test and holdout are understood; any other word beside them is an error.",
     )
 
 
@@ -42,13 +58,20 @@ class MakeLabels(Settings):
         description="For WBCBench's folder: a CSV `ID,labels` with the answers of the test images, for the report"
         " alone.",
     )
-    classes: Literal["auto"] | tuple[str, ...] = Field(
+    classes: Annotated[Literal["auto"] | tuple[str, ...], Texts] = Field(
         default="auto",
         description="Class codes in their order. `auto`: the thirteen of WBCBench; for a table or class folders, those"
         " of them that occur among the training labels, or the labels themselves where none of them does.",
     )
-    label_aliases: Annotated[dict[str, str], Emptied] = Field(
-        default_factory=dict, description="The data's own spellings, mapped to class codes, e.g. {neutrophil: SNE}."
+    label_aliases: Annotated[dict[str, str | None], Texts, Emptied] = Field(
+        default_factory=dict,
+        description="The data's own spellings, mapped to class codes, e.g. {neutrophil: SNE}; null leaves the images of"
+        " a label out of training, e.g. {smudge cell: null}.",
+    )
+    names: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="Labels that are plain names of the thirteen classes, e.g. `Segmented neutrophils`. `auto`: become"
+        " codes where every label can; `always`: those that can; `never`: stay as they are.",
     )
     groups: Literal["given", "pseudo_patients", "none"] = Field(
         default="given",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ FIELDS = ["image_id", "file", "in_column", "in_row", "label", "group", "split", 
 """What is known of every row."""
 
 
-def shard_rows(data: str, is_hub: bool, columns: Columns, test_values: Sequence[str] = ("test",)) -> pd.DataFrame:
+def shard_rows(data: str, is_hub: bool, columns: Columns) -> pd.DataFrame:
     """Return the images of Parquet files, in order of file and row, with the columns FIELDS (text; missing is None).
 
     Raises InputError where a file cannot be read, or has no column of images or none that is named.
@@ -33,17 +32,23 @@ def shard_rows(data: str, is_hub: bool, columns: Columns, test_values: Sequence[
     if not files:
         raise InputError(f"data: {data}: no Parquet files there")
     top = Path(data) if Path(data).is_dir() else Path(data).parent
-    frames = [_hub_rows(path) if is_hub else _own_rows(path, top, columns, test_values) for path in files]
+    frames = [_hub_rows(path) if is_hub else _own_rows(path, top, columns) for path in files]
     frame = pd.concat(frames, ignore_index=True)
     if is_hub:
-        return with_originals(frame)[FIELDS]
+        return _texts_as_objects(with_originals(frame))
     if frame["image_id"].isna().any() or frame["image_id"].duplicated().any():
         # Without names of their own, rows are named by their place.
         names = _short_names(files)
         frame["image_id"] = [
             f"{names[file]}#{row + 1}" for file, row in zip(frame["file"], frame["in_row"], strict=True)
         ]
-    return frame[FIELDS]
+    return _texts_as_objects(frame)
+
+
+def _texts_as_objects(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns FIELDS with None where there is no text."""
+    texts = frame[FIELDS].astype({name: object for name in FIELDS if name != "in_row"})
+    return texts.where(texts.notna(), None).astype({"in_row": "int64"})
 
 
 def _short_names(files: list[Path]) -> dict[str, str]:
@@ -116,7 +121,7 @@ def _split_of_name(path: Path, top: Path) -> str | None:
     return next((word for word in words if part_of(word)), None)
 
 
-def _own_rows(path: Path, top: Path, columns: Columns, test_values: Sequence[str]) -> pd.DataFrame:
+def _own_rows(path: Path, top: Path, columns: Columns) -> pd.DataFrame:
     schema = _schema(path)
     images, count = image_column(schema, columns.image, path), _rows_in(path)
 
@@ -133,8 +138,7 @@ def _own_rows(path: Path, top: Path, columns: Columns, test_values: Sequence[str
     split = columns.split if columns.split in schema.names or columns.split != "split" else None
     named = _split_of_name(path, top) if columns.split else None
     frame["split"] = texts(split, None) if split else named
-    is_test = part_of(named or "") == "test"
-    frame["role"] = ["test" if (value in test_values if split else is_test) else "train" for value in frame["split"]]
+    frame["role"] = ["test" if part_of(value or "") == "test" else "train" for value in frame["split"]]
     frame["severity"] = texts("severity", "severity")
     return frame.assign(in_column=images, in_row=range(count), original=None)
 

@@ -29,8 +29,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
               "slideid", "donor", "donorid", "participant", "participantid", "person", "pid"),
 }  # fmt: skip
 """Names, without case and punctuation, that a column often has, by what it then holds."""
-BOXES = ({"xmin", "ymin", "xmax", "ymax"}, {"x1", "y1", "x2", "y2"}, {"x", "y", "width", "height"}, {"x", "y", "w", "h"},
-         {"xcenter", "ycenter", "width", "height"}, {"left", "top", "right", "bottom"}, {"bbox"})  # fmt: skip
+BOXES = (
+    {"xmin", "ymin", "xmax", "ymax"}, {"x1", "y1", "x2", "y2"}, {"x", "y", "width", "height"}, {"x", "y", "w", "h"},
+    {"xcenter", "ycenter", "width", "height"}, {"left", "top", "right", "bottom"}, {"bbox"},
+)  # fmt: skip
 """Sets of such names that together are boxes."""
 
 SPELLINGS = {
@@ -45,7 +47,8 @@ SPELLINGS = {
     **dict.fromkeys(("plasmacyte",), "plasma"),
 }
 """Words for a cell that mean the same as another."""
-BESIDE_CELLS = {"cell", "form", "type", "granulocyte", "nuclear", "wbc", "white", "blood"}
+BESIDE_CELLS = {"cell", "form", "type", "granulocyte", "nuclear", "wbc", "white", "blood",
+                "typical", "normal", "mature"}  # fmt: skip
 """Words that may stand beside these and change nothing."""
 CELLS: dict[frozenset[str], str] = {
     **{frozenset(name.replace(" cell", "").split()): code for code, name in CELL_TYPES.items()},

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from buffycoat.core.settings import Settings
+from buffycoat.core.settings import Settings, Texts
 
 Gate = Literal["spikiness", "box", "mahalanobis", "likeness"]
 """Biological filters of phase 3; host class and host probability are always checked."""
@@ -15,8 +15,10 @@ Gate = Literal["spikiness", "box", "mahalanobis", "likeness"]
 class Rule(Settings):
     """How one rare class is found again among the classes that it is mistaken for."""
 
-    rescued: str = Field(description="Code of the rescued class.")
-    hides_in: tuple[str, ...] = Field(min_length=1, description="Host classes: the labels that it may replace.")
+    rescued: Annotated[str, Texts] = Field(description="Code of the rescued class.")
+    hides_in: Annotated[tuple[str, ...], Texts] = Field(
+        min_length=1, description="Host classes: the labels that it may replace."
+    )
     beta: float = Field(
         gt=0, description="Phase 1: a candidate has beta * p > q, q the probability of the host; unitless."
     )

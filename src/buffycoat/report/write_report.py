@@ -13,6 +13,7 @@ import pandas as pd
 
 from buffycoat.core.files import read_json
 from buffycoat.core.steps import run
+from buffycoat.data.clean_pairs import against_clean_forms
 from buffycoat.data.labels import labelled
 from buffycoat.data.pages import file_address, write_page
 from buffycoat.data.tables.classify import PROBABILITIES
@@ -23,7 +24,6 @@ from buffycoat.data.tables.report import METRICS, PREDICTIONS
 from buffycoat.data.tables.restore import CELLS, REFUSED
 from buffycoat.report import sections
 from buffycoat.report.cards import Cards
-from buffycoat.report.clean_forms import against_clean_forms
 
 log = logging.getLogger("buffycoat")
 SAMPLE_CELLS = 10
@@ -164,7 +164,7 @@ def write_report(
         **data_content(PREDICTIONS.read(predictions), read_json(index_summary), read_json(receipt)),
         **cell_content(image_rows, known, pictures, cell_rows, label_rows, branches, codes),
         **sections.content(cell_rows, pictures, REFUSED.read(refused), refused),
-        "clean_forms": against_clean_forms(image_rows, crop_rows, cell_rows, pictures),
+        "clean_forms": against_clean_forms(image_rows, cell_rows, pictures.crops, pictures.cells, crop_rows),
     }
     write_page("report.html.j2", content, report)
     log.info("report: %s (%.1f MB)", report, report.stat().st_size / 1e6)

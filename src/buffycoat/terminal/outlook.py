@@ -15,6 +15,7 @@ from pathlib import Path
 
 from buffycoat.config import Config
 from buffycoat.core.environment import cores, find_gpu, version
+from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_json
 from buffycoat.index.lists import SMEARS
 from buffycoat.index.overview import describe, look_at
@@ -170,6 +171,8 @@ def _looked_at(config: Config) -> tuple[list[str], Size]:
     """Return the lines about the user's data, and how many images they hold."""
     crop = config.crop.crop_cells
     seen = look_at(str(config.data), config.index)
+    if seen.fault:
+        raise InputError(seen.fault)
     lines = describe(seen, config.index.make_labels, crop.window_px, crop.size_px)
     return lines, Size(seen.roles.total(), seen.classes.total(), config.index.make_folds.folds)
 

@@ -42,7 +42,7 @@ BOX = ("left", "top", "right", "bottom")
 """The columns of a cell's box in its field."""
 PLACES = ("in_column", "in_row", *BOX, "severity", "original")
 """The columns that are null where a row is one image file, whole, and its source says no more of it."""
-FILE_STATUSES = ("ok", "missing", "outside_root", "not_an_image", "truncated", "too_large", "unreadable", "bad_box")
+FILE_STATUSES = ("ok", "missing", "not_an_image", "truncated", "too_large", "unreadable", "bad_box")
 """Every status of a file; only an image that is 'ok' has pixels, and so is cropped and predicted."""
 
 
@@ -74,7 +74,8 @@ LABELS = Table(
 )
 
 LABEL_STATUSES = (
-    "ok", "unlabelled", "unknown_class", "duplicate", "conflicting_duplicate", "duplicate_of_test", *FILE_STATUSES[1:],
+    "ok", "unlabelled", "left_out", "unknown_class", "duplicate", "conflicting_duplicate",
+    "duplicate_of_test", *FILE_STATUSES[1:],
 )  # fmt: skip
 """Every status of a label; the status of the file, where that is not 'ok', goes first."""
 
