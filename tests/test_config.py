@@ -210,7 +210,7 @@ def test_settings_for_other_kinds_of_data_are_refused(tmp_path: Path) -> None:
         (tmp_path / "set" / name / "a.png").write_bytes(b"")
     for data, named, message in (
         (table(tmp_path), {"columns": {"pattern": "<label>"}}, "pattern is for class folders"),
-        ("set", {"make_index": {"test_values": ["x"]}}, "test_values is for a table's column"),
+        ("set", {"make_index": {"test_values": ["x"]}}, "test_values is for tables and patterns"),
     ):
         with pytest.raises(InputError, match=message):
             check_run({"preset": "laptop", "data": data, "index": named})
@@ -219,7 +219,7 @@ def test_settings_for_other_kinds_of_data_are_refused(tmp_path: Path) -> None:
 def test_the_digest_of_lists_is_handed_on_to_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = check_run({"preset": "laptop", "data": table(tmp_path)})
     before = config.listed_rows(found)
-    monkeypatch.setattr(config, "rows_digest", lambda *_: "read again")
+    monkeypatch.setattr("buffycoat.index.lists.rows_digest", lambda *_: "read again")
     assert config.listed_rows(found) == before
     (tmp_path / "cells.csv").write_text("image,label,group\nanother.png,SNE,p1\n")
     assert config.listed_rows(found) == "read again"

@@ -22,14 +22,13 @@ from buffycoat.bundle.settings import Bundle
 from buffycoat.classify.settings import Classify
 from buffycoat.core.environment import find_gpu
 from buffycoat.core.errors import InputError
-from buffycoat.core.files import line_of_key, read_yaml
+from buffycoat.core.files import find_file, line_of_key, located, read_yaml
 from buffycoat.core.provenance import ROOT
-from buffycoat.core.settings import RUNTIME_VARIABLE, Runtime, Settings, Statistics
+from buffycoat.core.settings import RUNTIME_VARIABLE, Runtime, Settings, Statistics, merge
 from buffycoat.crop.settings import Crop
 from buffycoat.embed.settings import Embed
-from buffycoat.index.forms import is_there
 from buffycoat.index.listed import listed_inside
-from buffycoat.index.lists import SMEARS, folders_of, kind_of, lists_of, rows_digest
+from buffycoat.index.lists import SMEARS, folders_of, handed_digest, kind_of, lists_of
 from buffycoat.index.settings import Columns, Index
 from buffycoat.measure.settings import Measure
 from buffycoat.partition.settings import Partition
@@ -45,8 +44,9 @@ PRESETS = ("demo", "laptop", "wbcbench", "paper")
 """Names of the files in workflow/presets/."""
 CHOSEN = "BUFFYCOAT_PRESET"
 """Environment variable that names the preset of files that name none: a run hands its choice on to its jobs."""
-ROWS = "BUFFYCOAT_ROWS"
-"""Environment variable by which a run hands the digest of its lists on to its jobs, behind what it was made of."""
+PATHS = ("index.make_index.root", "index.make_labels.test_labels", "crop.train_segmenter.masks",
+         "crop.crop_cells.weights", "classify.train_fold.weights", "embed.embed_cells.weights")  # fmt: skip
+"""Settings besides `data` that name files and folders."""
 RESULTS = "results/"
 """Where the workflow writes; what lies there it makes itself."""
 
@@ -64,8 +64,7 @@ class Config(Settings):
         pattern=r"^[^{}<>]+$",  # these are wildcards and variables to Snakemake
         description="The images: a table (.csv, .tsv, .xlsx or .parquet), a folder that holds one folder of images per"
         " class, boxes on fields (Pascal VOC, YOLO, COCO), Parquet files with images inside (a folder or a pattern), or"
-        " WBCBench's folder. A path from the working directory or else from the file that names it. `demo` draws its"
-        " own.",
+        " WBCBench's folder. A path from the working directory, or else from the file that names it. `demo` draws some.",
     )
     seed: int = Field(default=1, ge=0, description="Every random stream derives from it.")
     runtime: Runtime = Runtime()
@@ -205,15 +204,6 @@ def workflow_folder() -> Path:
     return folder
 
 
-def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `below` with what `above` names: dictionaries key by key, everything else replaced."""
-    merged = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = merge(merged[key], value) if both else value
-    return merged
-
-
 def default_preset() -> tuple[str, str]:
     """Return the preset of a file that names none, and why."""
     if chosen := os.environ.get(CHOSEN):
@@ -222,51 +212,18 @@ def default_preset() -> tuple[str, str]:
     return ("wbcbench", f"this machine has a GPU: {gpu}") if gpu else ("laptop", "this machine shows no GPU")
 
 
-def find_file(name: str, files: Sequence[Path]) -> Path:
-    """Return a path from the working directory, or where nothing is there, from the folder of one of `files`.
-
-    `~` at its beginning is the home folder, unless there is a file of this name.
-    """
-    name = name if os.path.lexists(name) else os.path.expanduser(name)
-    beside = [path for file in reversed(files) if is_there(path := file.parent / name)]
-    if is_there(Path(name)):
-        others = [path for path in beside if not path.exists() or not path.samefile(name)]
-        if others:
-            log.info("%s: taken from the working directory: %s, and not %s", name, os.path.abspath(name), others[0])
-        return Path(name)
-    if not beside:
-        return Path(name)
-    log.info("%s: found beside the file that names it: %s", name, beside[0])
-    return Path(os.path.relpath(beside[0]))
-
-
-def _found(name: str, files: Sequence[Path]) -> str:
-    """Return where a file or folder is that a setting names; as it is written where that is from here, or nowhere."""
-    path = find_file(name, files)
-    return name if name.startswith(RESULTS) or path == Path(name) else str(path)
-
-
 def settle_paths(config: Config, files: Sequence[Path]) -> Config:
-    """Return the configuration with the paths of what it names besides its data, as `find_file` finds them."""
-
-    def changed(section: Settings, *names: str) -> Settings:
-        given = {name: getattr(section, name) for name in names}
-        found = {name: _found(value, files) for name, value in given.items() if value and value != "embedded"}
-        return section.model_copy(update=found)
-
-    crop, index = config.crop, config.index
-    masks = tuple(_found(name, files) for name in crop.train_segmenter.masks)
-    sections = {
-        "crop": {"crop_cells": changed(crop.crop_cells, "weights"),
-                 "train_segmenter": crop.train_segmenter.model_copy(update={"masks": masks})},
-        "classify": {"train_fold": changed(config.classify.train_fold, "weights")},
-        "embed": {"embed_cells": changed(config.embed.embed_cells, "weights")},
-        "index": {"make_index": changed(index.make_index, "root"),
-                  "make_labels": changed(index.make_labels, "test_labels")},
-    }  # fmt: skip
-    return config.model_copy(
-        update={name: getattr(config, name).model_copy(update=parts) for name, parts in sections.items()}
-    )
+    """Return the configuration with the paths that it names besides its data, found as `located` finds them."""
+    for key in PATHS:
+        stage, rule, name = key.split(".")
+        part = getattr(getattr(config, stage), rule)
+        if value := getattr(part, name):
+            named = value if isinstance(value, tuple) else (value,)
+            made = ["embedded", *(path for path in named if path.startswith(RESULTS))]
+            found = [path if path in made else located(path, files) for path in named]
+            part = part.model_copy(update={name: tuple(found) if isinstance(value, tuple) else found[0]})
+            config = config.model_copy(update={stage: getattr(config, stage).model_copy(update={rule: part})})
+    return config
 
 
 def preset_file(name: object, files: Sequence[Path]) -> Path:
@@ -320,17 +277,16 @@ def settle_data(config: Config, user: Mapping[str, Any], files: Sequence[Path]) 
         kind = kind_of(data)
     except InputError as problem:
         raise InputError(f"{problem}{_place_of(['data'], files, config.data)}") from None
-    if kind not in ("table", "boxes") and config.index.make_index.root:
-        raise InputError(f"config: index.make_index.root is for tables and boxes, and {data} is none; remove it")
-    if kind != "class folders" and config.index.columns.pattern:
-        raise InputError(f"config: index.columns.pattern is for class folders, and {data} is none; remove it")
-    if config.index.make_index.test_values != "auto" and kind != "table" and not config.index.columns.pattern:
-        raise InputError(
-            "config: index.make_index.test_values is for a table's column, or <split> in index.columns.pattern, not for"
-            f" {data}; remove it"
-        )
-    if kind != "wbcbench" and labels.test_labels:
-        raise InputError(f"config: index.make_labels.test_labels is for WBCBench's folder, not for {data}; remove it")
+    pattern, settings = config.index.columns.pattern, config.index.make_index
+    meant = {
+        "make_index.root": (settings.root, kind in ("table", "boxes"), "tables and boxes"),
+        "make_index.test_values": (settings.test_values != "auto", pattern or kind == "table", "tables and patterns"),
+        "columns.pattern": (pattern, kind == "class folders", "class folders"),
+        "make_labels.test_labels": (labels.test_labels, kind == "wbcbench", "WBCBench's folder"),
+    }
+    for key, (given, fits, what) in meant.items():
+        if given and not fits:
+            raise InputError(f"config: index.{key} is for {what}, not for {data}; remove it")
     named = merge({"index": {"make_labels": {}}}, user)["index"]["make_labels"]
     if kind != "wbcbench" and labels.groups == "pseudo_patients" and "groups" not in named:
         log.info("index.make_labels.groups: given, because the preset's pseudo_patients are for WBCBench's folder")
@@ -359,23 +315,9 @@ def lists_are_drawn(config: Config) -> bool:
 def listed_rows(config: Config) -> str:
     """Return what tells `make_index` that the lists name other images: a digest of their rows without the labels.
 
-    Drawn lists do not exist before the workflow runs: these Snakemake watches as it does other files. A job's own
-    Snakemake gets the digest from its run, unless the lists have changed: reading a large Excel file takes seconds.
+    Drawn lists do not exist before the workflow runs: these Snakemake watches as it does other files.
     """
-    if lists_are_drawn(config):
-        return "made by draw_smears"
-    data, columns = str(config.data), config.index.columns
-    known = [
-        (name, os.stat(name).st_mtime_ns, os.stat(name).st_size) for name in lists_of(data) if os.path.exists(name)
-    ]
-    key = json.dumps([os.getcwd(), data, known, columns.model_dump()])
-    if not known:
-        return rows_digest(data, columns)
-    told, _, digest = os.environ.get(ROWS, "").rpartition("=")
-    if told != key:
-        digest = rows_digest(data, columns)
-        os.environ[ROWS] = f"{key}={digest}"
-    return digest
+    return "made by draw_smears" if lists_are_drawn(config) else handed_digest(str(config.data), config.index.columns)
 
 
 def missing_sources(config: Config) -> list[str]:
@@ -431,15 +373,12 @@ def check_run(raw: Mapping[str, Any], files: Sequence[Path] = ()) -> Config:
     if absent := missing_sources(config):
         raise InputError(f"config: {'; '.join(absent)}: correct the path, or put the data there")
     if absent := missing_weights(config):
-        raise InputError(
-            f"config: {'; '.join(absent)}: put the weights there (docs/running.md), or set `preset: laptop`, which"
-            " needs none"
-        )
+        advice = "put the weights there (docs/running.md), or set `preset: laptop`, which needs none"
+        raise InputError(f"config: {'; '.join(absent)}: {advice}")
     if ahead := sources_of_tomorrow(config):
         raise InputError(f"config: {'; '.join(ahead)}")
     # Annotations that cannot be read, and boxes of one class alone, end the run before it begins.
-    if not lists_are_drawn(config):
-        listed_inside(str(config.data), config.index)
+    listed_inside(str(config.data), config.index)
     return config
 
 

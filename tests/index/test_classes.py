@@ -108,3 +108,12 @@ def test_a_rare_class_of_nearly_the_same_name_is_pointed_out() -> None:
 
 def test_the_challenge_keeps_its_thirteen() -> None:
     assert len(read({"SNE": 3, "LY": 2}, "wbcbench").codes) == 13
+
+
+def test_gaps_of_r_and_pandas_are_no_classes() -> None:
+    labels = {"neutrophil": 60, "lymphocyte": 38, "NA": 2}
+    reading = read(labels)
+    assert reading.codes == ["LY", "SNE"] and fault(labels) == ""
+    assert any("NA (2) reads like a gap and is no class" in note for note in reading.notes)
+    assert "'NA' (20)" in fault({**labels, "NA": 20}) and fault({**labels, "NA": 20}, label_aliases={"NA": None}) == ""
+    assert read(labels, classes=["NA", "neutrophil", "lymphocyte"]).class_of("NA") == "NA"

@@ -231,6 +231,10 @@ def test_folders_that_are_no_data_say_what_is_there(tmp_path: Path) -> None:
     picture(tmp_path / "outer" / "inner" / "SNE" / "a.png", 1)
     picture(tmp_path / "outer" / "inner" / "LY" / "b.png", 2)
     assert kind_of(str(tmp_path / "outer")) == "class folders", "one folder that holds everything is entered"
+    picture(tmp_path / "one" / "SNE" / "p1" / "a.png", 1)
+    picture(tmp_path / "one" / "SNE" / "p2" / "b.png", 2)
+    with pytest.raises(InputError, match=r"1 folders with images \(SNE/\)"):
+        kind_of(str(tmp_path / "one"))
     picture(tmp_path / "outer" / "a.png", 4)
     with pytest.raises(InputError, match=r"holds 1 images, .*perhaps you mean .*inner; accepted"):
         kind_of(str(tmp_path / "outer"))

@@ -24,7 +24,7 @@ def written(path: Path, text: str, encoding: str = "utf-8") -> Path:
 
 @pytest.mark.parametrize("separator", [";", "\t", "|"])
 @pytest.mark.parametrize("first", ["", "sep=%s\r\n"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 def test_any_separator_is_read_with_decimal_commas(tmp_path: Path, separator: str, first: str, encoding: str) -> None:
     text = "".join(separator.join(row) + "\r\n" for row in [HEADER, *ROWS])
     found = read_rows(written(tmp_path / "t.csv", (first % separator if first else "") + text, encoding))

@@ -175,6 +175,24 @@ def test_patients_that_are_partly_known_are_counted(tmp_path: Path) -> None:
     assert "patients: 3; none is divided between folds; 3 labelled training images name none" in shown(look(path))
 
 
+def test_a_patient_that_is_a_gap_is_said(tmp_path: Path) -> None:
+    path = table(tmp_path, {**cells(tmp_path), "group": ["p1", "p1", "p2", "p2", "p3", "n/a", "n/a", "n/a"]})
+    path.write_text(path.read_text().replace("n/a", "NA"))
+    assert "3 images of the patient 'NA' count as one" in shown(look(path))
+
+
+def test_many_values_are_not_all_shown(tmp_path: Path) -> None:
+    root = folders(tmp_path / "set", [f"class {k:03d}" for k in range(30)], 1)
+    assert " and 10 more" in shown(look(root))
+
+
+def test_data_of_another_case_are_suggested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table(tmp_path, cells(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"no such file or folder: /.*Cells\.CSV; did you mean cells\.csv\?"):
+        kind_of("Cells.CSV")
+
+
 def test_test_labels_of_no_class_are_said(tmp_path: Path) -> None:
     held = cells(tmp_path)
     held["label"][7] = "PLT"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import mmap
 import os
 import re
@@ -15,6 +16,7 @@ from typing import Any
 
 from buffycoat.core.errors import InputError
 
+log = logging.getLogger("buffycoat")
 MARK = "buffycoat.sha256:"
 DIGITS = 64
 OPEN_SEAL = MARK + "0" * DIGITS
@@ -202,6 +204,35 @@ def line_of_key(path: Path, keys: Sequence[int | str]) -> tuple[int, int]:
             break
         depth, line, node = depth + 1, found[-1][0].start_mark.line + 1, found[-1][1]
     return depth, line
+
+
+def is_there(path: Path) -> bool:
+    """Return whether a file, a folder, or what a pattern such as `train-*.parquet` means exists."""
+    return os.path.exists(path) or bool(set("*?[") & set(path.name) and any(path.parent.glob(path.name)))
+
+
+def find_file(name: str, files: Sequence[Path]) -> Path:
+    """Return a path from the working directory, or where nothing is there, from the folder of one of `files`.
+
+    `~` at its beginning is the home folder, unless there is a file of this name. A pattern of names is a path too.
+    """
+    name = name if os.path.lexists(name) else os.path.expanduser(name)
+    beside = [path for file in reversed(files) if is_there(path := file.parent / name)]
+    if is_there(Path(name)):
+        others = [path for path in beside if not (path.exists() and os.path.exists(name) and path.samefile(name))]
+        if others:
+            log.info("%s: taken from the working directory: %s, and not %s", name, os.path.abspath(name), others[0])
+        return Path(name)
+    if not beside:
+        return Path(name)
+    log.info("%s: found beside the file that names it: %s", name, beside[0])
+    return Path(os.path.relpath(beside[0]))
+
+
+def located(name: str, files: Sequence[Path]) -> str:
+    """Return where `find_file` finds a path; as it is written where that is from here, or nowhere."""
+    path = find_file(name, files)
+    return name if path == Path(name) else str(path)
 
 
 def sha256_of(path: Path) -> str:

@@ -14,7 +14,7 @@ from buffycoat.data.tables.index import FOLDS, IMAGES, LABELS
 from buffycoat.data.tables.report import PREDICTIONS
 from buffycoat.index.lists import Kind
 from buffycoat.index.settings import MakeLabels
-from buffycoat.index.words import cell_type_of, split_words
+from buffycoat.index.words import GAPS, cell_type_of, split_words
 
 CLASS_TABLES = (IMAGES, LABELS, FOLDS, LOGITS, PROBABILITIES, PREDICTIONS)
 """Tables that have a column per class, or are joined with one that has."""
@@ -145,9 +145,19 @@ def read_labels(kind: Kind, settings: MakeLabels, given: Counter[str]) -> Readin
             counts[plain.class_of(label)] += count
     targets = {target for target in settings.label_aliases.values() if target}
     # What the user maps a label to is what the user means.
-    labels = [label for label in sorted(counts) if label not in targets or label in CELL_TYPES]
     notes = []
     fixed = list(settings.classes) if settings.classes != "auto" else list(CELL_TYPES) if kind == "wbcbench" else []
+    gaps = {
+        label: count for label, count in counts.items() if label.lower() in GAPS and label not in {*fixed, *targets}
+    }
+    if gaps:
+        told = ", ".join(f"{label} ({count})" for label, count in gaps.items())
+        notes.append(
+            f"labels: {told} reads like a gap and is no class; leave such cells empty, or set"
+            f" index.make_labels.label_aliases: {{{next(iter(gaps))}: null}}"
+        )
+        counts = Counter({label: count for label, count in counts.items() if label not in gaps})
+    labels = [label for label in sorted(counts) if label not in targets or label in CELL_TYPES]
     names, why = _read_names(labels, fixed, settings)
     meant = {names.get(label, label) for label in counts}
     if fixed:
@@ -178,7 +188,7 @@ def _require_possible(codes: list[str]) -> None:
         if code in RESERVED or not code.strip() or not code.isprintable() or set("{}$") & set(code):
             raise InputError(
                 f"class {code!r}: a class cannot be called so, because it names a column in tables and is shown in"
-                " figures; map it to another code in index.make_labels.label_aliases, or rename it"
+                f" figures; rename it, or set index.make_labels.label_aliases: {{{code}: {code} cells}}"
             )
 
 

@@ -91,11 +91,6 @@ def is_surely_annotated(folder: Path, files: list[Path]) -> bool:
     return named or names_classes(folder) or 2 * len(files) >= images
 
 
-def is_there(path: Path) -> bool:
-    """Return whether a file, a folder, or what a pattern such as `train-*.parquet` means exists."""
-    return os.path.exists(path) or bool(set("*?[") & set(path.name) and any(path.parent.glob(path.name)))
-
-
 def shards_of(data: Path) -> list[Path]:
     """Return the Parquet files of a file, a folder, or a pattern such as `shards/train-*.parquet`, in order of name.
 

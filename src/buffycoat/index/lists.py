@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Literal
 
 from buffycoat.core.errors import InputError
 from buffycoat.index.forms import annotations_below, holds_images, is_release, is_surely_annotated, shards_of
-from buffycoat.index.places import files_below, holds_image, is_clutter, is_image
+from buffycoat.index.places import Finder, files_below, holds_image, is_clutter, is_image
 from buffycoat.index.rows import OTHER_SHEETS, PARQUET, is_table, read_rows
 from buffycoat.index.settings import Columns
-from buffycoat.index.words import held_column, part_of
+from buffycoat.index.words import cell_type_of, held_column, part_of
 
 Kind = Literal["table", "class folders", "wbcbench", "boxes", "shards", "wbcbench_hub"]
 """What the data can be; `boxes` are on fields, `shards` are Parquet files with images inside."""
 SMEARS = "results/0_simulate/smears"
 """The drawn data set, in WBCBench's form; the rule draw_smears makes it."""
+ROWS = "BUFFYCOAT_ROWS"
+"""Environment variable by which a run hands the digest of its rows on to its jobs, behind what it was made of."""
 ACCEPTED = (
     "accepted are a table (.csv, .tsv, .xlsx or .parquet), a folder that holds one folder of images per class, boxes on"
     " fields (Pascal VOC, YOLO, COCO), Parquet files with images inside, and WBCBench's folder (phase1/, phase2/ and"
@@ -46,7 +49,9 @@ def _kind_of_path(path: Path) -> Kind:
     if not path.exists() and shards_of(path):
         return "shards"
     if not path.exists():
-        raise InputError(f"data: no such file or folder: {path.absolute()}: correct the path, or put the data there")
+        near = Finder(Path()).find(str(path))
+        advice = f"; did you mean {near[0]}?" if near else ": correct the path, or put the data there"
+        raise InputError(f"data: no such file or folder: {path.absolute()}{advice}")
     if not path.is_dir():
         if path.suffix.lower() in PARQUET and holds_images(path):
             return "shards"
@@ -81,9 +86,9 @@ def base_of(root: Path) -> Path:
     here = root
     while True:
         holding = _folders_of(here)
-        if len(holding) != 1 or part_of(holding[0].name) or any(map(is_image, _names_in(here))):
+        if len(holding) != 1 or any(map(is_image, _names_in(here))) or not _folders_of(holding[0]):
             return here
-        if not _folders_of(holding[0]):
+        if part_of(holding[0].name) or cell_type_of(holding[0].name):
             return here
         here = holding[0]
 
@@ -186,3 +191,20 @@ def rows_digest(data: str, columns: Columns) -> str:
         names = ["ID", "split"] if kind == "wbcbench" else [columns.image, *([columns.split] if columns.split else [])]
         contents = [_contents(Path(name), names) for name in lists_of(data)]
     return hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:16]
+
+
+def handed_digest(data: str, columns: Columns) -> str:
+    """Return the digest of the rows, from the environment where the same files had it before.
+
+    The Snakemake of a run's every job asks for it, and reading a large Excel file takes seconds.
+    """
+    names = [name for name in lists_of(data) if os.path.exists(name)]
+    known = [(name, os.stat(name).st_mtime_ns, os.stat(name).st_size) for name in names]
+    if not known:
+        return rows_digest(data, columns)
+    key = json.dumps([os.getcwd(), data, known, columns.model_dump()])
+    told, _, digest = os.environ.get(ROWS, "").rpartition("=")
+    if told != key:
+        digest = rows_digest(data, columns)
+        os.environ[ROWS] = f"{key}={digest}"
+    return digest

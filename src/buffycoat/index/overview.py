@@ -22,12 +22,12 @@ from buffycoat.index.make_folds import fault_of_folds
 from buffycoat.index.make_labels import pseudo_groups, read_opinions
 from buffycoat.index.settings import Columns, Index, MakeLabels
 from buffycoat.index.sources import Listing, doubt_on_layout, read_table
-from buffycoat.index.words import box_columns, held_column, likely_columns, part_of
+from buffycoat.index.words import GAPS, box_columns, held_column, likely_columns, part_of
 
 SAMPLE = 200
 """Images whose sizes are read; all of a large set would take minutes."""
 MANY = 20
-"""A column of more values than this is no split."""
+"""A column of more values than this is no split, and no more values are shown."""
 KINDS: dict[Kind, str] = {
     "table": "a table of images",
     "class folders": "one folder of images per class",
@@ -94,7 +94,11 @@ def _free_columns(path: Path, columns: Columns) -> tuple[pd.DataFrame, dict[str,
     free = [name for name in names if name not in used.values()]
     likely = {what: likely_columns(free, what) for what, name in used.items() if name is None}
     if "split" in likely and columns.split:
-        few = [name for name in free if frame[name].map(type).isin([str, int]).all() and frame[name].nunique() <= MANY]
+        few = [
+            name
+            for name in free
+            if frame[name].map(type).isin([str, int, bool]).all() and frame[name].nunique() <= MANY
+        ]
         known = [name for name in few if {part_of(str(value)) for value in frame[name].unique()} >= {"train", "test"}]
         likely["split"] = known or [name for name in likely["split"] if name in few and frame[name].nunique() > 1]
     return frame, likely
@@ -169,6 +173,9 @@ def look_at(data: str, settings: Index) -> Overview:
     known = groups[of_training & frame["label"].isin(meaning)].copy()
     if settings.make_labels.groups == "none":
         known[:] = None
+    gaps = known[known.isin([group for group in known.dropna().unique() if group.lower() in GAPS])]
+    if len(gaps):
+        hints.append(f"{len(gaps)} images of the patient '{gaps.iloc[0]}' count as one; empty cells mean: not known")
     sizes, unread = _sizes(listing)
     largest = max((labels[code] for code in reading.codes), default=0)
     fault = (one_class(boxed, settings.make_labels) if boxed is not None else None) or _all_lost(listing)
@@ -202,7 +209,8 @@ def _fields_line(listing: Listing, settings: MakeLabels, frame: pd.DataFrame) ->
 
 
 def _counts(counter: Counter[str]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counter.most_common())
+    shown = [f"{name} {count}" for name, count in counter.most_common(MANY)]
+    return ", ".join(shown) + (f" and {len(counter) - MANY} more" if len(counter) > MANY else "")
 
 
 def _split_line(seen: Overview) -> str:

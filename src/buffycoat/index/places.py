@@ -120,7 +120,7 @@ class Finder:
                 there = os.path.abspath(os.path.join(self.root, found[0]))
                 return f"there is {there}: shorten the names in the table to {found[0]}"
         for folder in sorted(self._inside(self.root)):
-            if self.find(f"{folder}/{name}") and not os.path.isabs(name):
+            if self._has(f"{folder}/{name}") and not os.path.isabs(name):
                 place = os.path.abspath(os.path.join(self.root, folder))
                 return f"there is {os.path.join(place, name)}: set index.make_index.root: {place}"
         return ""

@@ -62,7 +62,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """Return a text file's content: UTF-8 with or without byte-order mark, UTF-16 with one, otherwise Latin-1."""
+    """Return a text file's content: UTF-8 or UTF-16, each with or without byte-order mark, otherwise Latin-1."""
     content = read_bytes(path)
     for start, kind in ((b"PK\x03\x04", "an Excel file or an archive"), (b"PAR1", "a Parquet file")):
         if content.startswith(start):
@@ -70,6 +70,9 @@ def read_text(path: Path) -> str:
     try:
         if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             return content.decode("utf-16")
+        if b"\x00" in content[:2]:
+            # The header's first letter in UTF-16 without a mark: every other byte is zero.
+            return content.decode("utf-16-be" if content[:1] == b"\x00" else "utf-16-le")
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         return content.decode("latin-1")

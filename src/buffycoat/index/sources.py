@@ -229,12 +229,12 @@ def _read_folders(root: Path, columns: Columns, settings: MakeIndex) -> Listing:
                 f" {strange['file'].iloc[0]}"
             )
         roles, told = roles_of(rows["split"].tolist(), settings.test_values, f"{root}: <split>")
-        return Listing(rows.assign(role=roles)[["image_id", "file", "split", "role"]], root, [*notes, *told])
-    held = sorted({str(split) for split in rows["split"].dropna() if part_of(split) == "val"})
-    if held:
-        notes.append(f"{root}: {held[0]}/ counts as training: folds are made of all training images")
-    roles = ["test" if split and part_of(split) == "test" else "train" for split in rows["split"]]
-    return Listing(rows.assign(role=roles)[["image_id", "file", "split", "role"]], root, notes)
+    else:
+        held = sorted({str(split) for split in rows["split"].dropna() if part_of(split) == "val"})
+        told = [f"{root}: {name}/ counts as training: folds are made of all training images" for name in held]
+        roles = ["test" if split and part_of(split) == "test" else "train" for split in rows["split"]]
+    rows["role"] = pd.Series(roles, dtype=object)
+    return Listing(rows[["image_id", "file", "split", "role"]], root, [*notes, *told])
 
 
 def _read_wbcbench(root: Path) -> Listing:

@@ -24,7 +24,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
               "imgpath", "imgname", "imageid", "imagefilename", "filenames"),
     "label": ("label", "labels", "class", "classname", "classlabel", "cellclass", "category", "diagnosis", "celltype",
               "type", "target", "annotation"),
-    "split": ("split", "fold", "set", "subset", "partition", "part", "phase", "usage", "dataset", "traintest", "stage"),
+    "split": ("split", "fold", "set", "subset", "partition", "part", "phase", "usage", "dataset", "traintest", "stage",
+              "istest", "istrain", "testset"),
     "group": ("group", "patient", "patientid", "patienthash", "subject", "subjectid", "case", "caseid", "slide",
               "slideid", "donor", "donorid", "participant", "participantid", "person", "pid"),
 }  # fmt: skip
@@ -47,6 +48,8 @@ SPELLINGS = {
     **dict.fromkeys(("plasmacyte",), "plasma"),
 }
 """Words for a cell that mean the same as another."""
+GAPS = ("na", "n/a", "nan", "<na>", "null", "#n/a")
+"""Texts, in any case, by which R, pandas and spreadsheets write that there is no value."""
 BESIDE_CELLS = {"cell", "form", "type", "granulocyte", "nuclear", "wbc", "white", "blood",
                 "typical", "normal", "mature"}  # fmt: skip
 """Words that may stand beside these and change nothing."""
