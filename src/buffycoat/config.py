@@ -63,7 +63,7 @@ class Config(Settings):
         default=None,
         pattern=r"^[^{}<>]+$",  # these are wildcards and variables to Snakemake
         description="The images: a table (.csv, .tsv, .xlsx or .parquet), a folder that holds one folder of images per"
-        " class, boxes on fields (Pascal VOC, YOLO, COCO), Parquet with images inside (files, a folder or a pattern), or"
+        " class, boxes on fields (Pascal VOC, YOLO, COCO), Parquet with images inside (a folder or a pattern), or"
         " WBCBench's folder. A path from the working directory or else from its own file. `demo` draws its own.",
     )
     seed: int = Field(default=1, ge=0, description="Every random stream derives from it.")
