@@ -36,7 +36,7 @@ from buffycoat.data.cell_types import CELL_TYPES
 from buffycoat.data.images import decode_image
 from buffycoat.data.random import stream
 from buffycoat.data.tables.crop import CROPS
-from buffycoat.data.tables.index import IMAGES
+from buffycoat.data.tables.index import IMAGES, with_places
 from buffycoat.data.tables.restore import CELLS
 from buffycoat.nets.device import mixed_precision, pick_device
 from buffycoat.nets.pretrained import MEAN, STD
@@ -102,7 +102,7 @@ def cut_out(source: pd.DataFrame, folder: Path, size_px: int) -> float:
          "height": [shape[0] for shape in shapes], "sha256": [sha256_of(Path(path)) for path in source["image"]],
          "status": "ok", "reason": ""}
     )  # fmt: skip
-    IMAGES.write(images, folder / "images.parquet")
+    IMAGES.write(with_places(images), folder / "images.parquet")
     started = time.perf_counter()
     crop_cells(
         images=folder / "images.parquet", crops=folder / "crops.parquet", shards=folder / "shards",

@@ -40,6 +40,7 @@ from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_json, write_json
 from buffycoat.core.progress import start_logging, track
 from buffycoat.core.settings import Runtime
+from buffycoat.data.clean_pairs import psnr, ssim
 from buffycoat.data.degradations import DEGRADATIONS
 from buffycoat.data.images import Pixels
 from buffycoat.data.random import stream
@@ -47,7 +48,7 @@ from buffycoat.data.tables.restore import GAN_HISTORY
 from buffycoat.nets.training import Checkpoint
 from buffycoat.nets.weights import read_weights, write_weights
 from buffycoat.restore.gan import Gan, Judge, checkerboard, generator_of, restored_by
-from buffycoat.restore.pairs import CleanCrops, psnr, ssim, training_batch
+from buffycoat.restore.pairs import CleanCrops, training_batch
 from buffycoat.restore.restore_cells import judge_restoration
 from buffycoat.restore.settings import TrainGan
 from buffycoat.restore.train_gan import JUDGED, train

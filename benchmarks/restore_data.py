@@ -23,7 +23,7 @@ from buffycoat.data.images import CellImages, Pixels, decode_image
 from buffycoat.data.labels import labelled
 from buffycoat.data.random import stream, stream_seed
 from buffycoat.data.tables.crop import CROPS
-from buffycoat.data.tables.index import IMAGES, LABELS
+from buffycoat.data.tables.index import IMAGES, LABELS, with_places
 from buffycoat.data.tables.restore import CELLS, PAIRS
 from buffycoat.nets.training import Checkpoint
 from buffycoat.nets.weights import read_weights, write_weights
@@ -72,7 +72,7 @@ def listed_images() -> pd.DataFrame:
 
 def write_index(rows: pd.DataFrame, folder: Path) -> None:
     """Write images.parquet and labels.parquet of sound images from one frame with the columns of both."""
-    IMAGES.write(rows[[column.name for column in IMAGES.columns]], folder / "images.parquet")
+    IMAGES.write(with_places(rows)[[column.name for column in IMAGES.columns]], folder / "images.parquet")
     LABELS.write(rows[[column.name for column in LABELS.columns]], folder / "labels.parquet")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from buffycoat.data.tables.index import FILE_STATUSES, IMAGES, LABELS
+from buffycoat.data.tables.index import FILE_STATUSES, IMAGES, LABELS, with_places
 
 BLANK = {"path": "x", "role": "train", "split": None, "width": None, "height": None, "sha256": None, "status": "ok",
          "reason": "", "label": None, "group": None}  # fmt: skip
@@ -19,4 +19,4 @@ def write_index(rows: pd.DataFrame, folder: Path) -> None:
     LABELS.write(frame[[column.name for column in LABELS.columns]], folder / "labels.parquet")
     sound = ~frame["status"].isin(FILE_STATUSES)
     frame = frame.assign(status=frame["status"].mask(sound, "ok"), reason=frame["reason"].mask(sound, ""))
-    IMAGES.write(frame[[column.name for column in IMAGES.columns]], folder / "images.parquet")
+    IMAGES.write(with_places(frame)[[column.name for column in IMAGES.columns]], folder / "images.parquet")

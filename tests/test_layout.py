@@ -41,7 +41,7 @@ STEPS = sorted(
 )
 """Every step as `<folder>.<module>`, the one that gathers portions among them."""
 MOST_RULES = 34
-MOST_MODULES = 136
+MOST_MODULES = 144
 """Besides __init__.py."""
 MOST_SETTINGS = 108
 MOST_LINES_OF_COMMON = 135

@@ -52,7 +52,9 @@ def buffycoat(
 
 @app.command()
 def init(
-    data: Annotated[str, typer.Argument(help="A table, a folder of class folders, or WBCBench's folder.")],
+    data: Annotated[
+        str, typer.Argument(help="A table, class folders, boxes on fields, Parquet with images, or WBCBench's folder.")
+    ],
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("my.yaml"),
     preset: Annotated[str | None, typer.Option(help="demo, laptop, wbcbench, paper, or a path.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,

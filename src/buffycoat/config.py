@@ -27,6 +27,7 @@ from buffycoat.core.provenance import PACKAGE, ROOT
 from buffycoat.core.settings import RUNTIME_VARIABLE, Runtime, Settings, Statistics, merge
 from buffycoat.crop.settings import Crop
 from buffycoat.embed.settings import Embed
+from buffycoat.index.listed import listed_inside
 from buffycoat.index.lists import SMEARS, folders_of, handed_digest, kind_of, lists_of
 from buffycoat.index.settings import Columns, Index
 from buffycoat.measure.settings import Measure
@@ -62,8 +63,8 @@ class Config(Settings):
         default=None,
         pattern=r"^[^{}<>]+$",  # these are wildcards and variables to Snakemake
         description="The images: a table (.csv, .tsv, .xlsx or .parquet), a folder that holds one folder of images per"
-        " class, or WBCBench's folder. A path from the working directory or else from the file that names it. `demo`"
-        " draws its own.",
+        " class, boxes on fields (Pascal VOC, YOLO, COCO), Parquet with images inside (a folder or a pattern), or"
+        " WBCBench's folder. A path from the working directory or else from its own file. `demo` draws its own.",
     )
     seed: int = Field(default=1, ge=0, description="Every random stream derives from it.")
     runtime: Runtime = Runtime()
@@ -279,7 +280,7 @@ def settle_data(config: Config, user: Mapping[str, Any], files: Sequence[Path]) 
         raise InputError(f"{problem}{_place_of(['data'], files, config.data)}") from None
     pattern, settings = config.index.columns.pattern, config.index.make_index
     meant = {
-        "make_index.root": (settings.root, kind == "table", "tables"),
+        "make_index.root": (settings.root, kind in ("table", "boxes"), "tables and boxes"),
         "make_index.test_values": (settings.test_values != "auto", pattern or kind == "table", "tables and patterns"),
         "columns.pattern": (pattern, kind == "class folders", "class folders"),
         "make_labels.test_labels": (labels.test_labels, kind == "wbcbench", "WBCBench's folder"),
@@ -373,12 +374,12 @@ def check_run(raw: Mapping[str, Any], files: Sequence[Path] = ()) -> Config:
     if absent := missing_sources(config):
         raise InputError(f"config: {'; '.join(absent)}: correct the path, or put the data there")
     if absent := missing_weights(config):
-        raise InputError(
-            f"config: {'; '.join(absent)}: put the weights there (docs/weights.md), or set `preset: laptop`, which"
-            " needs none"
-        )
+        advice = "put the weights there (docs/weights.md), or set `preset: laptop`, which needs none"
+        raise InputError(f"config: {'; '.join(absent)}: {advice}")
     if ahead := sources_of_tomorrow(config):
         raise InputError(f"config: {'; '.join(ahead)}")
+    # Annotations that cannot be read, and boxes of one class alone, end the run before it begins.
+    listed_inside(str(config.data), config.index)
     return config
 
 

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from buffycoat.bundle import inputs
 from buffycoat.bundle.inputs import USER, checked, listed, shown
 from buffycoat.core.errors import InputError
-from buffycoat.index.make_index import check_file
+from buffycoat.index.make_index import check_location
 
 
 def picture(path: Path, side: int = 8) -> Path:
@@ -183,6 +185,63 @@ def test_equal_names_in_two_tables_are_two_images(tmp_path: Path) -> None:
         listed([tables[0], tables[0]])
 
 
+VOC = """<annotation><filename>{name}</filename><size><width>40</width><height>40</height></size>{boxes}</annotation>"""
+BOX = (
+    "<object><name>{name}</name><bndbox><xmin>{x}</xmin><ymin>4</ymin><xmax>{y}</xmax><ymax>20</ymax></bndbox></object>"
+)
+
+
+def test_every_box_of_a_white_cell_is_a_row_and_no_image_is_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.png", "b.png", "alone.png"):
+        picture(tmp_path / name, 40)
+    cells = BOX.format(name="WBC", x=4, y=20) + BOX.format(name="WBC", x=22, y=60) + BOX.format(name="RBC", x=1, y=9)
+    (tmp_path / "a.xml").write_text(VOC.format(name="a.png", boxes=cells))
+    (tmp_path / "b.xml").write_text(VOC.format(name="b.png", boxes=BOX.format(name="WBC", x=90, y=99)))
+    with ThreadPoolExecutor(1) as pool:
+        rows = checked(listed(tmp_path), pool)
+    names = [Path(name).name for name in rows["image_id"]]
+    assert names == ["a.png#1", "a.png#2", "b.png#1", "alone.png"]
+    assert rows["status"].tolist() == ["ok", "ok", "bad_box", "ok"] and rows[f"{USER}label"][0] == "WBC"
+    assert rows["right"].tolist()[:2] == [20, 40], "cut at the field's border"
+    assert "1 boxes left out: RBC" in caplog.text and "1 images have no annotation, and are taken whole" in caplog.text
+
+
+def test_a_table_of_boxes_has_a_row_per_box_with_its_columns(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", 40)
+    (tmp_path / "boxes.csv").write_text("image,x1,y1,x2,y2,note\na.png,1,1,9,9,p\na.png,20,20,30,30,q\n")
+    with ThreadPoolExecutor(1) as pool:
+        rows = checked(listed(tmp_path / "boxes.csv"), pool)
+    assert rows["image_id"].tolist() == ["a.png#1", "a.png#2"] and rows["status"].tolist() == ["ok", "ok"]
+    assert rows[f"{USER}note"].tolist() == ["p", "q"] and rows["left"].tolist() == [1, 20]
+
+
+def test_texts_beside_images_are_no_boxes_unless_they_surely_are(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    picture(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "a.txt").write_text("a nice cell\n")
+    assert listed(tmp_path / "in")["name"].tolist() == ["a.png"] and "not taken for boxes" in caplog.text
+    (tmp_path / "in" / "data.yaml").write_text("names: [WBC]\n")
+    with pytest.raises(InputError, match="a.txt"):
+        listed(tmp_path / "in")
+
+
+def test_images_inside_parquet_files_are_rows_with_their_columns(tmp_path: Path) -> None:
+    held = [{"bytes": picture(tmp_path / "x.png", side).read_bytes(), "path": f"{side}.png"} for side in (8, 9)]
+    table = pa.table({"image": [*held, {"bytes": b"no image", "path": "bad.png"}], "site": ["s", "t", None]})
+    (tmp_path / "shards").mkdir()
+    for name in ("train-00000-of-00002.parquet", "train-00001-of-00002.parquet"):
+        pq.write_table(table, tmp_path / "shards" / name)
+    with ThreadPoolExecutor(1) as pool:
+        one = checked(listed(tmp_path / "shards" / "train-00000-of-00002.parquet"), pool)
+        both = checked(listed(tmp_path / "shards"), pool)
+    assert one["image_id"].tolist() == ["8.png", "9.png", "bad.png"] and one["width"].tolist()[:2] == [8, 9]
+    assert one["status"].tolist() == ["ok", "ok", "not_an_image"] and one[f"{USER}site"].tolist() == ["s", "t", None]
+    assert len(both) == 6 and both["image_id"].is_unique
+
+
 def test_every_fault_is_a_status_with_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "in"
     picture(folder / "good.png")
@@ -195,7 +254,7 @@ def test_every_fault_is_a_status_with_a_reason(tmp_path: Path, monkeypatch: pyte
     (folder / "out.png").symlink_to(secret)
     with ThreadPoolExecutor(2) as pool:
         whole_size = checked(listed([folder / "large.png"]), pool)
-        monkeypatch.setattr(inputs, "check_file", functools.partial(check_file, max_pixels=30_000))
+        monkeypatch.setattr(inputs, "check_location", functools.partial(check_location, max_pixels=30_000))
         rows = checked(listed([folder]), pool).set_index("name")
     assert rows["status"].to_dict() == {
         "cut.png": "truncated", "empty.png": "not_an_image", "good.png": "ok", "large.png": "too_large",

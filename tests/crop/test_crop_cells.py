@@ -16,13 +16,14 @@ from buffycoat.core.errors import InputError
 from buffycoat.core.files import sha256_of
 from buffycoat.crop import cellpose_method
 from buffycoat.crop import crop_cells as step
-from buffycoat.crop.crop_cells import chunks_of, crop_cells, one_ahead
+from buffycoat.crop.crop_cells import Job, chunks_of, crop_cells, one_ahead
 from buffycoat.crop.segmenter import build_network, half_precision
 from buffycoat.crop.settings import CropCells
 from buffycoat.data.gather_portions import gather_portions
 from buffycoat.data.images import BACKGROUND, CellImages
+from buffycoat.data.locations import Location
 from buffycoat.data.tables.crop import CROPS
-from buffycoat.data.tables.index import IMAGES
+from buffycoat.data.tables.index import IMAGES, with_places
 from buffycoat.nets.weights import write_weights
 from tests.crop.cellpose_stubs import ByColour
 from tests.crop.drawing import add_cell, field
@@ -45,7 +46,7 @@ def indexed(tmp_path: Path) -> Path:
                  "status": "missing", "sha256": None})  # fmt: skip
     frame = pd.DataFrame(rows).assign(role="train", split=None, reason="")
     frame[["width", "height"]] = frame[["width", "height"]].astype("Int32")
-    IMAGES.write(frame, tmp_path / "images.parquet")
+    IMAGES.write(with_places(frame), tmp_path / "images.parquet")
     return tmp_path
 
 
@@ -100,7 +101,7 @@ def test_a_cell_that_was_cut_out_is_found_as_on_glass(tmp_path: Path, background
     Image.fromarray(cut).save(tmp_path / "cut.png")
     row = {"image_id": "cut.png", "path": str(tmp_path / "cut.png"), "width": 200, "height": 200, "status": "ok",
            "sha256": sha256_of(tmp_path / "cut.png"), "role": "train", "split": None, "reason": ""}  # fmt: skip
-    IMAGES.write(pd.DataFrame([row]), tmp_path / "images.parquet")
+    IMAGES.write(with_places(pd.DataFrame([row])), tmp_path / "images.parquet")
     frame = run(tmp_path, "a", "embedded")
     assert frame["found"].all() and abs(frame["area_px"].iloc[0] / mask.sum() - 1) < 0.1
     crop = CellImages(frame, tmp_path / "a" / "crops.parquet").crop(0)
@@ -154,10 +155,14 @@ def test_the_step_runs_with_cellpose_and_other_processes(indexed: Path, monkeypa
 
 
 def test_what_is_decoded_at_once_is_bounded_by_number_and_by_pixels() -> None:
-    small, large, huge = ("s", "", 100), ("l", "", 200_000_000), ("h", "", 10**12)
+    small, large, huge = (
+        Job(Location(name), "", size) for name, size in (("s", 100), ("l", 200_000_000), ("h", 10**12))
+    )
     assert list(chunks_of([small] * 5, 2)) == [[small] * 2, [small] * 2, [small]]
     assert list(chunks_of([small, large, large, small], 9)) == [[small, large], [large, small]]
     assert list(chunks_of([huge], 9)) == [[huge]] and list(chunks_of([], 9)) == []
+    boxes = [large._replace(box=(k, 0.0, k + 9.0, 9.0)) for k in range(3)]
+    assert list(chunks_of(boxes, 9)) == [boxes], "a field counts once for all of its boxes"
 
 
 def test_one_ahead_makes_the_next_before_it_hands_out_the_last() -> None:

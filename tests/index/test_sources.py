@@ -108,12 +108,12 @@ def test_columns_are_guessed_only_where_one_is_likely(tmp_path: Path) -> None:
     assert guess_columns(path, Columns(label="type"), 2) == {"image": "file", "group": "slide"}
 
 
-def test_boxes_are_said_not_to_be_read(tmp_path: Path) -> None:
+def test_boxes_that_may_start_at_a_corner_or_a_centre_are_said_not_to_be_read(tmp_path: Path) -> None:
     held = cells(tmp_path)
-    corners = {name: ["1"] * 8 for name in ("xmin", "ymin", "xmax", "ymax")}
-    assert "xmin, ymin, xmax, ymax look like boxes" in shown(look(table(tmp_path, {**held, **corners})))
+    corners = {name: ["1"] * 8 for name in ("x", "y", "width", "height")}
+    assert "x, y, width, height look like boxes" in shown(look(table(tmp_path, {**held, **corners})))
     repeated = {**held, "image": ["0.png"] * 8, **corners}
-    with pytest.raises(InputError, match="listed twice .*xmin, ymin, xmax, ymax look like boxes, which are not read"):
+    with pytest.raises(InputError, match="listed twice .*x, y, width, height look like boxes, which are not read"):
         look(table(tmp_path, repeated))
 
 

@@ -14,7 +14,7 @@ from buffycoat.data.degradations import DEGRADATIONS
 from buffycoat.data.gather_portions import gather_portions
 from buffycoat.data.images import CYTOPLASM, CellImages, ShardWriter
 from buffycoat.data.tables.crop import CROPS
-from buffycoat.data.tables.index import IMAGES
+from buffycoat.data.tables.index import IMAGES, with_places
 from buffycoat.data.tables.partition import NOISE, NOISE_SCORES
 from buffycoat.partition.flag_noisy import flag_noisy, judge
 from buffycoat.partition.measure_noise import measure_noise
@@ -49,7 +49,7 @@ def cropped(tmp_path: Path) -> Path:
     CROPS.write(frame, tmp_path / "crops.parquet")
     images = pd.DataFrame({"image_id": frame["image_id"], "role": ["train"] * 20 + ["test"] * 20})
     images = images.assign(path="x", split=None, width=64, height=64, sha256=None, status="ok", reason="")
-    IMAGES.write(images, tmp_path / "images.parquet")
+    IMAGES.write(with_places(images), tmp_path / "images.parquet")
     return tmp_path
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -335,3 +336,23 @@ def test_the_page_begins_with_what_was_understood(finished: Path) -> None:
     scores = page[page.index('id="scores"') : page.index('id="data"')]
     assert "Test scores are too good: 2 patients have both training and test images (7 and 3)" in scores
     assert "1 set of near copies has training and test images" in scores
+
+
+def test_severities_pairs_and_boxes_left_out_are_told(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    images = IMAGES.read(folder / "images.parquet")
+    cropped = CROPS.read(folder / "crops.parquet")["image_id"].tolist()
+    clean = dict(zip(cropped[26:], cropped[:26], strict=True))
+    severity = ["<mild>" if image_id in clean else "none" for image_id in images["image_id"]]
+    IMAGES.write(
+        images.assign(severity=severity, original=images["image_id"].map(clean)), folder / "images.parquet"
+    )  # fmt: skip
+    index = read_json(folder / "index.json")
+    write_json({**index, "left_out": {"RBC": 41, "<Platelets>": 3}}, folder / "index.json")
+    _run(folder)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "By severity, out of fold" in page and "Against the clean forms" in page
+    assert "&lt;mild&gt;</td><td>26</td><td>26</td>" in page, "pairs of that severity, and how many were compared"
+    assert "left out by name: RBC 41, &lt;Platelets&gt; 3" in page
+    assert "By severity" not in (finished / "report.html").read_text(encoding="utf-8")

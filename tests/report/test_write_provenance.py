@@ -13,13 +13,13 @@ from buffycoat.core.environment import installed
 from buffycoat.core.errors import InputError
 from buffycoat.core.files import read_json, sha256_of
 from buffycoat.crop.segmenter import SHIPPED_SHA256
-from buffycoat.data.tables.index import IMAGES
+from buffycoat.data.tables.index import IMAGES, with_places
 from buffycoat.report.write_provenance import digest_of_images, write_provenance
 
 
 def table(*rows: tuple[str, str | None]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["image_id", "sha256"])
-    return frame.assign(path="x.jpg", role="test", split=None, width=1, height=1, status="ok", reason="")
+    return with_places(frame.assign(path="x.jpg", role="test", split=None, width=1, height=1, status="ok", reason=""))
 
 
 def written(folder: Path, config: str | None = None) -> dict[str, Any]:

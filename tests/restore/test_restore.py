@@ -101,6 +101,20 @@ def test_pairs_are_clean_training_crops_divided_by_group(partitioned: Path) -> N
     assert groups[held].nunique() == 2
 
 
+def test_pairs_that_the_data_give_are_trained_on(partitioned: Path) -> None:
+    """Images 16 to 19 are degraded forms of 0 to 3, of the same patients; 20 is one without its clean form."""
+    images = IMAGES.read(partitioned / "images.parquet")
+    settings = TINY.model_copy(update={"steps": 2, "pairs": "given"})
+    with pytest.raises(InputError, match="no degraded training image has a clean form"):
+        train(partitioned, "none", settings)
+    original = [f"{k - 16}" if 16 <= k < 20 else None for k in range(24)]
+    IMAGES.write(images.assign(original=original, severity="mild"), partitioned / "images.parquet")
+    out = train(partitioned, "given", settings)
+    assert PAIRS.read(out / "pairs.parquet")["image_id"].tolist() == ["16", "17", "18", "19"]
+    history = GAN_HISTORY.read(out / "h.parquet")
+    assert history["psnr_noisy"].between(5, 40).all()
+
+
 def test_changes_are_written_to_their_rows_and_refused_ones_keep_their_place() -> None:
     kept = {"shard": "a", "shard_row": 0, "crc32": 1, "restored": False, "noise_after": np.nan, "reason": "clean"}
     table = pd.DataFrame([kept] * 4).astype({"reason": object, "shard": object})

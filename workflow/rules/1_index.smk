@@ -1,10 +1,15 @@
 """
 Index: every image of the data set, checked once, with a status; what the experts say of them; and the folds, by patient.
 
-IN   the user's data: a table, a folder of class folders, or WBCBench's folder
+IN   the user's data: a table, class folders, boxes on fields, Parquet files with images, or WBCBench's folder
 OUT  results/1_index/images.parquet, pixels.parquet (no label in them: a corrected label does not crop, restore, embed
      or measure again), labels.parquet, classes.parquet, test_labels.parquet, summary.json, folds.parquet, folds_report.json
 """
+
+from buffycoat.config import listed_rows
+from buffycoat.index.listed import Listed, listed_inside
+
+LISTED = listed_inside(CONFIG.data, CONFIG.index) or Listed(listed_rows(CONFIG))
 
 
 rule make_index:
@@ -28,11 +33,13 @@ rule make_index:
         data=data_of,
         columns=columns_of("image", "split", "pattern"),
         settings=settings_of("index.make_index"),
-        rows=listed_rows(CONFIG),
+        rows=LISTED.rows,
+        others=LISTED.others,
     shell:
         "python -m buffycoat.index.make_index"
         " --data {params.data:q} --lists {input.lists:q} --folders {input.folders:q} --images {output.images:q}"
-        " --pixels {output.pixels:q} --threads {threads} --columns {params.columns:q} --settings {params.settings:q} 2>&1 | tee {log:q}"
+        " --pixels {output.pixels:q} --threads {threads} --others {params.others:q} --columns {params.columns:q}"
+        " --settings {params.settings:q} 2>&1 | tee {log:q}"
 
 
 rule make_labels:
@@ -59,6 +66,8 @@ rule make_labels:
         data=data_of,
         columns=columns_of("image", "label", "group", "pattern"),
         settings=settings_of("index.make_labels"),
+        # Annotations of fields are too many files to be inputs: a change of a label is told by a digest.
+        said=LISTED.said,
     shell:
         "python -m buffycoat.index.make_labels"
         " --data {params.data:q} --images {input.images:q} --pixels {input.pixels:q} --labels {output.labels:q}"

@@ -7,7 +7,6 @@ from buffycoat.config import (
     check_workflow,
     hand_on_runtime,
     keep_warnings_for_trainings,
-    listed_rows,
     lists_are_drawn,
     science_json,
     settings_json,

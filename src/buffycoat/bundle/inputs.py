@@ -5,16 +5,31 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from buffycoat.core.errors import InputError
-from buffycoat.index.make_index import Finding, check_file
-from buffycoat.index.places import files_below, is_clutter
+from buffycoat.data.locations import Location, locations_of
+from buffycoat.data.tables.index import BOX
+from buffycoat.index.boxes import annotated_rows, names_left_out, rows_of, table_boxes, white_cells
+from buffycoat.index.forms import (
+    annotations_below,
+    columns_of_boxes,
+    holds_images,
+    is_image_type,
+    is_release,
+    names_classes,
+    shards_of,
+)
+from buffycoat.index.make_index import Finding, check_location, with_boxes
+from buffycoat.index.places import Finder, files_below, is_clutter, is_image
 from buffycoat.index.rows import OTHER_SHEETS, TABLES, is_table
+from buffycoat.index.settings import Columns, MakeLabels
+from buffycoat.index.shards import shard_rows
 from buffycoat.index.sources import Listing, case_notes, column_of, found_files, read_table
 from buffycoat.index.words import held_column, likely_columns
 
@@ -25,6 +40,12 @@ BESIDE = (*TABLES, *OTHER_SHEETS, ".txt", ".xml", ".json", ".yaml", ".yml", ".md
 USER = "user:"
 """Before the name of a user's own column, in the rows of `listed`."""
 FRAME = "the data frame"
+PLACE = ("in_column", "in_row", *BOX, "relative", "size")
+"""Columns of rows that are no whole files: where an image is in a Parquet file, where a cell is in a field."""
+FOUND = ("status", "reason", "width", "height", "sha256")
+"""What is taken of a finding."""
+TOLD = ("field", "label", "group", "split", "severity")
+"""What boxes and Parquet files tell of an image besides: columns of the user's."""
 Row = dict[str, object]
 
 
@@ -82,30 +103,111 @@ def _require_column(frame: pd.DataFrame, column: str, place: Path, option: str) 
         raise InputError(f"{place}: no column '{column}' (found: {', '.join(names)}); {advice}")
 
 
+def _elsewhere(frame: pd.DataFrame, folder: Path | None = None) -> list[Row]:
+    """Return the rows of cells in boxes, or of images in Parquet files; their names start with `folder`, if any."""
+    rows = []
+    for entry in frame.astype(object).where(frame.notna(), None).to_dict("records"):
+        name = str(entry["image_id"])
+        row = _row(name if folder is None else str(folder / name), str(entry["file"]), "")
+        told = {f"{USER}{key}": entry[key] for key in TOLD if entry.get(key) is not None}
+        rows.append({**row, **{key: entry[key] for key in PLACE if key in entry}, **told})
+    return rows
+
+
+def _cells_of(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    """Return the boxes of white cells; red cells, platelets and the like are counted in the log and left out."""
+    others = names_left_out({str(name) for name in frame["label"].dropna()}, MakeLabels())
+    if others:
+        log.warning("%s: %d boxes left out: %s", where, int(frame["label"].isin(others).sum()), ", ".join(others))
+    return white_cells(frame, others, where)[0]
+
+
+def _of_annotations(path: Path) -> list[Row] | None:
+    """Return a row per box of a white cell, and one per image that no annotation names; None where there are no boxes.
+
+    Texts beside images may be no annotations at all: then the folder is one of images, and that is said.
+    """
+    folder = path if path.is_dir() else path.parent
+    try:
+        boxes, empty = annotated_rows(path)
+    except InputError as problem:
+        if annotations_below(path)[0] != "yolo" or names_classes(folder) or not path.is_dir():
+            raise
+        log.warning("%s; so these files are not taken for boxes on fields", problem)
+        return None
+    if empty:
+        log.warning(
+            "%s: %d fields have no box, for instance %s: no cell is taken from them", path, len(empty), empty[0]
+        )
+    rows = _elsewhere(_cells_of(boxes, str(path)), folder)
+    known = {os.path.realpath(file) for file in boxes["file"]} | {os.path.realpath(folder / name) for name in empty}
+    others = [name for name in files_below(folder) if is_image(os.path.basename(name))]
+    alone = [name for name in others if os.path.realpath(folder / name) not in known]
+    if alone and path.is_dir():
+        log.warning("%s: %d images have no annotation, and are taken whole", path, len(alone))
+        rows += [_row(str(folder / name), name, folder) for name in alone]
+    return rows
+
+
+def _of_shards(path: Path, column: str) -> list[Row]:
+    """Return a row per image inside Parquet files, with their other columns."""
+    frame = shard_rows(str(path), is_release(path, shards_of(path)), Columns(image=column))
+    rows = _elsewhere(frame)
+    by_file: dict[str, list[Row]] = {}
+    for file in dict.fromkeys(frame["file"]):
+        schema = pq.read_schema(file)
+        names = [field.name for field in schema if not is_image_type(field.type)]
+        by_file[file] = pq.read_table(file, columns=names).to_pylist()
+    for row in rows:
+        values = by_file[str(row["name"])][int(str(row["in_row"]))]
+        row.update({f"{USER}{key}": value for key, value in values.items()})
+    return rows
+
+
+def _of_boxes(frame: pd.DataFrame, column: str, place: Path, root: Path) -> list[Row]:
+    """Return a row per box of a table, with the user's columns."""
+    names = column_of(frame, column, place)
+    held = held_column([str(name) for name in frame.columns], "label")
+    nothing: list[str | None] = [None] * len(frame)
+    texts: dict[str, Sequence[str | None]] = {"image": names, "group": nothing, "split": nothing}
+    texts["label"] = column_of(frame, held, place) if held else nothing
+    boxes, empty = table_boxes(frame, place, texts, root)
+    finder = Finder(root)
+    files = {name: str(root / found[0]) for name in set(names) if name and (found := finder.find(name))}
+    boxes = [box._replace(file=files.get(box.field, box.file)) for box in boxes]
+    if empty:
+        log.warning("%s: %d rows have no box, for instance that of %s", place, len(empty), empty[0])
+    values = {f"{place}: line {line}": row for line, row in zip(frame.index, frame.to_dict("records"), strict=True)}
+    cells = _cells_of(rows_of(boxes), str(place)) if boxes else pd.DataFrame(columns=["place"])
+    rows = _elsewhere(cells)
+    for row, where in zip(rows, cells["place"], strict=True):
+        row.update({f"{USER}{key}": value for key, value in values[where].items()})
+    return rows
+
+
 def _of_table(given: Given, column: str) -> list[Row]:
     """Return a row for every row of a table, with the user's columns; paths are relative to the table, or to here."""
     in_memory = isinstance(given, pd.DataFrame)
     place = Path(FRAME) if isinstance(given, pd.DataFrame) else Path(given)
     frame = _framed(given) if isinstance(given, pd.DataFrame) else read_table(place)
     _require_column(frame, column, place, "image_column" if in_memory else "--image-column")
+    root = Path(".") if in_memory else place.parent
+    if columns_of_boxes(frame.columns) is not None:
+        return _of_boxes(frame, column, place, root)
     names = column_of(frame, column, place)
     named = pd.DataFrame({"file": [name or "" for name in names]}, dtype=object)
-    listing = found_files(Listing(named, Path(".") if in_memory else place.parent))
+    listing = found_files(Listing(named, root))
     for note in [*frame.attrs.get("notes", []), *case_notes(frame, [column], place), *listing.notes]:
         log.warning("%s", note)
     rows = []
     lines, values = frame.index, frame.to_dict("records")
     for k, (name, file) in enumerate(zip(names, listing.frame["file"], strict=True)):
         if name is None:
-            row = _row(
-                f"{place}: {'row' if in_memory else 'line'} {lines[k]}",
-                "",
-                listing.root,
-                "the image's name is empty here",
-            )
+            where = f"{place}: {'row' if in_memory else 'line'} {lines[k]}"
+            row = _row(where, "", root, "the image's name is empty here")
         else:
             lost = [listing.lost[k], listing.advice] if k in listing.lost else []
-            row = _row(name, file, listing.root, shown("; ".join(filter(None, lost))))
+            row = _row(name, file, root, shown("; ".join(filter(None, lost))))
         rows.append({**row, **{f"{USER}{key}": value for key, value in values[k].items()}})
     return rows
 
@@ -123,6 +225,12 @@ def _rows_of(given: Given, column: str) -> list[Row]:
     if isinstance(given, pd.DataFrame):
         return _of_table(given, column)
     path = Path(given) if os.path.lexists(given) else Path(os.path.expanduser(given))
+    if path.is_dir() or path.suffix.lower() in (".json", ".yaml", ".yml"):
+        form, files = annotations_below(path) if path.exists() else (None, [])
+        if form and files and (rows := _of_annotations(path)) is not None:
+            return rows
+    if (shards := shards_of(path)) and all(map(holds_images, shards)):
+        return _of_shards(path, column)
     if path.is_dir():
         return _of_folder(path)
     if is_table(path.name):
@@ -154,7 +262,8 @@ def _require_something(sources: list[Given], rows: list[Row]) -> None:
 def _place(row: Row) -> str:
     """Return the file that a row names, with every link followed."""
     path = os.path.join(str(row["root"]), str(row["name"]))
-    return path if "\x00" in path else os.path.realpath(path)
+    inside = "" if row.get("in_row") is None else f"#{int(str(row['in_row'])) + 1}"
+    return path if "\x00" in path else os.path.realpath(path) + inside
 
 
 def _told_apart(rows: list[Row]) -> list[Row]:
@@ -170,7 +279,8 @@ def _told_apart(rows: list[Row]) -> list[Row]:
             raise InputError(f"{row['image_id']}: named twice; name every image once")
         places[str(row["image_id"]), _place(row)] = row
     for row in same:
-        row["image_id"] = shown(os.path.join(str(row["root"]), str(row["name"])))
+        inside = "" if row.get("in_row") is None else f"#{int(str(row['in_row'])) + 1}"
+        row["image_id"] = shown(os.path.join(str(row["root"]), str(row["name"]))) + inside
     again = Counter(str(row["image_id"]) for row in rows)
     for row in same:
         if again[str(row["image_id"])] > 1:
@@ -198,14 +308,14 @@ def listed(inputs: Given | Iterable[Given], image_column: str = "image") -> pd.D
     return frame.where(frame.notna(), None)
 
 
-def _checked_file(name: str, root: str, problem: str) -> Finding:
+def _checked_place(place: Location, problem: str) -> Finding:
     """Return what there is to know about an image; links are followed, as what was named is meant."""
-    if problem:
-        return Finding("missing", problem)
-    finding = check_file(name, Path(root))
-    if finding.status != "missing" or "\x00" in name:
+    if problem or "\x00" in place.path:
+        return Finding("missing", problem or "no such file: no file's name holds a zero byte")
+    finding = check_location(place)
+    if finding.status != "missing" or place.row is not None:
         return finding
-    path = os.path.abspath(os.path.join(root, name))
+    path = os.path.abspath(place.path)
     if os.path.isdir(path):
         return Finding("missing", f"a folder, not an image: {shown(path)}; name it as an input of its own")
     return finding if os.path.exists(path) else Finding("missing", f"no such file: {shown(path)}")
@@ -214,9 +324,16 @@ def _checked_file(name: str, root: str, problem: str) -> Finding:
 def checked(rows: pd.DataFrame, pool: ThreadPoolExecutor) -> pd.DataFrame:
     """Return the rows with path, status, reason, width, height (pixels) and sha256; a fault of a file is a status.
 
-    `path` opens the file: it may hold bytes that are no UTF-8, which no table can store; `shown` makes text of it.
+    `path` opens the file: it may hold bytes that are no UTF-8, which no table can store; `shown` makes text of it. A
+    field is looked at once for all of its cells; boxes become pixels.
     """
-    findings = list(pool.map(_checked_file, rows["name"], rows["root"], rows["problem"]))
     paths = [os.path.join(root, name) for root, name in zip(rows["root"], rows["name"], strict=True)]
-    found = pd.DataFrame([vars(finding) for finding in findings], dtype=object).set_index(rows.index)
-    return rows.assign(path=pd.Series(paths, index=rows.index, dtype=object)).join(found)
+    rows = rows.assign(path=pd.Series(paths, index=rows.index, dtype=object))
+    places = list(zip(locations_of(rows), rows["problem"], strict=True))
+    different = list(dict.fromkeys(places))
+    findings = dict(zip(different, pool.map(lambda key: _checked_place(*key), different), strict=True))
+    told = [{name: getattr(findings[place], name) for name in FOUND} for place in places]
+    found = rows.join(pd.DataFrame(told, dtype=object).set_index(rows.index))
+    if BOX[0] not in rows.columns or not (boxed := rows[BOX[0]].notna()).any():
+        return found
+    return pd.concat([with_boxes(found[boxed]), found[~boxed]]).loc[rows.index]

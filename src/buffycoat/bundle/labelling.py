@@ -84,7 +84,7 @@ def stage_frames(images: pd.DataFrame, models: Models, folder: Path, exact: bool
     shapes = MORPHOLOGY.cast(measure_cells.apply(cells, models.cell_meter, crops, restored))
     labels = REFINED_LABELS.cast(refine_labels.apply(rows, models.refiner, Inputs(branch_a, branch_b, shapes)))
     energies = find_suspects.mean_energies(logits, models.codes).loc[ids].to_numpy()
-    unlearned = find_suspects.with_cells(find_suspects.new_rows(ids), crops).assign(energy=energies)
+    unlearned = find_suspects.with_cells(find_suspects.new_rows(ids), crops, images).assign(energy=energies)
     suspects = SUSPECTS.cast(find_suspects.apply(unlearned, models.finder, vectors, branch_a, branch_b))
     return Frames(crops, noise, cells, shapes, branch_a, labels, suspects)
 

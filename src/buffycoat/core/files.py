@@ -211,15 +211,20 @@ def line_of_key(path: Path, keys: Sequence[int | str]) -> tuple[int, int]:
     return depth, line
 
 
+def is_there(path: Path) -> bool:
+    """Return whether a file, a folder, or what a pattern such as `train-*.parquet` means exists."""
+    return os.path.exists(path) or bool(set("*?[") & set(path.name) and any(path.parent.glob(path.name)))
+
+
 def find_file(name: str, files: Sequence[Path]) -> Path:
     """Return a path from the working directory, or where nothing is there, from the folder of one of `files`.
 
-    `~` at its beginning is the home folder, unless there is a file of this name.
+    `~` at its beginning is the home folder, unless there is a file of this name. A pattern of names is a path too.
     """
     name = name if os.path.lexists(name) else os.path.expanduser(name)
-    beside = [path for file in reversed(files) if os.path.exists(path := file.parent / name)]
-    if os.path.exists(name):
-        others = [path for path in beside if not path.samefile(name)]
+    beside = [path for file in reversed(files) if is_there(path := file.parent / name)]
+    if is_there(Path(name)):
+        others = [path for path in beside if not (path.exists() and os.path.exists(name) and path.samefile(name))]
         if others:
             log.info("%s: taken from the working directory: %s, and not %s", name, os.path.abspath(name), others[0])
         return Path(name)

@@ -73,7 +73,7 @@ def scale_sentences(figures: dict[str, Any]) -> list[str]:
     if images and (images - found) / images > MOST_WITHOUT:
         said.append(
             f"no white cell found in {images - found} of {images} images (more than {100 * MOST_WITHOUT:.0f} %):"
-            " their centre is used, unmasked; look at some of them in the report"
+            " their centre is used, unmasked, or the ellipse in the box; look at some of them in the report"
         )
     if figures["image_px"] and window > WINDOW_OVER_IMAGE * figures["image_px"]:
         said.append(

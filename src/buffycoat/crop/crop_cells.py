@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -20,27 +22,37 @@ from buffycoat.core.files import whole_folder
 from buffycoat.core.progress import track
 from buffycoat.core.scale import scale_line, scale_of, scale_sentences
 from buffycoat.core.steps import run
-from buffycoat.crop.framing import Framed, frame_cell
+from buffycoat.crop.framing import NO_CELL, Answer, Framed, Segment, View, frame_box, frame_cell, region_of_box
 from buffycoat.crop.settings import CropCells
 from buffycoat.crop.stain import segment_by_stain
 from buffycoat.data.gather_portions import ALL, rows_of_portion
 from buffycoat.data.images import ImageProblem, Pixels, ShardWriter, decode_bytes, relative_shard
+from buffycoat.data.locations import Box, Location, boxes_of, locations_of, read_encoded
 from buffycoat.data.tables.crop import CROPS
 from buffycoat.data.tables.index import IMAGES, decodable
 from buffycoat.data.tables.schema import require_same_keys
 
 T = TypeVar("T")
 log = logging.getLogger("buffycoat")
-Place = tuple[str, str, int]
-"""A file, its SHA-256 and its number of pixels."""
 Segmenter = Callable[[list[Pixels]], Iterable[tuple[Pixels, int]]]
 """Images to (mask of the primary cell, number of white cells), in order; answers may still be in the making."""
 MOST_PIXELS = 256_000_000
 """Pixels of the images that are decoded at once: 0.8 GB, twice as many while the next ones are in the making."""
+FIRST_ALONE = threading.Lock()
+"""Threads that need the network wait for the one that loads it."""
 CROP_BATCH = 64
 """Images worked on at once, per process; ours: as many as one batch of Cellpose's tiles."""
 RESTORE = "put the file back, or index anew (--forcerun make_index)"
 """What to do about an image that is not the one that was indexed."""
+
+
+class Job(NamedTuple):
+    """Where an image is, the SHA-256 of its bytes, its number of pixels, and the box of the cell, if it has one."""
+
+    location: Location
+    sha256: str
+    pixels: int
+    box: Box | None = None
 
 
 class Means(NamedTuple):
@@ -97,6 +109,40 @@ METHODS: dict[str, Callable[[CropCells, Means], Segmenter]] = {
 }
 
 
+def by_stain(view: View) -> Answer:
+    """Return the primary cell of a window by its stain."""
+    mask, cells = segment_by_stain(view.window)
+    return Answer([mask], cells)
+
+
+def boxed_segmenter(settings: CropCells, means: Means) -> Segment:
+    """Return what finds the cell in a box: the stain, or else the embedded network, loaded when it is first asked."""
+    if settings.chosen_method() == "stain":
+        return by_stain
+
+    @functools.cache
+    def loaded() -> tuple[Any, Any]:
+        from buffycoat.crop.segmenter import load_network
+        from buffycoat.nets.device import pick_device
+
+        log.info("boxes: the embedded network finds the cell in each")
+        device = pick_device()
+        return load_network(means.trained).to(device), device
+
+    def segment(view: View) -> Answer:
+        import torch
+
+        from buffycoat.crop.embedded_method import cell_nearest
+
+        with FIRST_ALONE:
+            network, device = loaded()
+        if device.type != "cuda":
+            torch.set_num_threads(1)
+        return Answer(*cell_nearest(network, view.window, region_of_box(view.box, *view.window.shape[:2])))
+
+    return segment
+
+
 def load_segmenter(settings: CropCells, means: Means) -> Segmenter:
     """Return the segmenter that the settings choose, its weights loaded."""
     name = settings.chosen_method()
@@ -110,6 +156,8 @@ class Cropper:
 
     segment: Segmenter
     """Images to the masks of their primary cells."""
+    boxed: Segment
+    """A window around a box to the masks of its cells."""
     settings: CropCells
     """Window and size of the crops, pixels."""
     pool: ThreadPoolExecutor
@@ -118,22 +166,25 @@ class Cropper:
 
 def load_cropper(settings: CropCells, pool: ThreadPoolExecutor, threads: int, trained: Path | None) -> Cropper:
     """Return the cropper; `threads` are those of `pool`, `trained` is a segmenter of the user's own, if any."""
-    return Cropper(load_segmenter(settings, Means(pool, threads, trained)), settings, pool)
+    means = Means(pool, threads, trained)
+    return Cropper(load_segmenter(settings, means), boxed_segmenter(settings, means), settings, pool)
 
 
-def load_again(path: str, sha256: str) -> Pixels:
+def load_again(location: Location, sha256: str) -> Pixels:
     """Return an image that the index has seen; raises InputError where it has vanished or changed since."""
     try:
-        data = Path(path).read_bytes()
+        data = read_encoded(location)
     except OSError as problem:
-        raise InputError(f"{path}: {problem.strerror}; it was sound when indexed: {RESTORE}") from None
+        raise InputError(f"{location}: {problem.strerror}; it was sound when indexed: {RESTORE}") from None
+    except ImageProblem as problem:
+        raise InputError(f"{location}: {problem}; it was sound when indexed: {RESTORE}") from None
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise InputError(f"{path}: has changed since it was indexed: {RESTORE}")
+        raise InputError(f"{location}: has changed since it was indexed: {RESTORE}")
     try:
         # The index has judged its size.
         return decode_bytes(data, max_pixels=sys.maxsize)
     except ImageProblem as problem:
-        raise InputError(f"{path}: {problem}; it was sound when indexed: {RESTORE}") from None
+        raise InputError(f"{location}: {problem}; it was sound when indexed: {RESTORE}") from None
 
 
 def one_ahead(items: Iterable[T]) -> Iterator[T]:
@@ -146,16 +197,22 @@ def one_ahead(items: Iterable[T]) -> Iterator[T]:
     yield from waiting
 
 
-def chunks_of(places: Iterable[Place], most: int) -> Iterator[list[Place]]:
-    """Yield the files in order, at most `most` at once, and no more than fit into a fixed number of pixels."""
-    chunk: list[Place] = []
+def chunks_of(jobs: Iterable[Job], most: int) -> Iterator[list[Job]]:
+    """Yield the jobs in order, at most `most` at once, and no more than fit into a fixed number of pixels.
+
+    A field counts once for all of its boxes.
+    """
+    chunk: list[Job] = []
+    fields: set[Location] = set()
     pixels = 0
-    for place in places:
-        if chunk and (len(chunk) == most or pixels + place[2] > MOST_PIXELS):
+    for job in jobs:
+        more = 0 if job.box is not None and job.location in fields else job.pixels
+        if chunk and (len(chunk) == most or pixels + more > MOST_PIXELS):
             yield chunk
-            chunk, pixels = [], 0
-        chunk.append(place)
-        pixels += place[2]
+            chunk, fields, pixels, more = [], set(), 0, job.pixels
+        chunk.append(job)
+        fields.add(job.location)
+        pixels += more
     if chunk:
         yield chunk
 
@@ -166,24 +223,40 @@ def framed_cells(rows: pd.DataFrame, cropper: Cropper) -> Iterator[Framed]:
     # OpenCV would start threads of its own inside each of ours.
     cv2.setNumThreads(1)
     sizes = rows["width"].astype(int) * rows["height"].astype(int)
-    places = zip(rows["path"], rows["sha256"], sizes, strict=True)
+    jobs = map(Job, locations_of(rows), rows["sha256"], sizes, boxes_of(rows))
 
-    def begun() -> Iterator[tuple[list[Pixels], Iterable[tuple[Pixels, int]]]]:
-        for chunk in chunks_of(places, CROP_BATCH):
-            images = list(cropper.pool.map(lambda place: load_again(*place[:2]), chunk))
-            yield images, cropper.segment(images)
+    def begun() -> Iterator[tuple[list[Job], list[Pixels], Iterable[tuple[Pixels, int]], Iterable[Framed]]]:
+        for chunk in chunks_of(jobs, CROP_BATCH):
+            # A field is decoded once for all of its boxes.
+            different = dict.fromkeys((job.location, job.sha256) for job in chunk)
+            images = dict(zip(different, cropper.pool.map(lambda key: load_again(*key), different), strict=True))
+            seen = [images[job.location, job.sha256] for job in chunk]
+            whole = [image for job, image in zip(chunk, seen, strict=True) if job.box is None]
+            boxed = [(image, job.box) for job, image in zip(chunk, seen, strict=True) if job.box is not None]
+            yield chunk, seen, cropper.segment(whole) if whole else [], framed_boxes(boxed, cropper)
 
-    for images, found in one_ahead(begun()):
-        for image, (mask, masks) in zip(images, found, strict=True):
-            yield frame_cell(image, mask, masks, settings.window_px, settings.size_px)
+    for chunk, images, found, boxes in one_ahead(begun()):
+        masks, framed = iter(found), iter(boxes)
+        for job, image in zip(chunk, images, strict=True):
+            if job.box is None:
+                yield frame_cell(image, *next(masks), settings.window_px, settings.size_px)
+            else:
+                yield next(framed)
+
+
+def framed_boxes(boxed: list[tuple[Pixels, Box]], cropper: Cropper) -> Iterable[Framed]:
+    """Return the framed cell of each box on its field, in order."""
+    window_px, size_px = cropper.settings.window_px, cropper.settings.size_px
+    return cropper.pool.map(lambda pair: frame_box(pair[0], pair[1], cropper.boxed, window_px, size_px), boxed)
 
 
 def apply(images: pd.DataFrame, cropper: Cropper, shards: Path, table: Path) -> pd.DataFrame:
     """Return the rows of crops (table CROPS) of decodable images, in their order; writes the shards whole.
 
-    Parameters: images, with image_id, path, width, height (pixels) and sha256; shards, the folder that the crops and
-    masks are written to; table, the file that the rows are for: they name shards relative to its folder. Raises
-    InputError where a file has vanished or changed since it was checked.
+    Parameters: images, with image_id, path, width, height (pixels), sha256, and the columns of places in Parquet files
+    and of boxes on fields where there are such; shards, the folder that the crops and masks are written to; table, the
+    file that the rows are for: they name shards relative to its folder. Raises InputError where a file has vanished or
+    changed since it was checked.
     """
     settings = cropper.settings
     rows: list[dict[str, Any]] = []
@@ -197,6 +270,10 @@ def apply(images: pd.DataFrame, cropper: Cropper, shards: Path, table: Path) -> 
     columns = [column.name for column in CROPS.columns]
     crops = pd.DataFrame(rows, columns=columns).assign(window_px=settings.window_px)
     require_same_keys(crops["image_id"], images["image_id"], str(table))
+    if alone := int((crops["reason"] == NO_CELL).sum()):
+        log.info(
+            "boxes: in %d of %d no white cell was found that fills the box: its ellipse is taken", alone, len(crops)
+        )
     return crops
 
 

@@ -272,6 +272,20 @@ def all_cells(network: nn.Module, image: Pixels, min_cell_share: float = MIN_CEL
     return look_closer(network, [image] * len(regions), [field.clear] * len(regions), regions)
 
 
+def cell_nearest(network: nn.Module, image: Pixels, wanted: Bools) -> tuple[list[Pixels], int]:
+    """Return the mask (H, W) of the white cell that overlaps most with `wanted` (H, W), and how many cells were seen.
+
+    Without a cell that overlaps at all there is no mask.
+    """
+    (field,) = look_around(network, [image])
+    labels = [int(label) for label in np.unique(field.labels[field.labels > 0])]
+    regions = [region_of(field, label, image) for label in labels]
+    shares = [float((region & wanted).sum()) / max(1.0, float((region | wanted).sum())) for region in regions]
+    if not shares or max(shares) == 0:
+        return [], len(labels)
+    return look_closer(network, [image], [field.clear], [regions[int(np.argmax(shares))]]), len(labels)
+
+
 def rough_nuclei(network: nn.Module, images: list[Pixels]) -> list[Bools]:
     """Return where the first pass sees nuclei in each image, (H, W) bool."""
     fields = look_around(network, images, 0.0)

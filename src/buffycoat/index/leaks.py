@@ -116,10 +116,13 @@ def group_sentences(frame: pd.DataFrame) -> list[str]:
     every = (
         "every group holds one image" if len(sizes) == len(groups) else f"{len(sizes)} groups hold {len(groups)} images"
     )
-    return [
-        f"{every}: grouping does nothing, and cells of one patient may stand on both sides of a fold; name the column"
-        " of patients in index.columns.group"
-    ]
+    boxed = "left" in frame.columns and frame["left"].notna().any()
+    remedy = (
+        "find the slide in the field's name by index.make_labels.group_pattern"
+        if boxed
+        else "name the column of patients in index.columns.group"
+    )
+    return [f"{every}: grouping does nothing, and cells of one patient may stand on both sides of a fold; {remedy}"]
 
 
 def leak_sentences(patients: dict[str, Any], copies: dict[str, Any]) -> list[str]:

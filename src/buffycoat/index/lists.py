@@ -10,6 +10,7 @@ from typing import Literal
 
 from buffycoat.core.errors import InputError
 from buffycoat.data import drawn
+from buffycoat.index.forms import annotations_below, holds_images, is_release, is_surely_annotated, shards_of
 from buffycoat.index.places import Finder, files_below, holds_image, is_clutter, is_image
 from buffycoat.index.rows import OTHER_SHEETS, PARQUET, is_table, read_rows
 from buffycoat.index.settings import Columns
@@ -17,13 +18,14 @@ from buffycoat.index.words import cell_type_of, held_column, part_of
 
 SMEARS = drawn.SMEARS
 """The drawn data set, in WBCBench's form; the rule draw_smears makes it."""
-Kind = Literal["table", "class folders", "wbcbench"]
-"""What the data can be."""
+Kind = Literal["table", "class folders", "wbcbench", "boxes", "shards", "wbcbench_hub"]
+"""What the data can be; `boxes` are on fields, `shards` are Parquet files with images inside."""
 ROWS = "BUFFYCOAT_ROWS"
 """Environment variable by which a run hands the digest of its rows on to its jobs, behind what it was made of."""
 ACCEPTED = (
-    "accepted are a table (.csv, .tsv, .xlsx or .parquet), a folder that holds one folder of images per class, and"
-    " WBCBench's folder (phase1/, phase2/ and four CSVs)"
+    "accepted are a table (.csv, .tsv, .xlsx or .parquet), a folder that holds one folder of images per class, boxes on"
+    " fields (Pascal VOC, YOLO, COCO), Parquet files with images inside, and WBCBench's folder (phase1/, phase2/ and"
+    " four CSVs)"
 )
 WBCBENCH_PARTS = {
     "phase1_label.csv": "phase1",
@@ -45,19 +47,32 @@ def kind_of(data: str) -> Kind:
 
 
 def _kind_of_path(path: Path) -> Kind:
+    if not path.exists() and shards_of(path):
+        return "shards"
     if not path.exists():
         near = Finder(Path()).find(str(path))
         advice = f"; did you mean {near[0]}?" if near else ": correct the path, or put the data there"
         raise InputError(f"data: no such file or folder: {path.absolute()}{advice}")
     if not path.is_dir():
+        if path.suffix.lower() in PARQUET and holds_images(path):
+            return "shards"
+        if path.suffix.lower() in (".json", ".yaml", ".yml") and annotations_below(path)[1]:
+            return "boxes"
         if is_table(path.name) or path.suffix.lower() == ".txt":
             return "table"
         advice = "; save it as .xlsx or .csv" if path.suffix.lower() in OTHER_SHEETS else ""
         raise InputError(f"data: {path}: a file whose name ends in {path.suffix or 'nothing'!r}{advice}; {ACCEPTED}")
     if any((path / name).is_file() for name in WBCBENCH_PARTS):
         return "wbcbench"
+    if shards := shards_of(path):
+        return "wbcbench_hub" if is_release(path, shards) else "shards"
+    form, files = annotations_below(path)
+    if form and is_surely_annotated(path, files):
+        return "boxes"
     if len({folder.name for _, folder in class_folders(path)}) > 1:
         return "class folders"
+    if form:
+        return "boxes"
     raise InputError(f"data: {path}: {_contents_of(path)}; {ACCEPTED}")
 
 
@@ -117,7 +132,13 @@ def _contents_of(root: Path) -> str:
 def lists_of(data: str) -> list[str]:
     """Return the files that list the images; none for class folders. Raises InputError as `kind_of` does."""
     kind = kind_of(data)
-    return [data] if kind == "table" else [f"{data}/{name}" for name in WBCBENCH_PARTS if kind == "wbcbench"]
+    if kind in ("shards", "wbcbench_hub"):
+        return [str(path) for path in shards_of(Path(data))]
+    return (
+        [data]
+        if kind == "table" or (kind == "boxes" and Path(data).is_file())
+        else [f"{data}/{name}" for name in WBCBENCH_PARTS if kind == "wbcbench"]
+    )
 
 
 def folders_of(data: str) -> list[str]:
@@ -127,6 +148,8 @@ def folders_of(data: str) -> list[str]:
         # Braces and angle brackets mean something else to Snakemake: such a folder is read, and not watched.
         inside = [str(folder) for _, folder in class_folders(Path(data))]
         return [data, *(name for name in inside if not set("{}<>") & set(name.removeprefix(data)))]
+    if kind == "boxes" and Path(data).is_dir():
+        return [data]
     return [f"{data}/phase1", f"{data}/phase2"] if kind == "wbcbench" else []
 
 

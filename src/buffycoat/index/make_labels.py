@@ -16,20 +16,23 @@ from buffycoat.core.steps import run
 from buffycoat.data.cell_types import name_of
 from buffycoat.data.tables.index import CLASSES, IMAGES, LABEL_STATUSES, LABELS, PIXELS, TEST_LABELS
 from buffycoat.data.tables.schema import require_same_keys
+from buffycoat.index.boxes import cell_keys, names_left_out, slides_of, white_cells
 from buffycoat.index.classes import Reading, fault_of, read_labels
 from buffycoat.index.leaks import doubts_about, mark_patients_in_test, patient_report
+from buffycoat.index.listings import boxes_in
 from buffycoat.index.lists import WBCBENCH_PARTS, Kind, kind_of
-from buffycoat.index.settings import Columns, MakeLabels
+from buffycoat.index.settings import Columns, MakeIndex, MakeLabels
+from buffycoat.index.shards import shard_rows
 from buffycoat.index.sources import (
     SETTINGS,
     case_notes,
     column_of,
     folder_rows,
+    own_groups,
     read_csv,
     read_table,
     table_ids,
 )
-from buffycoat.index.words import held_column
 
 log = logging.getLogger("buffycoat")
 AGAIN = "the lists name other images than images.parquet; run once with --forcerun make_index"
@@ -45,12 +48,14 @@ NEW_PATIENT_COST = 8.0
 class Opinions:
     """What the lists say of the images: a frame with image_id, label and group (text; missing is None), in order.
 
-    `answers`: labels from the file of answers, by name of the test image; `notes`: what was understood, for a person.
+    `answers`: labels from the file of answers, by name of the test image; `notes`: what was understood, for a person;
+    `left_out`: how many boxes on fields are of other things than white cells, by name.
     """
 
     frame: pd.DataFrame
     answers: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 def read_opinions(path: Path, columns: Columns, settings: MakeLabels) -> Opinions:
@@ -60,12 +65,28 @@ def read_opinions(path: Path, columns: Columns, settings: MakeLabels) -> Opinion
         return Opinions(_wbcbench_labels(path), _read_answers(settings))
     if kind == "class folders":
         return Opinions(folder_rows(path, columns.pattern)[["image_id", "label", "group"]])
+    if kind in ("shards", "wbcbench_hub"):
+        return Opinions(shard_rows(str(path), kind == "wbcbench_hub", columns)[["image_id", "label", "group"]])
+    # Which of them are for testing is the other step's to say.
+    boxed = boxes_in(str(path), columns, MakeIndex(test_values=()))
+    if boxed is not None:
+        return _box_labels(boxed, path, settings)
     frame = read_table(path)
     ids = table_ids(frame, columns, path)
     labels = column_of(frame, columns.label, path, SETTINGS["label"])
-    groups = _own_groups(frame, columns.group, path)
+    groups = own_groups(frame, columns.group, path)
     notes = case_notes(frame, [columns.label, columns.group or "group"], path)
     return Opinions(pd.DataFrame({"image_id": ids, "label": labels, "group": groups}, dtype=object), notes=notes)
+
+
+def _box_labels(boxed: pd.DataFrame, path: Path, settings: MakeLabels) -> Opinions:
+    """Return labels and slides of the boxes of white cells, and how many others there are."""
+    others = names_left_out(set(boxed["label"].dropna()), settings)
+    cells, line = white_cells(boxed, others, str(path))
+    groups, told = slides_of(cells, settings.group_pattern)
+    counts = {name: int((boxed["label"] == name).sum()) for name in others}
+    frame = cells[["image_id", "label"]].assign(group=groups).astype(object)
+    return Opinions(frame, notes=[line, *told], left_out=counts)
 
 
 def _wbcbench_labels(root: Path) -> pd.DataFrame:
@@ -87,12 +108,6 @@ def _read_answers(settings: MakeLabels) -> dict[str, str]:
     frame = read_csv(path)
     pairs = zip(column_of(frame, "ID", path), column_of(frame, "labels", path), strict=True)
     return {str(image_id): label for image_id, label in pairs if label is not None}
-
-
-def _own_groups(frame: pd.DataFrame, column: str | None, path: Path) -> list[str | None]:
-    if column is not None:
-        return column_of(frame, column, path, SETTINGS["group"])
-    return column_of(frame, "group", path) if held_column(list(frame.columns), "group") else [None] * len(frame)
 
 
 def joined(images: pd.DataFrame, opinions: pd.DataFrame) -> pd.DataFrame:
@@ -213,25 +228,26 @@ def mark_labels(frame: pd.DataFrame, reading: Reading, left_out: pd.Series) -> p
 
 
 def mark_duplicates(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with repeated images marked, so that no image teaches twice or stands on both sides.
+    """Return the frame with repeated images and cells marked, so that none teaches twice or stands on both sides.
 
-    Two images are one where their pixels are the same, in whatever format they are kept. Among training rows of one
+    Two images are one where their pixels are the same, in whatever format they are kept; two cells on fields, where
+    besides their boxes nearly coincide. Among training rows of one
     image: with one label the first stays `ok` and the others are `duplicate`; with several labels all are
     `conflicting_duplicate`. A training row whose image is also a test image is `duplicate_of_test`; the test row stays
     as it is, for it must get its answer.
     """
-    frame = frame.copy()
+    frame = frame.assign(cell=cell_keys(frame, "digest"))
     teaches = (frame["role"] == "train") & (frame["status"] == "ok")
-    tests = frame[(frame["role"] == "test") & frame["digest"].notna()].drop_duplicates("digest")
-    files, names = (dict(zip(tests["digest"], tests[column], strict=True)) for column in ("sha256", "image_id"))
-    leaked = teaches & frame["digest"].isin(tests["digest"])
+    tests = frame[(frame["role"] == "test") & frame["cell"].notna()].drop_duplicates("cell")
+    files, names = (dict(zip(tests["cell"], tests[column], strict=True)) for column in ("sha256", "image_id"))
+    leaked = teaches & frame["cell"].isin(tests["cell"])
     frame.loc[leaked, "status"] = "duplicate_of_test"
     frame.loc[leaked, "reason"] = [
-        f"{_same(files[digest] == sha256)} the test image {names[digest]}"
-        for digest, sha256 in frame.loc[leaked, ["digest", "sha256"]].itertuples(index=False, name=None)
+        f"{_same(files[cell] == sha256)} the test image {names[cell]}"
+        for cell, sha256 in frame.loc[leaked, ["cell", "sha256"]].itertuples(index=False, name=None)
     ]
     rest = frame[teaches & ~leaked]
-    for _, same in rest[rest.duplicated("digest", keep=False)].groupby("digest", sort=False):
+    for _, same in rest[rest.duplicated("cell", keep=False)].groupby("cell", sort=False):
         if same["label"].nunique() > 1:
             frame.loc[same.index, "status"] = "conflicting_duplicate"
             one = "one file" if same["sha256"].nunique() == 1 else "the same pixels in several files,"
@@ -242,7 +258,7 @@ def mark_duplicates(frame: pd.DataFrame) -> pd.DataFrame:
             frame.loc[same.index[1:], "reason"] = [
                 f"{_same(sha256 == first['sha256'])} {first['image_id']}" for sha256 in same["sha256"].iloc[1:]
             ]
-    return frame
+    return frame.drop(columns="cell")
 
 
 def _same(file: bool) -> str:
@@ -353,7 +369,8 @@ def make_labels(
     patients = patient_report(frame, settings.patients_in_test)
     if settings.patients_in_test == "drop":
         frame = mark_patients_in_test(frame)
-    found = {**summary_of(frame, reading.codes), **doubts_about(frame, patients)}
+    doubts = doubts_about(frame, patients)
+    found = {**summary_of(frame, reading.codes), **doubts, "left_out": opinions.left_out}
     log_summary(found)
     taught = frame[(frame["role"] == "train") & frame["status"].isin(("ok", "unknown_class"))]
     if fault := fault_of(reading, Counter(taught["label"])):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections import Counter
@@ -11,14 +12,18 @@ from typing import Literal
 
 import pandas as pd
 
-from buffycoat.data.images import FORMATS
+from buffycoat.data.images import FORMATS, ImageProblem
+from buffycoat.data.locations import locations_of, read_encoded
+from buffycoat.index.boxes import names_left_out, one_class
 from buffycoat.index.classes import Reading, fault_of, read_labels
+from buffycoat.index.forms import columns_of_boxes
 from buffycoat.index.leaks import list_sentences, shared_patients
+from buffycoat.index.listings import boxes_in, listing_of
 from buffycoat.index.lists import Kind, kind_of
 from buffycoat.index.make_folds import fault_of_folds
 from buffycoat.index.make_labels import pseudo_groups, read_opinions
 from buffycoat.index.settings import Columns, Index, MakeLabels
-from buffycoat.index.sources import Listing, doubt_on_layout, found_files, read_listing, read_table
+from buffycoat.index.sources import Listing, doubt_on_layout, read_table
 from buffycoat.index.words import GAPS, box_columns, held_column, likely_columns, part_of
 
 SAMPLE = 200
@@ -29,6 +34,9 @@ KINDS: dict[Kind, str] = {
     "table": "a table of images",
     "class folders": "one folder of images per class",
     "wbcbench": "WBCBench's folder",
+    "boxes": "boxes on fields",
+    "shards": "Parquet files with images inside",
+    "wbcbench_hub": "WBCBench's full release",
 }
 
 
@@ -37,8 +45,9 @@ class Overview:
     """What a data set holds. `sizes` are (width, height) in pixels of a sample, `unread` its files without one.
 
     `groups` are patients that are known, `ungrouped` labelled training images without one. `notes` say what was
-    understood; `doubts` what may make scores look better than they are; `lost` holds the reasons of files that are not
-    there; `fault` says why nothing can be trained, empty where it can.
+    understood; `doubts` what may make scores look better than they are; `fields` says what keeps the cells of one
+    patient together, None where images are no fields; `lost` holds the reasons of files that are not there; `fault`
+    says why nothing can be trained, empty where it can.
     """
 
     data: str
@@ -53,6 +62,7 @@ class Overview:
     ungrouped: int
     sizes: list[tuple[int, int]]
     unread: int
+    fields: str | None = None
     notes: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
@@ -63,16 +73,18 @@ def _sizes(listing: Listing) -> tuple[list[tuple[int, int]], int]:
     """Return the sizes of at most SAMPLE images, evenly spread over the list, and how many could not be read."""
     from PIL import Image
 
-    files = [name for place, name in enumerate(listing.frame["file"]) if place not in listing.lost]
-    chosen = files[:: max(1, -(-len(files) // SAMPLE))]
+    paths = [os.path.join(listing.root or "", name) for name in listing.frame["file"]]
+    known = [place not in listing.lost for place in range(len(paths))]
+    places = list(dict.fromkeys(locations_of(listing.frame.assign(path=paths)[known])))
     sizes, unread = [], 0
-    for name in chosen:
+    for place in places[:: max(1, -(-len(places) // SAMPLE))]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                with Image.open(os.path.join(listing.root, name), formats=FORMATS) as header:
+                source = place.path if place.row is None else io.BytesIO(read_encoded(place))
+                with Image.open(source, formats=FORMATS) as header:
                     sizes.append(header.size)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, ImageProblem):
             unread += 1
     return sizes, unread
 
@@ -122,7 +134,8 @@ def _hints(path: Path, kind: Kind, columns: Columns) -> list[str]:
         for key, what in told.items()
         for name in likely.get(key, [])
     ]
-    if boxes := box_columns([str(name) for name in frame.columns]):
+    boxes = box_columns([str(name) for name in frame.columns])
+    if boxes and columns_of_boxes(frame.columns) is None:
         hints.append(f"columns {', '.join(boxes)} look like boxes and are not read: an image is taken as one cell")
     return [f"{path}: {hint}" for hint in hints]
 
@@ -152,7 +165,9 @@ def _groups_of(frame: pd.DataFrame, setting: Literal["given", "pseudo_patients",
 
 def look_at(data: str, settings: Index) -> Overview:
     """Return what `data` holds by lists and names, and the sizes of a sample; raises InputError as the index does."""
-    kind, listing = kind_of(data), found_files(read_listing(data, settings.columns, settings.make_index))
+    kind, boxed = kind_of(data), boxes_in(data, settings.columns, settings.make_index)
+    others = [] if boxed is None else names_left_out(set(boxed["label"].dropna()), settings.make_labels)
+    listing = listing_of(data, settings.columns, settings.make_index, others)
     opinions = read_opinions(Path(data), settings.columns, settings.make_labels)
     frame = listing.frame.merge(opinions.frame, on="image_id", how="left", validate="one_to_one")
     of_training = frame["role"] == "train"
@@ -173,7 +188,8 @@ def look_at(data: str, settings: Index) -> Overview:
         hints.append(f"{len(gaps)} images of the patient '{gaps.iloc[0]}' count as one; empty cells mean: not known")
     sizes, unread = _sizes(listing)
     largest = max((labels[code] for code in reading.codes), default=0)
-    fault = _all_lost(listing) or fault_of(reading, labels)
+    fault = (one_class(boxed, settings.make_labels) if boxed is not None else None) or _all_lost(listing)
+    fault = fault or fault_of(reading, labels)
     fault = fault or fault_of_folds(known, largest, settings.make_folds.folds)
     return Overview(
         data=data,
@@ -185,6 +201,7 @@ def look_at(data: str, settings: Index) -> Overview:
         unlabelled=int(frame.loc[of_training, "label"].isna().sum()),
         left_out=sum(given[label] for label in left_out),
         groups=int(known.nunique()),
+        fields=None if boxed is None else _fields_line(listing, settings.make_labels, frame),
         ungrouped=int(known.isna().sum()),
         sizes=sizes,
         unread=unread,
@@ -193,6 +210,13 @@ def look_at(data: str, settings: Index) -> Overview:
         lost=list(listing.lost.values()),
         fault=f"{data}: {fault}" if fault else "",
     )
+
+
+def _fields_line(listing: Listing, settings: MakeLabels, frame: pd.DataFrame) -> str:
+    """Return what keeps cells on fields together in folds: patients, slides, or the fields."""
+    if settings.groups != "none" and (settings.group_pattern or not frame["group"].isin(listing.frame["field"]).all()):
+        return f"slides or patients: {frame['group'].nunique()}; none is divided between folds"
+    return "slides: not known; the cells of one field stay together (index.make_labels.group_pattern)"
 
 
 def _counts(counter: Counter[str]) -> str:
@@ -230,7 +254,7 @@ def _size_lines(seen: Overview, window_px: int, size_px: int) -> list[str]:
 
 def describe(seen: Overview, settings: MakeLabels, window_px: int, size_px: int) -> list[str]:
     """Return the lines for a person; the window and the stored size are those of the preset, in pixels."""
-    lines = [f"{seen.data}: {KINDS[seen.kind]}", f"images: {seen.roles.total()}"]
+    lines = [f"{seen.data}: {KINDS[seen.kind]}", f"{'cells' if seen.fields else 'images'}: {seen.roles.total()}"]
     lines.append(f"classes: {len(seen.classes)} in training: {_counts(seen.classes)}")
     if seen.unlabelled:
         lines.append(f"unlabelled: {seen.unlabelled} training images, which get a label and are not learned from")
@@ -240,6 +264,6 @@ def describe(seen: Overview, settings: MakeLabels, window_px: int, size_px: int)
         lines.append(f"other labels: {_counts(seen.unknown)}: not learned from; see index.make_labels.label_aliases")
     if seen.lost:
         lines.append(f"missing: {len(seen.lost)} of {seen.roles.total()} files; first: {seen.lost[0]}")
-    lines += [_split_line(seen), _group_line(seen, settings), *(f"careful: {sentence}" for sentence in seen.doubts)]
-    lines += _size_lines(seen, window_px, size_px)
+    lines += [_split_line(seen), seen.fields or _group_line(seen, settings)]
+    lines += [*(f"careful: {sentence}" for sentence in seen.doubts), *_size_lines(seen, window_px, size_px)]
     return [*lines, *(f"note: {note}" for note in seen.notes)]

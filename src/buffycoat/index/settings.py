@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -38,7 +39,9 @@ class MakeIndex(Settings):
     """Where a table's images lie, and which of them are test images."""
 
     root: str | None = Field(
-        default=None, description="For a table: folder that image paths are relative to. None: the table's folder."
+        default=None,
+        description="For a table: folder that image paths are relative to; None: the table's folder. For boxes on"
+        " fields: the folder of the fields; None: they are beside the annotations.",
     )
     test_values: Annotated[Literal["auto"] | tuple[str, ...], Texts] = Field(
         default="auto",
@@ -76,6 +79,11 @@ class MakeLabels(Settings):
         " (WBCBench, docs/method.md), to keep folds honest only; `none`: every image for itself. A preset's"
         " `pseudo_patients` holds for WBCBench's folder alone; for other data it means `given`.",
     )
+    group_pattern: str | None = Field(
+        default=None,
+        description="For boxes on fields: a regular expression that finds the slide or patient in the field's name,"
+        " e.g. `^[^_]+` (what stands before the first _) or `^([^/]+)/` (the folder). None: every field is a group.",
+    )
 
     patients_in_test: Literal["keep", "drop"] = Field(
         default="keep",
@@ -89,6 +97,10 @@ class MakeLabels(Settings):
             raise ValueError("classes: a code is named twice")
         if any(set("{}") & set(code) for code in self.classes):
             raise ValueError("classes: a code with braces, which mean something else to Snakemake; rename it")
+        try:
+            re.compile(self.group_pattern or "")
+        except re.error as problem:
+            raise ValueError(f"group_pattern: not a regular expression ({problem})") from None
         return self
 
     def answers(self) -> list[str]:

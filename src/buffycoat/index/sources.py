@@ -33,12 +33,15 @@ SHOWN_VALUES = 5
 class Listing:
     """The images that a source lists: a frame with image_id, file, split, role (text; missing is None).
 
-    `root`: the folder that files are relative to; `notes`: what was understood, for a person; `lost`: the reasons, by
-    position, of files that are not there; `advice`: where these may be, where no file is there.
+    Rows of Parquet files and cells on fields have more columns (shards.FIELDS, boxes.ROWS).
+
+    `root`: the folder that files are relative to, None where they are as they are; `notes`: what was understood, for a
+    person; `lost`: the reasons, by position, of files that are not there; `advice`: where these may be, where no file
+    is there.
     """
 
     frame: pd.DataFrame
-    root: Path
+    root: Path | None
     notes: list[str] = field(default_factory=list)
     lost: dict[int, str] = field(default_factory=dict)
     advice: str = ""
@@ -204,6 +207,13 @@ def read_listing(data: str, columns: Columns, settings: MakeIndex) -> Listing:
     return _read_folders(Path(data), columns, settings)
 
 
+def own_groups(frame: pd.DataFrame, column: str | None, path: Path) -> list[str | None]:
+    """Return the texts of a table's column of patients, None where it has none."""
+    if column is not None:
+        return column_of(frame, column, path, SETTINGS["group"])
+    return column_of(frame, "group", path) if held_column(list(frame.columns), "group") else [None] * len(frame)
+
+
 def _read_folders(root: Path, columns: Columns, settings: MakeIndex) -> Listing:
     rows = folder_rows(root, columns.pattern)
     base = base_of(root)
@@ -249,7 +259,7 @@ def _read_own(path: Path, columns: Columns, settings: MakeIndex) -> Listing:
     frame = read_table(path)
     ids = table_ids(frame, columns, path)
     listed = pd.DataFrame({"image_id": ids, "file": ids}, dtype=object)
-    split = _own_split(frame, columns.split, path)
+    split = own_split(frame, columns.split, path)
     listed["split"] = split
     where = f"{path}: column '{held_column(list(frame.columns), columns.split or '')}'"
     listed["role"], told = roles_of(split, settings.test_values, where)
@@ -337,7 +347,8 @@ def _utf8(name: str, root: Path) -> str:
     return name
 
 
-def _own_split(frame: pd.DataFrame, column: str | None, path: Path) -> list[str | None]:
+def own_split(frame: pd.DataFrame, column: str | None, path: Path) -> list[str | None]:
+    """Return the texts of a table's split, None where it has none."""
     if column is None:
         return [None] * len(frame)
     # The default name may be absent; a name that the user chose may not. A rule hands on all settings, so the step
@@ -352,6 +363,8 @@ def found_files(listing: Listing) -> Listing:
 
     A file that another row names, or that two names lead to, is taken for none but its own.
     """
+    if listing.root is None:
+        return listing
     finder = Finder(listing.root)
     names: list[str] = listing.frame["file"].tolist()
     found = [finder.find(name) for name in names]

@@ -211,6 +211,29 @@ def over_folds(metrics: pd.DataFrame) -> dict[str, Any]:
     return found
 
 
+def severity_scores(
+    of_parts: dict[str, pd.DataFrame], images: pd.DataFrame, codes: list[str], seed: int, statistics: Statistics
+) -> dict[str, list[dict[str, Any]]]:
+    """Return macro-F1 with its interval and accuracy, before and after refinement, by part and severity of the images.
+
+    Severities are in the source's words, in order of name; parts without any are left out.
+    """
+    severities = images.set_index("image_id")["severity"].dropna()
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name, rows in of_parts.items():
+        told = rows["image_id"].map(severities)
+        for severity in sorted(told.dropna().unique()):
+            part = part_of(f"{name}, severity {severity}", rows[told == severity], codes)
+            metrics = pd.DataFrame(score_part(part, codes, seed, statistics)[0])
+            shown = metrics[(metrics["class"] == "all") & metrics["metric"].isin(["macro_f1", "accuracy"])]
+            entry: dict[str, Any] = {"severity": severity, "images": len(part.true)}
+            for phase, when in (("branch_a", "before_refinement"), ("phase_3", "after_refinement")):
+                values = shown[shown["phase"] == phase].set_index("metric")[["value", "low", "high"]]
+                entry[when] = values.astype(float).to_dict("index")
+            found.setdefault(name, []).append(entry)
+    return found
+
+
 def calibration_of(
     parts: list[Part], rows: dict[str, pd.DataFrame], chances: pd.DataFrame, codes: list[str]
 ) -> dict[str, Any]:
@@ -262,6 +285,7 @@ def score_labels(
         "folds": over_folds(table),
         **circumstances(parts, codes, statistics),
         "calibration": calibration_of(parts, of_parts, chances, codes),
+        "severities": severity_scores(of_parts, image_rows, codes, seed, statistics),
         "in_sample_head": bool((head["source"] == "in_sample").any()),
         "test_labels_without_pixels": len(set(answers["image_id"]) - set(frame["image_id"])),
     }

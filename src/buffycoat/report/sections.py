@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from buffycoat.data.cell_types import name_of
-from buffycoat.data.images import CellImages, Pixels, decode_image, on_white
+from buffycoat.data.images import CellImages, Pixels, decode_bytes, on_white
 from buffycoat.data.labels import class_numbers
+from buffycoat.data.locations import locations_of, read_encoded
 from buffycoat.data.methods import BODY_OF, RECIPE_NAMES
 from buffycoat.data.pages import data_address, outlined, sized, with_window
 from buffycoat.report.score_labels import PHASES, STEPS
@@ -301,12 +302,13 @@ def pipeline_rows(
 ) -> list[dict[str, Any]]:
     """Return Fig. 2 of the paper for some cells: raw, mask, crop, crop on white, what the models see."""
     by_id = images.set_index("image_id")
+    places = dict(zip(by_id.index, locations_of(by_id), strict=True))
     rows = []
     for image_id in ids:
         crop, mask = cells.crops.crop(cells.place[image_id]), cells.crops.mask(cells.place[image_id])
         final = cells.cells.crop(cells.final[image_id])
         place: Any = cells.rows.loc[image_id]
-        raw = decode_image(Path(str(by_id.loc[image_id, "path"])))
+        raw = decode_bytes(read_encoded(places[image_id]))
         label = by_id.loc[image_id, "label"]
         rows.append(
             {

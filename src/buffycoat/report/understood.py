@@ -117,7 +117,7 @@ def flow_figure(counts: dict[str, Any]) -> dict[str, Any]:
     y = drawn.aside(listed, unreadable[0][0] if unreadable else [])
     readable = drawn.box(LEFT, y, [f"readable: {counts['readable']}", "each gets a prediction"])
     drawn.arrow(listed, readable)
-    without = [f"no white cell found: {counts['not_found']}", "the image's centre is used, unmasked"]
+    without = [f"no white cell found: {counts['not_found']}", "the image's centre, or the box's ellipse"]
     y = drawn.aside(readable, without if counts["not_found"] else [])
     noisy = f"noisy: {counts['noisy']}, of them restored: {counts['restored']}"
     cells = drawn.box(LEFT, y, [f"cells found: {counts['found']}", noisy])

@@ -13,6 +13,7 @@ import pandas as pd
 
 from buffycoat.core.files import read_json
 from buffycoat.core.steps import run
+from buffycoat.data.clean_pairs import against_clean_forms
 from buffycoat.data.drawn import note_on
 from buffycoat.data.labels import labelled
 from buffycoat.data.pages import file_address, write_page
@@ -166,6 +167,7 @@ def write_report(
         **understood.content(image_rows, predicted, set(answers["image_id"]), codes, crop_rows, pictures, told),
         **cell_content(image_rows, known, pictures, cell_rows, label_rows, branches, codes),
         **sections.content(cell_rows, pictures, REFUSED.read(refused), refused),
+        "clean_forms": against_clean_forms(image_rows, cell_rows, pictures.crops, pictures.cells, crop_rows),
     }
     write_page("report.html.j2", content, report)
     log.info("report: %s (%.1f MB)", report, report.stat().st_size / 1e6)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from buffycoat.core.settings import Runtime
+from buffycoat.data.clean_pairs import psnr, ssim
 from buffycoat.data.images import Pixels
 from buffycoat.nets.batches import filled
 from buffycoat.nets.device import mixed_precision
@@ -26,7 +27,7 @@ from buffycoat.restore.networks import (
     pad_to_multiple,
     restore_batch,
 )
-from buffycoat.restore.pairs import CleanCrops, held_out_pairs, psnr, ssim, to_pixels, to_tensor
+from buffycoat.restore.pairs import CleanCrops, held_out_pairs, to_pixels, to_tensor
 from buffycoat.restore.settings import TrainGan
 
 log = logging.getLogger("buffycoat")

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from buffycoat.core.errors import InputError
+from buffycoat.data.clean_pairs import aligned, paired_crops
 from buffycoat.data.degradations import DEGRADATIONS
-from buffycoat.data.images import Pixels
+from buffycoat.data.images import CellImages, Pixels
 from buffycoat.data.labels import trainable
 from buffycoat.data.random import stream
 from buffycoat.restore.settings import TrainGan
@@ -58,6 +59,40 @@ def pairs_of(images: pd.DataFrame, labels: pd.DataFrame, noise: pd.DataFrame, se
     return divide_pairs(clean, HELD_OUT, seed)
 
 
+def given_pairs(images: pd.DataFrame, labels: pd.DataFrame, crops: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Return the degraded training images whose clean form is there (table PAIRS), some groups held out for judging.
+
+    Parameters: the rows of the tables IMAGES, LABELS and CROPS. Raises InputError where there is none.
+    """
+    known = set(paired_crops(images, crops)["image_id"])
+    rows = trainable(images, labels)
+    rows = rows[rows["image_id"].isin(known)].reset_index(drop=True)
+    if rows.empty:
+        raise InputError(
+            "restore.train_gan.pairs: given, but no degraded training image has a clean form in the data (column"
+            " `original` of images.parquet); set pairs: made"
+        )
+    return divide_pairs(rows, HELD_OUT, seed)
+
+
+def crops_of_pairs(pairs: pd.DataFrame, cells: CellImages) -> CleanCrops:
+    """Return the clean crops of given pairs, moved to where the degraded ones lie, and these.
+
+    Parameters: pairs, rows of `paired_crops`; cells, all crops. Where a clean crop does not reach, it is completed by
+    the degraded one.
+    """
+    places = {image_id: place for place, image_id in enumerate(cells.ids)}
+    clean, damaged = [], []
+    columns = (pairs[name] for name in ("image_id", "original", "window_px", "down", "right"))
+    for image_id, original, window_px, down, right in zip(*columns, strict=True):
+        worse = cells.crop(places[image_id])
+        better, inside = aligned(cells.crop(places[original]), int(window_px), float(down), float(right))
+        clean.append(np.where(inside[..., None], better, worse))
+        damaged.append(worse)
+    severities = tuple("unknown" if pd.isna(name) else str(name) for name in pairs["severity"])
+    return CleanCrops(np.stack(clean), pairs["window_px"].to_numpy(np.int64), np.stack(damaged), severities)
+
+
 def digest_of(pairs: pd.DataFrame) -> str:
     """Return a digest of the rows of PAIRS: what a training depends on of the labels, for it reads nothing else."""
     lines = "\n".join(f"{image_id}\t{part}" for image_id, part in zip(pairs["image_id"], pairs["part"], strict=True))
@@ -66,10 +101,15 @@ def digest_of(pairs: pd.DataFrame) -> str:
 
 @dataclass(frozen=True)
 class CleanCrops:
-    """Clean crops (n, S, S, 3) uint8 and the side of the source window of each, (n,) pixels."""
+    """Clean crops (n, S, S, 3) uint8 and the side of the source window of each, (n,) pixels.
+
+    `damaged`: the same cells from degraded images, where the source gives them, and `severities`, in its words.
+    """
 
     pixels: Pixels
     window_px: npt.NDArray[np.int64]
+    damaged: Pixels | None = None
+    severities: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of crops."""
@@ -111,6 +151,12 @@ def degrade(crop: Pixels, window_px: int, settings: TrainGan, rng: np.random.Gen
     return degrade_at_source(crop, window_px, kind, severity, rng), kind
 
 
+def turned(crop: Pixels, turns: int, mirrored: bool) -> Pixels:
+    """Return a crop after quarter turns, then mirrored or not."""
+    whole = np.rot90(crop, turns)
+    return np.ascontiguousarray(whole[:, ::-1] if mirrored else whole)
+
+
 def training_batch(crops: CleanCrops, settings: TrainGan, seed: int, step: int) -> tuple[Tensor, Tensor]:
     """Return (noisy, clean) tensors of one step; crops are drawn with replacement and turned or mirrored at random."""
     rng = stream(seed, "gan", step)
@@ -118,9 +164,12 @@ def training_batch(crops: CleanCrops, settings: TrainGan, seed: int, step: int) 
     patch = min(settings.patch_px or side, side)
     noisy, clean = [], []
     for place in rng.integers(len(crops), size=settings.batch):
-        crop = np.rot90(crops.pixels[place], int(rng.integers(4)))
-        crop = np.ascontiguousarray(crop[:, ::-1] if rng.random() < 0.5 else crop)
-        damaged = degrade(crop, int(crops.window_px[place]), settings, rng)[0]
+        turns, mirrored = int(rng.integers(4)), rng.random() < 0.5
+        crop = turned(crops.pixels[place], turns, mirrored)
+        if crops.damaged is None:
+            damaged = degrade(crop, int(crops.window_px[place]), settings, rng)[0]
+        else:
+            damaged = turned(crops.damaged[place], turns, mirrored)
         # Blur and light depend on the whole field, so the patch is cut after they have acted.
         top, left = rng.integers(side - patch + 1, size=2)
         patch_of = np.s_[top : top + patch, left : left + patch]
@@ -130,22 +179,11 @@ def training_batch(crops: CleanCrops, settings: TrainGan, seed: int, step: int) 
 
 
 def held_out_pairs(crops: CleanCrops, settings: TrainGan, seed: int) -> tuple[Pixels, list[str]]:
-    """Return one degraded version of each held-out crop and its kind; the same at every judgement."""
+    """Return one degraded version of each held-out crop and its kind or severity; the same at every judgement."""
+    if crops.damaged is not None:
+        return crops.damaged, list(crops.severities)
     made = [
         degrade(crop, int(window_px), settings, stream(seed, "held out", place))
         for place, (crop, window_px) in enumerate(zip(crops.pixels, crops.window_px, strict=True))
     ]
     return np.stack([noisy for noisy, _ in made]), [kind for _, kind in made]
-
-
-def psnr(image: Pixels, truth: Pixels) -> float:
-    """Return the peak signal-to-noise ratio in dB; 100 for equal images."""
-    error = float(np.mean((image.astype(np.float64) - truth.astype(np.float64)) ** 2))
-    return 100.0 if error == 0 else float(10 * np.log10(255**2 / error))
-
-
-def ssim(image: Pixels, truth: Pixels) -> float:
-    """Return the structural similarity of two (H, W, 3) uint8 images, -1 .. 1 (doi 10.1109/TIP.2003.819861)."""
-    from skimage.metrics import structural_similarity
-
-    return float(structural_similarity(image, truth, channel_axis=2))

@@ -18,6 +18,11 @@ Decay = Annotated[float, Field(ge=0, le=1)]
 class TrainGan(Settings):
     """Pix2Pix (doi 10.1109/CVPR.2017.632) on pairs made on the fly."""
 
+    pairs: Literal["made", "given"] = Field(
+        default="made",
+        description="`made`: clean training crops and degraded copies of them; `given`: the degraded images of the data"
+        " and their clean forms (WBCBench's full release), no kinds needed.",
+    )
     kinds: tuple[Kind, ...] = Field(
         default=("salt_and_pepper", "coloured_gaussian", "blur", "illumination"),
         min_length=1,

@@ -1,4 +1,4 @@
-"""Step `train_gan`: Pix2Pix on synthetic pairs of the clean training crops; continues an interrupted run.
+"""Step `train_gan`: Pix2Pix on pairs of clean and degraded crops, made or given; continues an interrupted run.
 
 The workflow does not run it again where labels alone were corrected: a corrected class does not change which crops are
 clean, and the patients only divide what the generator learns from what it is judged on.
@@ -22,6 +22,7 @@ from buffycoat.core.files import whole_file
 from buffycoat.core.provenance import code_digest
 from buffycoat.core.settings import Runtime
 from buffycoat.core.steps import run
+from buffycoat.data.clean_pairs import paired_crops
 from buffycoat.data.images import CellImages, Pixels
 from buffycoat.data.tables.crop import CROPS
 from buffycoat.data.tables.index import IMAGES, LABELS
@@ -32,7 +33,7 @@ from buffycoat.nets.device import pick_device
 from buffycoat.nets.training import Checkpoint, Safekeeping, fingerprint, report_steps
 from buffycoat.nets.weights import write_weights
 from buffycoat.restore.gan import Gan, Judge, restored_by
-from buffycoat.restore.pairs import CleanCrops, digest_of, pairs_of, training_batch
+from buffycoat.restore.pairs import CleanCrops, crops_of_pairs, digest_of, given_pairs, pairs_of, training_batch
 from buffycoat.restore.settings import TrainGan
 
 log = logging.getLogger("buffycoat")
@@ -90,21 +91,31 @@ def _shown(entry: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.3f}" for name, value in entry.items() if name != "step")
 
 
+def clean_crops(frame: pd.DataFrame, crops: Path) -> tuple[CleanCrops, CleanCrops]:
+    """Return the clean crops to learn from and those to judge on; `frame`: rows of `crops` with their part."""
+    cells = CellImages(frame, crops)
+    places = [np.flatnonzero(frame["part"] == "fit"), np.flatnonzero(frame["part"] == "held_out")[:JUDGED]]
+    windows = frame["window_px"].to_numpy(np.int64)
+    fit, held = (CleanCrops(cells.crops(some), windows[some]) for some in places)
+    return fit, held
+
+
 def train_gan(
     *, images: Path, labels: Path, noise: Path, crops: Path, pairs: Path, generator: Path, history: Path,
     samples: Path, seed: int, settings: TrainGan, runtime: Runtime = Runtime(),
 ) -> None:  # fmt: skip
-    """Train on the clean crops; write the list of them, the generator, its history and a sheet of held-out samples."""
-    listed = pairs_of(IMAGES.read(images), LABELS.read(labels), NOISE.read(noise), seed)
-    log.info("pairs: %s", listed["part"].value_counts().to_dict())
-    frame = CROPS.read(crops).merge(listed, on="image_id", validate="one_to_one")
-    cells = CellImages(frame, crops)
-
-    def some(places: np.ndarray) -> CleanCrops:
-        return CleanCrops(cells.crops(places), frame["window_px"].to_numpy(np.int64)[places])
-
-    fit = some(np.flatnonzero(frame["part"] == "fit"))
-    held = some(np.flatnonzero(frame["part"] == "held_out")[:JUDGED])
+    """Train on clean crops, or on pairs that the data give; write these, the generator, its history and samples."""
+    image_rows, label_rows, crop_rows = IMAGES.read(images), LABELS.read(labels), CROPS.read(crops)
+    if settings.pairs == "given":
+        listed = given_pairs(image_rows, label_rows, crop_rows, seed)
+        pair_rows = paired_crops(image_rows, crop_rows).merge(listed, on="image_id", validate="one_to_one")
+        cells = CellImages(crop_rows, crops)
+        fit = crops_of_pairs(pair_rows[pair_rows["part"] == "fit"], cells)
+        held = crops_of_pairs(pair_rows[pair_rows["part"] == "held_out"][:JUDGED], cells)
+    else:
+        listed = pairs_of(image_rows, label_rows, NOISE.read(noise), seed)
+        fit, held = clean_crops(crop_rows.merge(listed, on="image_id", validate="one_to_one"), crops)
+    log.info("pairs, %s: %s", settings.pairs, listed["part"].value_counts().to_dict())
     code = code_digest("buffycoat.restore.train_gan")
     # The pairs and not the labels: labels that alone are corrected leave a training as it is.
     stamp = fingerprint(settings, {"crops": crops}, code, seed=seed, pairs=digest_of(listed))

@@ -14,6 +14,7 @@ from scipy.special import rel_entr
 from buffycoat.core.errors import InputError
 from buffycoat.core.steps import run
 from buffycoat.data.labels import learned_rows
+from buffycoat.data.locations import boxes_of
 from buffycoat.data.tables.classify import LOGITS, read_probabilities
 from buffycoat.data.tables.crop import CROPS
 from buffycoat.data.tables.embed import EMBEDDINGS
@@ -254,13 +255,18 @@ def apply(
     return table[[column.name for column in SUSPECTS.columns]]
 
 
-def with_cells(rows: pd.DataFrame, crops: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows with cell_found and cells, of the table CROPS; raises InputError where that lacks one."""
+def with_cells(rows: pd.DataFrame, crops: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with cell_found and cells, of the table CROPS; raises InputError where that lacks one.
+
+    A box of `images` is one cell: its neighbours have boxes of their own.
+    """
     of_crops = crops.set_index("image_id")
     if not rows["image_id"].isin(of_crops.index).all():
         raise InputError("the table of crops lacks images; delete results/2_crop/crops.parquet and run again")
     found = of_crops.loc[rows["image_id"]]
-    return rows.assign(cell_found=found["found"].to_numpy(bool), cells=found["masks"].to_numpy(np.int64))
+    boxed = rows["image_id"].isin(images.loc[[box is not None for box in boxes_of(images)], "image_id"])
+    cells = np.where(boxed, 1, found["masks"].to_numpy(np.int64))
+    return rows.assign(cell_found=found["found"].to_numpy(bool), cells=cells)
 
 
 def with_confidence(rows: pd.DataFrame, branch_a: pd.DataFrame, codes: list[str]) -> pd.DataFrame:
@@ -311,7 +317,7 @@ def find_suspects(
     branch_a, branch_b = read_branch_a(probabilities, rows, codes), read_probabilities(head_probabilities, codes)
     known = fit_familiar(with_confidence(rows, branch_a, codes), vectors, settings.quantile)
     finder = SuspectFinder(known, codes, settings)
-    table = apply(with_cells(rows, CROPS.read(crops)), finder, vectors, branch_a, branch_b)
+    table = apply(with_cells(rows, CROPS.read(crops), image_rows), finder, vectors, branch_a, branch_b)
     log_gaps(table, vectors)
     log_counts(table)
     write_familiar(finder.familiar, familiar)

@@ -18,11 +18,14 @@ CROPS = Table(
         Column(
             "found",
             pa.bool_(),
-            "whether a white cell was found; otherwise the window is the image's centre and the mask is full",
+            "whether a white cell was found; otherwise the window is the image's centre and the mask is full, or the"
+            " cell is the ellipse in its box",
         ),
-        Column("masks", pa.int32(), "white cells found in the image"),
+        Column("masks", pa.int32(), "white cells found in the image, or around the box"),
         Column("touches_border", pa.bool_(), "whether the chosen cell touches the image's border"),
-        Column("area_px", pa.int32(), "area of the cell in the source image, pixels; 0 where none was found"),
+        Column(
+            "area_px", pa.int32(), "area of the cell (or of its box's ellipse) in the source image, pixels; 0: none"
+        ),
         Column(
             "nucleus_area_px", pa.int32(), "area of the nucleus in the source image, pixels; 0 where none was found"
         ),

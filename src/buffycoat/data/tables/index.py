@@ -15,15 +15,34 @@ IMAGES = Table(
         Column("path", pa.string(), "the file, openable from the working directory"),
         Column("role", pa.string(), "'train' (may be learned from) or 'test'"),
         Column("split", pa.string(), "the source's own name of the part, kept for reports", gaps=True),
-        Column("width", pa.int32(), "pixels; null where the file could not be decoded", gaps=True),
-        Column("height", pa.int32(), "pixels; null where the file could not be decoded", gaps=True),
-        Column("sha256", pa.string(), "of the file's bytes; null where the file could not be read", gaps=True),
+        Column("width", pa.int32(), "pixels, of the whole field; null where it could not be decoded", gaps=True),
+        Column("height", pa.int32(), "pixels, of the whole field; null where it could not be decoded", gaps=True),
+        Column(
+            "sha256",
+            pa.string(),
+            "of the image's bytes, encoded as they are in the file or row; null where they could not be read",
+            gaps=True,
+        ),
+        Column(
+            "in_column", pa.string(), "column of a Parquet file that holds images; null: the file is one", gaps=True
+        ),
+        Column("in_row", pa.int64(), "row in that column, from 0; null: the file is the image", gaps=True),
+        Column("left", pa.float64(), "left side of the cell's box in the field, pixels; null: no box", gaps=True),
+        Column("top", pa.float64(), "upper side of the box, pixels", gaps=True),
+        Column("right", pa.float64(), "right side of the box, pixels", gaps=True),
+        Column("bottom", pa.float64(), "lower side of the box, pixels", gaps=True),
+        Column("severity", pa.string(), "how badly the image is degraded, in the source's words", gaps=True),
+        Column("original", pa.string(), "image_id of the clean form of a degraded image, if known", gaps=True),
         Column("status", pa.string(), "'ok' or why the file cannot be used; see FILE_STATUSES"),
         Column("reason", pa.string(), "one sentence for a person; empty where the status is 'ok'"),
     ),
 )
 
-FILE_STATUSES = ("ok", "missing", "not_an_image", "truncated", "too_large", "unreadable")
+BOX = ("left", "top", "right", "bottom")
+"""The columns of a cell's box in its field."""
+PLACES = ("in_column", "in_row", *BOX, "severity", "original")
+"""The columns that are null where a row is one image file, whole, and its source says no more of it."""
+FILE_STATUSES = ("ok", "missing", "not_an_image", "truncated", "too_large", "unreadable", "bad_box")
 """Every status of a file; only an image that is 'ok' has pixels, and so is cropped and predicted."""
 
 
@@ -55,6 +74,11 @@ PIXELS = Table(
         ),
     ),
 )
+
+
+def with_places(images: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with all columns of PLACES; those that are missing are null: the rows are whole files."""
+    return images.assign(**{name: None for name in PLACES if name not in images})
 
 
 def decodable(images: pd.DataFrame) -> pd.DataFrame:
