@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from buffycoat.core.errors import InputError
 from buffycoat.data.labels import labelled
-from buffycoat.data.tables.index import BOX, IMAGES, LABELS
+from buffycoat.data.tables.index import BOX, IMAGES, LABELS, PIXELS
 from buffycoat.index.boxes import cell_keys, names_left_out, on_field
+from buffycoat.index.contact_sheet import write_sheet
 from buffycoat.index.listed import listed_inside
 from buffycoat.index.lists import kind_of, lists_of
 from buffycoat.index.make_index import make_index
@@ -356,3 +358,43 @@ def test_a_box_inside_its_field_is_left_as_it_is() -> None:
     box = np.array([1.5, 2.0, 30.25, 40.0])
     inside, why = on_field(box, None, 96, 64)
     assert inside is not None and inside.tolist() == box.tolist() and why == ""
+
+
+def painted(path: Path, seed: int, left: int = 0, width: int = 96) -> Path:
+    """A field with coarse structure, cut from a wider one: two that overlap share cells."""
+    wide = np.random.default_rng(seed).integers(0, 256, (8, 24, 3), np.uint8)
+    pixels = np.asarray(Image.fromarray(wide).resize((240, 64), Image.Resampling.BICUBIC))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels[:, left : left + width]).save(path)
+    return path
+
+
+def test_cells_and_not_fields_are_compared_for_copies(tmp_path: Path) -> None:
+    """Cells of one field are no copies of each other; a cell that two fields show is, and the page shows the cells."""
+    painted(tmp_path / "a.png", 1)
+    painted(tmp_path / "b.png", 1, left=24)
+    Image.open(tmp_path / "a.png").save(tmp_path / "c.bmp")
+    boxes = [("a.png", "LY", 40, 16, 72, 48), ("a.png", "MO", 4, 4, 34, 34), ("b.png", "LY", 16, 16, 48, 48),
+             ("b.png", "MO", 60, 30, 90, 60), ("c.bmp", "LY", 40, 16, 72, 48)]  # fmt: skip
+    lines = ["image,label,xmin,ymin,xmax,ymax", *(",".join(map(str, box)) for box in boxes)]
+    (tmp_path / "boxes.csv").write_text("\n".join(lines) + "\n")
+    frame = rows(tmp_path / "boxes.csv", tmp_path / "out").set_index("image_id")
+    assert frame["label_status"].tolist() == ["ok", "ok", "ok", "ok", "duplicate"]
+    assert frame.loc["c.bmp#1", "label_reason"] == "the same pixels, in another file, as a.png#1"
+    copies = PIXELS.read(tmp_path / "out" / "pixels.parquet").set_index("image_id")["near_copy_of"].dropna()
+    assert copies.to_dict() == {"b.png#1": "a.png#1"}
+    write_sheet(str(tmp_path / "boxes.csv"), Index(), ["a line"], tmp_path / "sheet.html")
+    page = (tmp_path / "sheet.html").read_text()
+    assert page.count("data:image/jpeg") == 5 and "a.png#2" in page and "LY, lymphocyte: 3 images" in page
+
+
+def test_fields_of_one_cell_each_need_the_pattern_of_their_slides(tmp_path: Path) -> None:
+    for k in range(6):
+        painted(tmp_path / f"s{k % 2}_{k}.png", k)
+    boxes = [f"s{k % 2}_{k}.png,{'LY' if k % 3 else 'MO'},9,9,40,40" for k in range(6)]
+    lines = ["image,label,xmin,ymin,xmax,ymax", *boxes]
+    (tmp_path / "boxes.csv").write_text("\n".join(lines) + "\n")
+    doubts = look_at(str(tmp_path / "boxes.csv"), Index()).doubts
+    assert len(doubts) == 1 and "every group holds one image" in doubts[0] and "group_pattern" in doubts[0]
+    slides = Index.model_validate({"make_labels": {"group_pattern": "^[^_]+"}})
+    assert look_at(str(tmp_path / "boxes.csv"), slides).doubts == []

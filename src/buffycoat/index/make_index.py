@@ -162,12 +162,14 @@ def pixel_table(ids: pd.Series, findings: list[Finding], cells: list[Portrait | 
     `cells` are what is compared of each row: the image, or of a field the cell in its box.
     """
     portraits = [finding.portrait for finding in findings]
-    looks = [None if cell is None else cell.look for cell in cells]
-    first = first_alike([None if cell is None else cell.digest for cell in cells], looks)
+    digests = [None if portrait is None else portrait.digest for portrait in portraits]
+    # The same pixels in one field are one cell; in two fields, which overlap, they are copies.
+    keys = [None if cell is None else f"{digest} {cell.digest}" for digest, cell in zip(digests, cells, strict=True)]
+    first = first_alike(keys, [None if cell is None else cell.look for cell in cells])
     return pd.DataFrame(
         {
             "image_id": ids,
-            "digest": pd.Series([portrait and portrait.digest for portrait in portraits], dtype=object),
+            "digest": pd.Series(digests, dtype=object),
             "grey": pd.Series([portrait and portrait.grey for portrait in portraits], dtype="boolean"),
             "note": [finding.note for finding in findings],
             "near_copy_of": pd.Series([None if k is None else ids.iloc[k] for k in first], dtype=object),
