@@ -64,9 +64,11 @@ def _kind_of_path(path: Path) -> Kind:
         raise InputError(f"data: {path}: a file whose name ends in {path.suffix or 'nothing'!r}{advice}; {ACCEPTED}")
     if any((path / name).is_file() for name in WBCBENCH_PARTS):
         return "wbcbench"
-    if shards := shards_of(path):
+    # Most folders hold images alone: these are walked through once.
+    others = any(name.lower().endswith((*PARQUET, ".xml", ".json", ".txt")) for name in files_below(path))
+    if others and (shards := shards_of(path)):
         return "wbcbench_hub" if is_release(path, shards) else "shards"
-    form, files = annotations_below(path)
+    form, files = annotations_below(path) if others else (None, [])
     if form and is_surely_annotated(path, files):
         return "boxes"
     if len({folder.name for _, folder in class_folders(path)}) > 1:
