@@ -62,7 +62,11 @@ class Config(Settings):
         " WBCBench's folder. A path from the working directory or else from the file that names it. `demo` draws its"
         " own.",
     )
-    seed: int = Field(default=1, ge=0, description="Every random stream derives from it.")
+    seed: int = Field(
+        default=1,
+        ge=0,
+        description="Start of all random numbers: the same seed gives the same result on the same machine.",
+    )
     runtime: Runtime = Runtime()
     statistics: Statistics = Statistics()
     simulate: Simulate = Simulate()
