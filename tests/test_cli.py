@@ -191,7 +191,8 @@ def test_what_is_named_anywhere_is_what_runs(
     here: Path, commands: list[list[str]], words: list[str], expected: list[str]
 ) -> None:
     for name in ("a", "b"):
-        (here / f"{name}.yaml").write_text("preset: demo\n")
+        if any(f"{name}.yaml" in word for word in words):
+            (here / f"{name}.yaml").write_text("preset: demo\n")
     invoke("run", "--", *words)
     assert commands[0][8:] == ["--cores", "all", *expected], "the later file goes over the earlier"
 
@@ -247,6 +248,22 @@ def test_the_terminal_is_ours_unless_snakemakes_is_asked_for(commands: list[list
     assert "-n" in dry and "--logger" in dry
 
 
+def test_the_demo_writes_over_no_other_run(here: Path, commands: list[list[str]]) -> None:
+    (here / "other.yaml").write_text("a: [1\n")
+    (here / "site.yml").write_text("nav: []\n")
+    invoke("run")
+    (here / "my run.yaml").write_text("data: cells\n")
+    with pytest.raises(InputError, match="my run.yaml is here: buffycoat run 'my run.yaml'; the demo: "):
+        invoke("run", "--", "-n")
+    (here / "my run.yaml").unlink()
+    (here / "results" / "1_index").mkdir(parents=True)
+    with pytest.raises(InputError, match="results/ is of other data than the demo's"):
+        invoke("run")
+    (here / "results" / "0_simulate").mkdir()
+    invoke("run")
+    assert len(commands) == 2
+
+
 def test_the_exit_status_is_snakemakes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "call", lambda _: 7)
     assert CliRunner().invoke(cli.app, ["run"]).exit_code == 7
@@ -256,6 +273,8 @@ def test_a_command_ends_with_its_own_status_and_hears_of_sigterm() -> None:
     assert cli.call([sys.executable, "-c", "raise SystemExit(3)"]) == 3
     assert cli.call([sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]) == 137
     before = signal.getsignal(signal.SIGTERM)
+    stopping = "import os, signal, sys; os.kill(os.getppid(), signal.SIGINT); sys.exit(1)"
+    assert cli.call([sys.executable, "-c", f"{stopping}"]) == 130
     waiting = "import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)"
     assert cli.call([sys.executable, "-c", waiting]) == 143
     assert signal.getsignal(signal.SIGTERM) is before

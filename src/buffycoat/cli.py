@@ -156,6 +156,24 @@ def _named_file(words: list[str]) -> tuple[list[str], list[str]]:
     return words[:1], words[1:]
 
 
+def _refuse_to_overwrite() -> None:
+    """Raise InputError where the demo, which nobody named, would write over the results of a run of other data."""
+    for file in sorted([*Path().glob("*.yaml"), *Path().glob("*.yml")]):
+        try:
+            content = read_yaml(file)
+        except InputError:
+            continue  # no file of ours
+        if {"data", "preset"} & set(content):
+            name = shlex.quote(str(file))
+            demo = "buffycoat run -- --config preset=demo"
+            raise InputError(f"no file is named, and {file} is here: buffycoat run {name}; the demo: {demo}")
+    if Path("results/1_index").is_dir() and not Path("results/0_simulate").is_dir():
+        raise InputError(
+            "no file is named, and results/ is of other data than the demo's: name the run's file, or run the demo in"
+            " another folder"
+        )
+
+
 def snakemake_command(words: list[str], verbose: bool = False) -> list[str]:
     """Return the command that runs the workflow here, from a configuration file (it may be absent) and options.
 
@@ -173,6 +191,8 @@ def snakemake_command(words: list[str], verbose: bool = False) -> list[str]:
     settings = {word.partition("=")[0] for word in words if not word.startswith("-") and "=" in word}
     if not files and not settings & {"data", "preset"}:
         here = Path("config.yaml").exists()
+        if not here:
+            _refuse_to_overwrite()
         log.info("no file is named: %s", "config.yaml of this folder" if here else "the demo")
         files = ["config.yaml"] if here else []
         if not here:
@@ -186,21 +206,17 @@ def snakemake_command(words: list[str], verbose: bool = False) -> list[str]:
     snakefile = ["--snakefile", str(workflow_folder() / "workflow" / "Snakefile"), "--rerun-incomplete"]
     terminal = ["--printshellcmds", "--show-failed-logs"] if verbose else ["--logger", "buffycoat"]
     # Options come first: behind --configfile, targets would pass for files, and behind --logger for loggers.
-    return [
-        sys.executable,
-        "-m",
-        "snakemake",
-        *terminal,
-        *snakefile,
-        *cores,
-        *words,
-        *(["--configfile", *files] if files else []),
-    ]
+    options = [*terminal, *snakefile, *cores, *words]
+    return [sys.executable, "-m", "snakemake", *options, *(["--configfile", *files] if files else [])]
 
 
 def call(command: list[str]) -> int:
-    """Run a command to its end and return its exit status; it gets Ctrl-C by itself, and SIGTERM from here."""
+    """Run a command to its end and return its exit status; it gets Ctrl-C by itself, and SIGTERM from here.
+
+    After Ctrl-C the status is 130, as in a shell, unless the command has ended well all the same.
+    """
     process = subprocess.Popen(command)
+    interrupted = False
 
     def end(_: int, __: FrameType | None) -> None:
         process.terminate()
@@ -210,9 +226,11 @@ def call(command: list[str]) -> int:
         while True:
             try:
                 status = process.wait()
+                if status and interrupted:
+                    return 128 + signal.SIGINT
                 return status if status >= 0 else 128 - status
             except KeyboardInterrupt:
-                continue
+                interrupted = True
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
@@ -38,6 +41,19 @@ class LogHandler(LogHandlerBase):
             LogEvent.ERROR: self._report_error,
         }
         self.jobs: dict[int, Job] = {}
+        if threading.current_thread() is threading.main_thread():
+            self._listen_for_interrupts()
+
+    def _listen_for_interrupts(self) -> None:
+        """Tell the display of Ctrl-C before the jobs, which get it too, end with errors."""
+        before = signal.getsignal(signal.SIGINT)
+
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            self.display.interrupt()
+            if callable(before):
+                before(number, frame)
+
+        signal.signal(signal.SIGINT, interrupt)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take one record; events that tell a person nothing are left out."""
@@ -89,7 +105,7 @@ class LogHandler(LogHandlerBase):
 
     def _report_error(self, record: Any) -> None:
         text = record.getMessage().strip()
-        if WHOLE not in text:
+        if WHOLE not in text and not self.display.interrupted:
             self.display.say(text)
 
     def _read_text(self, record: logging.LogRecord) -> None:
@@ -98,7 +114,7 @@ class LogHandler(LogHandlerBase):
             self.display.say("nothing to do: every result is up to date")
             if not self.common_settings.dryrun:
                 self.display.say(headline(SUMMARY, REPORT))
-        elif record.levelno >= logging.WARNING or text.startswith(("Terminating", "Trying to restart", "Unlocked")):
+        elif record.levelno >= logging.WARNING or text.startswith(("Trying to restart", "Unlocked")):
             self.display.say(text)
 
     @property

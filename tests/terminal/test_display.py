@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -117,6 +118,40 @@ def test_a_job_without_a_log_fails_with_a_line_too(display: Display, clock: Cloc
     assert "failed  job 7: it ended without a word" in text_of(display)
 
 
+def test_what_was_asked_to_stop_has_not_failed(display: Display, clock: Clock) -> None:
+    display.plan({"crop_cells": 1, "train_fold": 2})
+    work(display, clock, 1, "crop_cells", 10)
+    display.start(2, Job("train_fold 0", "train_fold", None, clock()))
+    display.interrupt()
+    display.interrupt()
+    display.fail(2, None)
+    display.close()
+    shown = text_of(display)
+    assert shown.count("stopping: a training stores its state first") == 1
+    assert "stopped after 1 of 3 jobs; the same command goes on from there" in shown
+    assert "failed" not in shown and "Mend" not in shown
+
+
+def test_where_bars_move_the_time_left_stands_below_them_alone(clock: Clock) -> None:
+    display = Display(io.StringIO(), moves=True, clock=clock, costs={"crop_cells": 10.0})
+    display.plan({"crop_cells": 2})
+    work(display, clock, 1, "crop_cells", 10)
+    display.close()
+    assert "still about" not in text_of(display)
+    console = Console(file=io.StringIO(), width=120)
+    console.print(display.bars())
+    assert "1 of 2 jobs after 10 s, about 10 s left" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_job_that_has_counted_everything_still_writes(clock: Clock, display: Display) -> None:
+    job = Job("crop_cells", "crop_cells", None, 0.0, share=1.0, first_share=0.1, first_seen=0.0)
+    display.start(1, job)
+    clock.now = 9
+    console = Console(file=io.StringIO(), width=120)
+    console.print(display.bars())
+    assert "100 %, writing what it made" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
 def test_names_leave_out_the_only_portion() -> None:
     assert job_name("crop_cells", {"scatteritem": "1-of-1"}) == "crop_cells"
     assert job_name("crop_cells", {"scatteritem": "2-of-3"}) == "crop_cells 2-of-3"
@@ -206,6 +241,29 @@ def test_failures_and_warnings_by_snakemakes_records(monkeypatch: pytest.MonkeyP
     assert text.count("failed  crop_cells: crop_cells: error: x.png: no such file") == 2
     assert "Trying to restart job 1." in text and "a disk is nearly full" in text
     assert "At least one job" not in text
+
+
+def test_ctrl_c_is_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        shown, stream = handler(False, monkeypatch)
+        shown.emit(record("Job stats", event="run_info", stats={"crop_cells": 1, "total": 1}))
+        shown.emit(job_info(1, "crop_cells"))
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        for each in [
+            record("RuleException: CalledProcessError in file 2_crop.smk", logging.ERROR, event="error"),
+            record("Error", logging.ERROR, event="job_error", jobid=1, log=["crop_cells.log"]),
+            record("Terminating processes on user request, this might take some time."),
+        ]:
+            shown.emit(each)
+        shown.close()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert stream.getvalue().splitlines()[-2:] == [
+        "stopping: a training stores its state first, which may take half a minute",
+        "stopped after 0 of 1 job; the same command goes on from there",
+    ]
 
 
 def test_other_errors_are_shown_whole(monkeypatch: pytest.MonkeyPatch) -> None:

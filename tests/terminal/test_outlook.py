@@ -129,6 +129,16 @@ def test_the_end_of_a_run_is_its_scores_and_where_the_report_is(here: Path, capl
     ]
 
 
+def test_a_bundle_says_what_to_type_next(here: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (here / "results" / "bundle" / "bundle").mkdir(parents=True)
+    (here / "results" / "bundle" / "bundle" / "bundle.json").write_text("{}")
+    with caplog.at_level(logging.INFO, "snakemake.logging"):
+        conclude(time.time() - 60)
+    assert caplog.messages == [
+        f"bundle: {here / 'results/bundle/bundle'}; next: buffycoat predict --bundle results/bundle/bundle IMAGES"
+    ]
+
+
 def test_scores_of_an_older_run_are_not_those_of_this_one(here: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_report(here)
     os.utime(here / "results" / "report" / "report.html", (1e9, 1e9))

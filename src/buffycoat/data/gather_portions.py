@@ -58,7 +58,7 @@ def gather_portions(*, portions: list[Path], table: Path) -> None:
         raise InputError(f"{table}: no table that is made in portions; these are: {', '.join(GATHERED)}")
     frames = [read_portion(kind, portion, table) for portion in portions]
     frame = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
-    log.info("%s: %d rows from %d portions", table.name, len(frame), len(portions))
+    log.info("%s: %d rows%s", table.name, len(frame), f" from {len(portions)} portions" if len(portions) > 1 else "")
     kind.write(frame, table)
 
 

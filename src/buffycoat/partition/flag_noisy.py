@@ -232,8 +232,8 @@ def flag_noisy(*, images: Path, scores: Path, noise: Path, threshold: Path, sett
     training = frame["image_id"].isin(set(rows.loc[rows["role"] == "train", "image_id"])).to_numpy()
     judged, summary = judge(frame, training, settings)
     log.info(
-        "noisy from %.2f grey levels (%s): %d of %d; %d blurred, %d badly lit",
-        summary["level"], summary["method"], summary["noisy"], summary["crops"],
+        "%d of %d noisy (from %.2f grey levels, %s), %d blurred, %d badly lit",
+        summary["noisy"], summary["crops"], summary["level"], summary["method"],
         summary["blur"]["blurred"], summary["light"]["badly_lit"],
     )  # fmt: skip
     NOISE.write(judged, noise)

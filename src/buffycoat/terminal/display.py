@@ -140,6 +140,8 @@ class Display:
     planned: list[Job] = field(default_factory=list)
     """Jobs of a dry run."""
     failures: int = 0
+    interrupted: bool = False
+    """Whether the run was asked to stop: what ends then has not failed."""
     estimated_s: float = 0.0
     taken_s: float = 0.0
     """Of the finished jobs: the estimated and the true seconds."""
@@ -163,7 +165,8 @@ class Display:
             words = plural(self.total, "job")
             if (left := self.left_s()) is not None:
                 words += f", about {duration(left)} on this machine"
-            self.say(f"{words}\n\n   done  {'job':<{NAME_WIDTH}} {'took':>7}  {'still about':>12}")
+            left_column = "" if self.moves else f"{'still about':>12}  "
+            self.say(f"{words}\n\n   done  {'job':<{NAME_WIDTH}} {'took':>7}  {left_column}".rstrip())
             if self.moves:
                 self.live = Live(console=self.console, get_renderable=self.bars, refresh_per_second=2, transient=True)
                 self.live.start()
@@ -187,17 +190,21 @@ class Display:
             took = now - job.started
             if cost := self.costs.get(job.rule):
                 self.estimated_s, self.taken_s = self.estimated_s + cost, self.taken_s + took
-            left = self.left_s() if self.done < self.total else None
+            # Where bars move, the time that is left stands below them.
+            left = self.left_s() if self.done < self.total and not self.moves else None
+            left_column = "" if self.moves else f"{duration(left) if left else '':>12}  "
             lines = last_lines(job.log) if job.log else []
             note = without_name(lines[-1], job.rule) if lines else ""
             place = f"{self.done}/{self.total}"
-            shown = f"{place:>7}  {job.name:<{NAME_WIDTH}} {duration(took):>7}  {duration(left) if left else '':>12}"
-            self.say(self._cut(f"{shown}  {note}".rstrip()))
+            shown = f"{place:>7}  {job.name:<{NAME_WIDTH}} {duration(took):>7}  {left_column}"
+            self.say(self._cut(f"{shown}{note}".rstrip()))
 
     def fail(self, number: int, log: Path | None) -> None:
         """Show that a job has failed: its own words for it, and where the rest is."""
         with self.lock:
             job = self.running.pop(number, None)
+            if self.interrupted:
+                return
             name = job.name if job else f"job {number}"
             self.failures += 1
             log = log or (job.log if job else None)
@@ -206,6 +213,12 @@ class Display:
             self.say(f" failed  {name}: {told or 'it ended without a word'}")
             if log:
                 self.say(f"         its log: {log}")
+
+    def interrupt(self) -> None:
+        """Say that the run stops because it was asked to."""
+        if not self.interrupted:
+            self.interrupted = True
+            self.say("stopping: a training stores its state first, which may take half a minute")
 
     def again(self, number: int, job: Job) -> None:
         """Take a job that starts once more."""
@@ -216,7 +229,8 @@ class Display:
         """Show a text above the bars."""
         with self.lock:
             if text:
-                self.console.print(text, soft_wrap=True)
+                # In a window, lines break between words; in a log file they stay whole.
+                self.console.print(text, soft_wrap=not self.moves)
 
     def close(self) -> None:
         """End the bars; say how long it took."""
@@ -231,7 +245,11 @@ class Display:
                 self._show_plan()
             if self.total and self.done == self.total:
                 self.say(f"done in {duration(self.clock() - self.began)}")
-            if self.failures:
+            elif self.interrupted:
+                self.say(
+                    f"stopped after {self.done} of {plural(self.total, 'job')}; the same command goes on from there"
+                )
+            elif self.failures:
                 self.say("stopped. Mend what failed and type the same again: it goes on where it stopped.")
 
     # What is computed
@@ -263,7 +281,8 @@ class Display:
             grid = Table.grid(padding=(0, 1))
             for job in list(self.running.values()):
                 job.look(now)
-                bar = ProgressBar(total=1.0, completed=job.share or 0.0, width=24, pulse=job.share is None)
+                # No bar before the job has said how far it is: a full or an empty one would say something.
+                bar = ProgressBar(total=1.0, completed=job.share, width=24) if job.share is not None else ""
                 grid.add_row("      ▸ ", job.name, bar, self._state(job, now))
             left = self.left_s()
             about = f", about {duration(left)} left" if left else ""
@@ -274,7 +293,10 @@ class Display:
         left = job.left_s(now)
         parts = [duration(now - job.started)]
         parts += [f"{100 * job.share:.0f} %"] if job.share is not None else []
-        parts += [f"about {duration(left)} left"] if left is not None else []
+        if job.share is not None and job.share >= 1:
+            parts += ["writing what it made"]
+        elif left is not None:
+            parts += [f"about {duration(left)} left"]
         return self._cut(", ".join(parts), 40)
 
     def _cut(self, line: str, width: int = 0) -> str:

@@ -22,6 +22,7 @@ from buffycoat.index.overview import describe, look_at
 log = logging.getLogger("snakemake.logging")
 """Snakemake's own logger, so that its log file keeps these lines too."""
 SUMMARY, REPORT = Path("results/report/summary.json"), Path("results/report/report.html")
+BUNDLE = Path("results/bundle/bundle/bundle.json")
 REFERENCE = "2 cores of an AMD EPYC, no GPU"
 """The machine of the seconds below. They are from the benchmark files of finished runs of the presets demo and laptop
 (benchmarks/runs.json), and, for Swin-T, Cellpose and MedSigLIP at full size, from single batches."""
@@ -235,7 +236,13 @@ def introduce(config: Config) -> float:
 
 
 def conclude(started: float) -> None:
-    """Say the scores of a run that has ended well, where it has made the report since `started`, seconds since 1970."""
+    """Say the scores of a run that has ended well and where its bundle is, if it has made them.
+
+    `started` is the time of its start, in seconds since 1970.
+    """
     # Scores of an older run are none of this one, which may have made something else.
     if REPORT.is_file() and REPORT.stat().st_mtime >= started:
         log.info(headline(SUMMARY, REPORT), extra={"costs": None})
+    if BUNDLE.is_file() and BUNDLE.stat().st_mtime >= started:
+        log.info("bundle: %s; next: buffycoat predict --bundle %s IMAGES", BUNDLE.parent.resolve(), BUNDLE.parent,
+                 extra={"costs": None})  # fmt: skip
