@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 log = logging.getLogger("buffycoat")
-BundleOption = Annotated[Path, typer.Option("--bundle", help="The folder that `snakemake pack_bundle` wrote.")]
+BundleOption = Annotated[
+    Path, typer.Option("--bundle", help="The folder that `buffycoat run my.yaml -- pack_bundle` wrote.")
+]
 
 
 CORES = ("-c", "--cores", "-j", "--jobs", "-e", "--executor", "--profile", "--workflow-profile")
@@ -245,7 +247,11 @@ def run(
 ) -> None:
     """Run the workflow; results/ is written in the working directory. Without a file: config.yaml here, or the demo.
 
-    Uses all cores unless told otherwise. Exit status: Snakemake's.
+    Example: buffycoat run my.yaml -- --cores 4
+
+    Uses all cores unless you say otherwise.
+
+    Exit status: 0 all is made; 1 a job failed; 2 wrong input; 130 stopped by Ctrl-C.
     """
     status = call(snakemake_command(list(words or []), verbose))
     if status:
@@ -271,11 +277,13 @@ def predict(
     image_column: Annotated[str, typer.Option(help="In tables: the column of paths, relative to the table.")] = "image",
     weights: Annotated[list[str], typer.Option(help="KEY=PATH of weights that the bundle asks for.")] = [],  # noqa: B006
     exact: Annotated[
-        bool, typer.Option(help="--no-exact: a few images come sooner; numbers may differ in the seventh digit.")
+        bool, typer.Option(help="--no-exact: a few images come sooner; numbers may differ very slightly.")
     ] = True,
     verbose: Annotated[bool, typer.Option(help="Show what every step logs.")] = False,
 ) -> None:
-    """Label images: one row each, whatever happens; run again after an interruption, it continues.
+    """Label new images with a trained model.
+
+    Every image gets one row, whatever happens. After an interruption, the same command goes on.
 
     Exit status: 0 every image has a label; 3 some have none (their rows say why); 4 the images are unlike those that
     the model learned from, so the labels should not be used; 2 wrong input, nothing written.
@@ -351,7 +359,7 @@ def export(
 
 @app.command()
 def doctor() -> None:
-    """Say what is installed and at hand, and for each thing missing the line that mends it; seconds.
+    """Say what is installed and at hand, and for each thing missing the command that mends it. It takes some seconds.
 
     Exit status: 0 predict works, and a run where the extra `workflow` is installed; 1 not.
     """

@@ -66,7 +66,7 @@ class Config(Settings):
         " class, boxes on fields (Pascal VOC, YOLO, COCO), Parquet with images inside (a folder or a pattern), or"
         " WBCBench's folder. A path from the working directory or else from its own file. `demo` draws its own.",
     )
-    seed: int = Field(default=1, ge=0, description="Every random stream derives from it.")
+    seed: int = Field(default=1, ge=0, description="Start of all random numbers: same seed and machine, same result.")
     runtime: Runtime = Runtime()
     statistics: Statistics = Statistics()
     simulate: Simulate = Simulate()
@@ -281,8 +281,9 @@ def settle_data(config: Config, user: Mapping[str, Any], files: Sequence[Path]) 
     pattern, settings = config.index.columns.pattern, config.index.make_index
     meant = {
         "make_index.root": (settings.root, kind in ("table", "boxes"), "tables and boxes"),
-        "make_index.test_values": (settings.test_values != "auto", pattern or kind == "table", "tables and patterns"),
+        "make_index.test_values": (settings.test_values != "auto", pattern or kind in ("table", "shards"), "lists, patterns"),
         "columns.pattern": (pattern, kind == "class folders", "class folders"),
+        "make_labels.group_pattern": (labels.group_pattern, kind in ("table", "boxes"), "boxes on fields"),
         "make_labels.test_labels": (labels.test_labels, kind == "wbcbench", "WBCBench's folder"),
     }
     for key, (given, fits, what) in meant.items():
@@ -361,8 +362,7 @@ def sources_of_tomorrow(config: Config) -> list[str]:
 def check_run(raw: Mapping[str, Any], files: Sequence[Path] = ()) -> Config:
     """Return the checked settings of a run from what the user wrote, merged from `files` and the command line.
 
-    Raises InputError where they are wrong, or name files that do not exist, are not used, or whose time lies in the
-    future.
+    Raises InputError where they are wrong, or name files that do not exist, are not used, or are of the future.
     """
     folder = (workflow_folder() / "workflow" / "presets").resolve()
     presets = [file for file in files if file.resolve().parent == folder]

@@ -71,7 +71,9 @@ def test_files_are_plain_names(tmp_path: Path, name: str) -> None:
 
 
 def test_what_is_no_bundle_says_so(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such folder; a bundle is the folder that `snakemake pack_bundle` writes"):
+    with pytest.raises(
+        InputError, match="no such folder; a bundle is the folder that `buffycoat run my.yaml -- pack_bundle` writes"
+    ):
         read_manifest(tmp_path / "none")
     with pytest.raises(InputError, match="bundle.json: no such file"):
         read_manifest(tmp_path)

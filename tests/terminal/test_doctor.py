@@ -37,14 +37,14 @@ def test_here_everything_works_but_the_weights_that_nobody_put_there() -> None:
     result = CliRunner().invoke(cli.app, ["doctor"])
     assert result.exit_code == 0, result.output
     rows = result.output.splitlines()
-    assert all(row.split()[0] in ("ok", "warning", "missing") for row in rows[:-1])
+    assert all(row.split()[0] in ("ok", "warning", "missing", "optional") for row in rows[:-1])
     assert rows[-1] == "predict and run work here"
-    absences = [row for row in rows if row.startswith("missing")]
-    assert [row.split("(")[0].strip() for row in absences] == [
-        "missing  weights of preset wbcbench",
-        "missing  weights of preset paper",
-    ]
-    assert all("docs/weights.md" in row for row in absences)
+    assert not any(row.startswith("missing") for row in rows)
+    (optional,) = [row for row in rows if row.startswith("optional")]
+    assert optional == (
+        "optional presets wbcbench and paper need weights (docs/weights.md); preset laptop does not: no weights/cpsam,"
+        " weights/swin_tiny_patch4_window7_224.ms_in22k_ft_in1k.safetensors, weights/medsiglip-448"
+    )
 
 
 def test_a_line_says_the_state_first_and_what_mends_it_last() -> None:
@@ -130,6 +130,18 @@ def test_weights_that_were_put_there_are_found(tmp_path: Path) -> None:
     for name in ("cpsam", "swin_tiny_patch4_window7_224.ms_in22k_ft_in1k.safetensors", "medsiglip-448"):
         (tmp_path / "weights" / name).mkdir(parents=True)
     assert {finding.state for finding in doctor.preset_weights()} == {"ok"}
+
+
+def test_a_preset_that_alone_lacks_a_file_has_a_line_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "PRESETS", ("wbcbench",))
+    for name in ("cpsam", "medsiglip-448"):
+        (tmp_path / "weights" / name).mkdir(parents=True)
+    (finding,) = doctor.preset_weights()
+    assert finding.what.startswith("preset wbcbench needs weights") and finding.advice.startswith(
+        "no weights/swin_tiny"
+    )
 
 
 def test_a_machine_with_little_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,9 @@ def read_manifest(folder: Path) -> Manifest:
     """Return a bundle's manifest; raises InputError where it is missing, damaged or of another form."""
     path = folder / MANIFEST
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; a bundle is the folder that `snakemake pack_bundle` writes")
+        raise InputError(
+            f"{folder}: no such folder; a bundle is the folder that `buffycoat run my.yaml -- pack_bundle` writes"
+        )
     content = read_json(path)
     number = content.get("format") if isinstance(content, dict) else None
     if isinstance(number, int) and number > FORMAT:

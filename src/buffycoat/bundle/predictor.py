@@ -37,13 +37,13 @@ COLUMNS = [column.name for column in NEW_IMAGES.columns]
 class Predictor:
     """A bundle, ready to label images. Use it as a context manager, or call `close` at the end.
 
-    `bundle` is the folder that `snakemake pack_bundle` wrote.
+    `bundle` is the folder that `buffycoat run my.yaml -- pack_bundle` wrote.
 
     `weights` are the places of weights that the bundle does not hold, by the setting that names them.
 
     `exact` fills up the last batch, so that the numbers of an image do not depend on the other images. On the same CPU
-    with as many threads they equal the workflow's to the last bit. Without it a few images come sooner, and numbers may
-    differ in the seventh digit.
+    with as many threads they equal the workflow's exactly. Without it a few images come sooner, and numbers may differ
+    very slightly.
 
     `chunk` is the number of images that are worked on at once.
 

@@ -8,7 +8,7 @@ from buffycoat.core.settings import Settings
 
 
 class PackBundle(Settings):
-    """What a bundle says of itself (`snakemake pack_bundle`)."""
+    """What a bundle says of itself (`buffycoat run my.yaml -- pack_bundle`)."""
 
     name: str = Field(default="white blood cells", min_length=1, max_length=200, description="Title of the model card.")
     description: str = Field(

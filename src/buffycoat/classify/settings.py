@@ -34,7 +34,12 @@ class TrainFold(Settings):
     frozen_stages: int = Field(
         default=0, ge=0, description="First stages that are not trained (stem counts as one): faster backward passes."
     )
-    epochs: int = Field(default=20, ge=1, description="Passes over as many draws as there are training images.")
+    epochs: int = Field(
+        default=20,
+        ge=1,
+        description="Passes over the training images, each in whole batches: what does not fill a batch is left out of"
+        " that pass. Where draws re-balance the classes, a pass is as many draws, with replacement.",
+    )
     batch: int = Field(default=128, ge=1, description="Images per step (paper: 128).")
     learning_rate: float = Field(default=2e-4, gt=0, description="Peak rate of AdamW (paper: 1e-4).")
     head_rate: float = Field(default=1.0, gt=0, description="Rate of the classifier, as a multiple of the peak rate.")
@@ -75,7 +80,13 @@ class TrainFold(Settings):
 class PredictFold(Settings):
     """Prediction in the eight views of the square's symmetry group D4."""
 
-    views: int = Field(default=8, ge=1, le=8, description="Elements of D4 used; 8 are all, 1 is the image as it is.")
+    views: int = Field(
+        default=8,
+        ge=1,
+        le=8,
+        description="How many of the eight turned and mirrored copies of a cell are predicted and averaged. 1: the cell"
+        " as it is, faster.",
+    )
 
 
 class CombineFolds(Settings):
@@ -89,7 +100,7 @@ class CombineFolds(Settings):
 
 
 class PredictDegraded(Settings):
-    """Held-out images, degraded on purpose: how branch A bears noise, blur and light (`snakemake ablation`)."""
+    """Held-out images, degraded on purpose: how branch A bears noise, blur and light (target `ablation`)."""
 
     severities: tuple[float, ...] = Field(
         default=(1.0, 2.0, 3.0, 4.0),

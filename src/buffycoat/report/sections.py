@@ -22,7 +22,7 @@ THUMBNAIL_PX = 120
 RESTORATIONS = 12
 """Restorations shown, at most: this many of the worst kept, and of the refused."""
 PHASE_NAMES = {
-    "branch_a": "Branch A: fold ensemble, test-time augmentation",
+    "branch_a": "Branch A: mean over folds and views",
     "branch_b": "Branch B: embedding and contrastive head",
     "suppressed": "Before phase 1: rare classes taken away from branch A's labels, if rules say so",
     "phase_1": "+ Phase 1, sensitivity boosting",

@@ -9,7 +9,7 @@ from buffycoat.data.methods import RECIPE_NAMES, RESTORATION_NAMES, Recipe, Rest
 
 
 class CompareRecipes(Settings):
-    """What `snakemake ablation` trains and compares, beside `classify.recipe` and the run's own restoration."""
+    """What the target `ablation` trains and compares, beside `classify.recipe` and the run's own restoration."""
 
     recipes: list[Recipe] = Field(default=list(RECIPE_NAMES), description="Recipes beside the main one.")  # type: ignore[arg-type]
     restorations: list[Restoration] = Field(

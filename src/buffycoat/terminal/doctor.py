@@ -1,4 +1,4 @@
-"""What `buffycoat doctor` says: what is installed and at hand, and for each thing missing the line that mends it."""
+"""What `buffycoat doctor` says: what is installed and at hand, and for each thing missing the command that mends it."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ ASKING_S = 10
 
 @dataclass(frozen=True)
 class Finding:
-    """A line of the report: the state of one thing, and the line that mends it; `vital` for predict or a run."""
+    """A line of the report: the state of one thing, and what mends it; `vital` for predict or a run."""
 
-    state: Literal["ok", "warning", "missing"]
+    state: Literal["ok", "warning", "missing", "optional"]
     what: str
     advice: str = ""
     vital: bool = False
@@ -204,7 +204,8 @@ def embedded_weights() -> Iterator[Finding]:
 
 
 def preset_weights() -> Iterator[Finding]:
-    """Yield, by preset, whether the weights that it names are there, seen from the working directory."""
+    """Yield whether the weights that presets name are there, seen from the working directory."""
+    needing: dict[str, list[str]] = {}
     for preset in PRESETS:
         try:
             # All but the demo want data named; which does not matter to the weights.
@@ -213,10 +214,13 @@ def preset_weights() -> Iterator[Finding]:
             yield Finding("missing", f"preset {preset}: {problem}", vital=True)
             continue
         if absent := missing_weights(config):
-            advice = "put them there, docs/weights.md tells from where; laptop needs none"
-            yield Finding("missing", f"weights of preset {preset} ({'; '.join(absent)})", advice)
+            # They do not matter where another preset is used; most presets miss the same files.
+            needing.setdefault("no " + ", ".join(clause.partition(": no ")[2] for clause in absent), []).append(preset)
         else:
             yield Finding("ok", f"weights of preset {preset}: all here")
+    for files, presets in needing.items():
+        who = f"preset{'s' * (len(presets) > 1)} {' and '.join(presets)} need{'s' * (len(presets) == 1)}"
+        yield Finding("optional", f"{who} weights (docs/weights.md); preset laptop does not", files)
 
 
 def findings() -> Iterator[Finding]:
