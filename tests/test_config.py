@@ -210,7 +210,7 @@ def test_settings_for_other_kinds_of_data_are_refused(tmp_path: Path) -> None:
         (tmp_path / "set" / name / "a.png").write_bytes(b"")
     for data, named, message in (
         (table(tmp_path), {"columns": {"pattern": "<label>"}}, "pattern is for class folders"),
-        ("set", {"make_index": {"test_values": ["x"]}}, "test_values is for lists, patterns"),
+        ("set", {"make_index": {"test_values": ["x"]}}, "test_values is for lists"),
         ("set", {"make_labels": {"group_pattern": "^a"}}, "group_pattern is for boxes on fields"),
     ):
         with pytest.raises(InputError, match=message):

@@ -281,7 +281,7 @@ def settle_data(config: Config, user: Mapping[str, Any], files: Sequence[Path]) 
     pattern, settings = config.index.columns.pattern, config.index.make_index
     meant = {
         "make_index.root": (settings.root, kind in ("table", "boxes"), "tables and boxes"),
-        "make_index.test_values": (settings.test_values != "auto", pattern or kind in ("table", "shards"), "lists, patterns"),
+        "make_index.test_values": (settings.test_values != "auto", pattern or kind in ("table", "shards"), "lists"),
         "columns.pattern": (pattern, kind == "class folders", "class folders"),
         "make_labels.group_pattern": (labels.group_pattern, kind in ("table", "boxes"), "boxes on fields"),
         "make_labels.test_labels": (labels.test_labels, kind == "wbcbench", "WBCBench's folder"),
