@@ -212,7 +212,7 @@ with Predictor("results/bundle/bundle") as predictor:
     print(predictor.classes, table[["image_id", "label", "probability", "suspect"]])
 ```
 """
-METHODS = ("classes", "predict", "close")
+METHODS = ("classes", "predict", "verdict", "close")
 """Of Predictor, what a user calls."""
 
 
