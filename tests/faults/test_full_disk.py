@@ -18,7 +18,7 @@ from tests.faults.steps_run import one_line, run_words
 from tests.pipeline.workflow_run import Finished
 
 OUTPUTS: dict[str, tuple[str, ...]] = {
-    "make_index": ("--images",),
+    "make_index": ("--images", "--pixels"),
     "crop_cells": ("--crops", "--shards"),
     "measure_noise": ("--scores",),
     "train_gan": ("--generator", "--history", "--samples"),
