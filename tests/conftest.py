@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,3 +53,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # First what makes the run that others read, so that the other process has work until it stands. Slurm comes last.
     first, last = REPOSITORY / "tests" / "pipeline" / "test_whole_workflow.py", REPOSITORY / "tests" / "cluster"
     items.sort(key=lambda item: (item.path != first, last in item.path.parents))
+
+
+@pytest.fixture(autouse=True)
+def level_of_our_log() -> Iterator[None]:
+    """Give our log its level back: commands that are called in process make it quiet for all that follows."""
+    log = logging.getLogger("buffycoat")
+    level = log.level
+    yield
+    log.setLevel(level)

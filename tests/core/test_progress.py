@@ -60,14 +60,11 @@ def test_the_last_item_is_always_logged(caplog: pytest.LogCaptureFixture) -> Non
 
 def test_a_warning_begins_with_the_word(capsys: pytest.CaptureFixture[str]) -> None:
     before, level = logging.getLogger().handlers[:], logging.getLogger().level
-    ours = logging.getLogger("buffycoat").level
     try:
         start_logging()
-        logging.getLogger("buffycoat").setLevel(logging.NOTSET)
         logging.getLogger("buffycoat").info("%d images: 100 %% ok", 3)
         logging.getLogger("buffycoat").warning("%d of them are %s", 2, "100 % grey")
         lines = capsys.readouterr().err.splitlines()
     finally:
         logging.basicConfig(handlers=before, level=level, force=True)
-        logging.getLogger("buffycoat").setLevel(ours)
     assert [line[9:] for line in lines] == ["3 images: 100 % ok", "warning: 2 of them are 100 % grey"]
