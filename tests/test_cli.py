@@ -329,8 +329,11 @@ def test_a_command_ends_with_its_own_status_and_hears_of_sigterm() -> None:
     assert cli.call([sys.executable, "-c", "raise SystemExit(3)"]) == 3
     assert cli.call([sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]) == 137
     before = signal.getsignal(signal.SIGTERM)
+    # A process in the background is started deaf to Ctrl-C.
+    deaf = signal.signal(signal.SIGINT, signal.default_int_handler)
     stopping = "import os, signal, sys; os.kill(os.getppid(), signal.SIGINT); sys.exit(1)"
-    assert cli.call([sys.executable, "-c", f"{stopping}"]) == 130
+    assert cli.call([sys.executable, "-c", stopping]) == 130
+    signal.signal(signal.SIGINT, deaf)
     waiting = "import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)"
     assert cli.call([sys.executable, "-c", waiting]) == 143
     assert signal.getsignal(signal.SIGTERM) is before

@@ -47,11 +47,12 @@ class LogHandler(LogHandlerBase):
     def _listen_for_interrupts(self) -> None:
         """Tell the display of Ctrl-C before the jobs, which get it too, end with errors."""
         before = signal.getsignal(signal.SIGINT)
+        if not callable(before):
+            return  # a run in the background hears no Ctrl-C
 
         def interrupt(number: int, frame: FrameType | None) -> None:
             self.display.interrupt()
-            if callable(before):
-                before(number, frame)
+            before(number, frame)
 
         signal.signal(signal.SIGINT, interrupt)
 

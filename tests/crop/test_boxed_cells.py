@@ -73,7 +73,7 @@ def test_each_box_gives_the_cell_in_it(indexed: Path, method: str, caplog: pytes
     assert np.abs(boxed[["row", "col"]].to_numpy()[:4] - np.array(CENTRES)).max() < 6
     assert (np.sqrt(boxed["area_px"][:4] / np.pi) / RADIUS).between(0.75, 1.2).all()
     assert np.allclose(boxed.loc[4, ["row", "col"]].to_numpy(float), [305, 145], atol=1.5)
-    assert "in 1 of 6 no white cell was found" in caplog.text
+    assert "no white cell found in 1 of 6 images" in caplog.text
     cells = CellImages(crops, indexed / "a" / "crops.parquet")
     assert not (cells.mask(5) == NUCLEUS).any() and (cells.mask(5) != BACKGROUND).any()
 

@@ -140,11 +140,12 @@ def test_files_of_the_run_with_a_wrong_time_rerun_nothing(undisturbed: Finished,
 def test_a_list_of_tomorrow_is_named_before_anything_is_deleted(tmp_path: Path) -> None:
     """Snakemake alone would make the index, find it older than the list, and delete it, run after run."""
     project = copy_project(tmp_path / "clock")
-    for k in range(4):
+    for k in range(10):
         picture(tmp_path / "in" / f"{k}.png", k)
     table = tmp_path / "in" / "list.csv"
     # More than Snakemake compares by content; without the column `split`, which a list need not have.
-    table.write_text("image,label,notes\n" + "".join(f"{k}.png,SNE,{'x' * 300_000}\n" for k in range(4)))
+    lines = [f"{k}.png,{'SNE' if k % 2 else 'LY'},{'x' * 120_000}\n" for k in range(10)]
+    table.write_text("image,label,notes\n" + "".join(lines))
     (tmp_path / "my.yaml").write_text(f"preset: laptop\ndata: '{table}'\n")
     target = "results/1_index/images.parquet"
     overlays = ("--configfile", str(tmp_path / "my.yaml"))

@@ -12,6 +12,7 @@ import yaml
 
 from buffycoat.config import check_workflow
 from buffycoat.core.errors import InputError
+from tests.index.cases import picture
 from tests.pipeline.workflow_run import REPOSITORY, Project, copy_project
 
 
@@ -26,18 +27,18 @@ WRONG = [
     ("crops: {}", "crops: unknown setting; did you mean 'crop'?"),
     ("crop: {crop_cells: {window_px: wide}}", "crop.crop_cells.window_px: input should be a valid integer"),
     ("seed: -1", "seed: input should be greater than or equal to 0, found -1"),
-    ("data: nowhere.csv\npreset: laptop", "data: no such file or folder: nowhere.csv: correct the path"),
-    ("data: Snakefile", "a file whose name ends in 'nothing'; accepted are a table (.csv or .parquet)"),
+    ("data: nowhere.csv\npreset: laptop", "nowhere.csv: correct the path, or put the data there"),
+    ("data: Snakefile", "a file whose name ends in 'nothing'; accepted are a table (.csv, .tsv, .xlsx or .parquet)"),
     ("data: nowhere.csv\npreset: demo", "`preset: demo` draws its own cells and would not use data: nowhere.csv"),
     ("preset: labtop", "preset: 'labtop' is none of demo, laptop, wbcbench, paper; did you mean 'laptop'?"),
     ("crop: {}", "config: no data: name your images (`data: cells.csv`), or set `preset: demo`"),
     (
         "crop: {train_segmenter: {masks: [mine.csv]}}",
-        "config: crop.train_segmenter.masks: no such file: mine.csv",
+        "mine.csv: correct the path, or put the data there",
     ),
     (
         "crop: {train_segmenter: {masks: [Snakefile]}, crop_cells: {method: stain}}",
-        "crop: value error, train_segmenter.masks are named, but crop_cells.method is stain, which learns nothing",
+        "config: crop: train_segmenter.masks are named, but crop_cells.method is stain, which learns nothing",
     ),
 ]
 """What a user writes, and the line that answers it."""
@@ -76,7 +77,10 @@ def test_a_wrong_key_is_named_with_file_and_line(project: Project, tmp_path: Pat
 
 def test_what_is_named_is_what_runs(project: Project, tmp_path: Path) -> None:
     """The template's demo mixes with no file, option or second file that names data or a preset."""
-    (tmp_path / "cells.csv").write_text("image,label\na.png,SNE\n")
+    for k in range(10):
+        picture(tmp_path / f"{k}.png", k)
+    lines = [f"{k}.png,{'SNE' if k % 2 else 'LY'}\n" for k in range(10)]
+    (tmp_path / "cells.csv").write_text("image,label\n" + "".join(lines))
     named = f"data={tmp_path / 'cells.csv'}"
     (tmp_path / "my.yaml").write_text(f"data: {tmp_path / 'cells.csv'}\npreset: laptop\n")
     (tmp_path / "more.yaml").write_text("embed: {train_head: {epochs: 3}}\n")

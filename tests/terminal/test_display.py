@@ -244,7 +244,8 @@ def test_failures_and_warnings_by_snakemakes_records(monkeypatch: pytest.MonkeyP
 
 
 def test_ctrl_c_is_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = signal.getsignal(signal.SIGINT)
+    # A process in the background is started deaf to it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         shown, stream = handler(False, monkeypatch)
         shown.emit(record("Job stats", event="run_info", stats={"crop_cells": 1, "total": 1}))
