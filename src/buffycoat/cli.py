@@ -73,7 +73,7 @@ def init(
     """
     from buffycoat.config import default_preset, missing_weights
     from buffycoat.index.overview import describe, look_at
-    from buffycoat.terminal.own_file import understood, write_template
+    from buffycoat.terminal.run_file import understood, write_template
 
     if out.is_dir():
         raise InputError(f"{out}: a folder; name a file with --out")

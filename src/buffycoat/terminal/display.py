@@ -205,11 +205,11 @@ class Display:
 
     def _show_warnings(self, lines: list[str], log: Path | None) -> None:
         """Show what a finished job warns of: a warning is for the moment when the run can still be stopped."""
-        told = list(dict.fromkeys(line for line in lines if line.startswith(WARNING)))
-        for line in told[:WARNINGS]:
+        warnings = list(dict.fromkeys(line for line in lines if line.startswith(WARNING)))
+        for line in warnings[:WARNINGS]:
             self.say(f"         {line}")
-        if len(told) > WARNINGS:
-            self.say(f"         and {len(told) - WARNINGS} more warnings: {log}")
+        if len(warnings) > WARNINGS:
+            self.say(f"         and {len(warnings) - WARNINGS} more warnings: {log}")
 
     def fail(self, number: int, log: Path | None) -> None:
         """Show that a job has failed: its own words for it, and where the rest is."""
@@ -221,8 +221,8 @@ class Display:
             self.failures += 1
             log = log or (job.log if job else None)
             lines = last_lines(log) if log else []
-            told = next((line for line in reversed(lines) if ": error: " in line), lines[-1] if lines else "")
-            self.say(f" failed  {name}: {told or 'it ended without a word'}")
+            fault = next((line for line in reversed(lines) if ": error: " in line), lines[-1] if lines else "")
+            self.say(f" failed  {name}: {fault or 'it ended without a word'}")
             if log:
                 self.say(f"         its log: {log}")
 
